@@ -21,7 +21,7 @@ _NO_SPACE = "53100"
 
 
 def sqlstate(error: DBAPIError) -> str:
-    """PostgreSQL's code for an error, empty where there is none (the server was not reached, or it is not PostgreSQL)."""
+    """Return PostgreSQL's code for an error. It is empty if the server was not reached, or is not PostgreSQL."""
     return getattr(error.orig, "sqlstate", None) or ""
 
 

@@ -63,7 +63,7 @@ class Applied:
         return [change for change in self.changes if change.action != "keep"]
 
     def first_loads(self) -> dict[str, tuple[str, ...]]:
-        """By tenant: the entities it gets for the first time, or anew."""
+        """By tenant, the entities that it gets for the first time, or again."""
         return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
 
     def lines(self, *, dry_run: bool) -> Iterator[str]:
@@ -82,7 +82,7 @@ class Applied:
 
 
 def _shown(value: object) -> str:
-    """Return a value of a body on one line. A key has thousands of characters, so its hash stands for it."""
+    """Return a value of a body on one line. A key has thousands of characters, so it is shown by its hash."""
     text = json.dumps(value, ensure_ascii=False)
     return _KEY.sub(lambda key: "key with SHA-256 " + key_hash(json.loads(f'"{key[0]}"')), text)
 
@@ -273,14 +273,14 @@ def _move_copies(connection: Connection, installation: Installation, tenant: str
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:
-    """The entities of which a registration asks for other rows than the one before: their streams begin anew, with a full load."""
+    """Return the entities of which a registration asks for other rows than the one before. Their streams begin again, with a full load."""
     catalogued = [entity for name in entities if (entity := installation.configuration.catalog.entity(name))]
     return [entity.id for entity in catalogued if before.reads(tenant, entity) != wanted.reads(tenant, entity)]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Rounds of applying that failed since the last good one: when the first of them ended, and where the newest stands below the
+    """Rounds of applying that failed since the last good one: when the first of them ended, and where the newest is below the
     shell's root.
     """
 
@@ -323,7 +323,7 @@ def _sees_all(installation: Installation, visible: Visible) -> bool:
 
 @dataclass(frozen=True)
 class File:
-    """How a tenant's file stands to its registration in force. `outstanding` is what the next round does: change, deactivate, or nothing.
+    """How a tenant's file relates to its registration in force. `outstanding` is what the next round does: change, deactivate, or nothing.
 
     `findings` keep the file from being applied.
     """

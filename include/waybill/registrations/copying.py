@@ -19,7 +19,7 @@ from waybill.configuration.yaml_files import read_mapping, replace_text
 from waybill.errors import ConfigError, Finding, PermanentError
 
 _NOT_COPIED = ("destination", "notify")
-"""The place is another one, and whoever is told of the first is not told of everything twice."""
+"""The place is another one, and people who hear of the first should not hear of everything twice."""
 
 
 @dataclass(frozen=True)

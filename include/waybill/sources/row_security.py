@@ -58,7 +58,7 @@ def listed(relations: Iterable[str]) -> Sql:
 
 
 def tables_read(query: str | Sql) -> Sql:
-    """The plan of what stands behind FROM, which `tables_of` reads."""
+    """Return the plan of what follows FROM. `tables_of` reads it."""
     return sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", query)
 
 

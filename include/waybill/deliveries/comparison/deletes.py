@@ -221,7 +221,7 @@ class _Scan:
         return self._read(replace(selection, columns=self._plain.columns, changed=self.told_apart(selection), in_key_order=False))
 
     def later(self, selection: Selection) -> Buckets:
-        """Return the keys of rows that the next delivery brings, because their change position lies at or past the end of this one.
+        """Return the keys of rows that the next delivery brings, because their change position is at or past the end of this one.
 
         Rows past the source's clock are due in every delivery.
         """

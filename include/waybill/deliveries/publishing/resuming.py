@@ -40,7 +40,7 @@ class Claim:
 
 
 def made_of(task: Task) -> str:
-    """What the bytes of an attempt depend on beside the source: when it is no longer the same, they are read anew."""
+    """What the bytes of an attempt depend on beside the source. When it changes, they are read again."""
     told = {
         "entity": task.entity.model_dump(mode="json"),
         "dialect": asdict(task.dialect),
@@ -72,7 +72,7 @@ def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterato
                 return
             shutil.rmtree(spool, ignore_errors=True)
     token = new_id()
-    with suppress(OSError):  # a full disk is told of by who writes
+    with suppress(OSError):  # whoever writes reports a full disk
         private.make_folder(spool_dir / token)
     with _held(spool_dir / token):
         yield Claim(token)

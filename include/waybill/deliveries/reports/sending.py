@@ -176,7 +176,7 @@ def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
 
 
 def _delivered(installation: Installation, notice: Notice) -> dict[str, Any]:
-    """The manifest as it stands at the destination, and where. Paths are below the destination's root."""
+    """Return the manifest at the destination, and where it is. Paths are below the destination's root."""
     with installation.ledger.read() as connection:
         delivery = deliveries.get(connection, notice.delivery or "")
         adopted = deliveries.adopted_of(connection, [delivery]).get(delivery.id) if delivery else None

@@ -222,7 +222,7 @@ UNREADABLE = ("codec not available", "no python encoding", "conversion between")
 
 
 def state(error: BaseException) -> str:
-    """The SQLSTATE of an error of PostgreSQL's; empty where there is none."""
+    """Return the SQLSTATE of an error of PostgreSQL's. It is empty if there is none."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
 
 

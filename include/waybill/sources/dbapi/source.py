@@ -39,7 +39,7 @@ Raises PermanentError when there is no such connection.
 FIRST_ROWS = 8
 FETCH_ROWS = 2_000
 CHUNK_BYTES = 16 << 20
-"""The size of a chunk. Few rows stay in the processor's caches while they become columns, but the engine plans every chunk anew."""
+"""The size of a chunk. Few rows stay in the processor's caches while they become columns, but the engine plans every chunk again."""
 UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
@@ -141,7 +141,7 @@ class DbApiSnapshot:
         return {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in read.items()}
 
     def _from(self, entity: Entity) -> Sql:
-        """What stands behind FROM."""
+        """Return what follows FROM."""
         if entity.query:
             return sql("({}) AS q", entity.query)
         return sql("{}", quoted_name(entity.relation, self.database.mark))

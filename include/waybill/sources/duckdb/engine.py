@@ -319,7 +319,7 @@ class DuckDBFlavour:
     def bind_instant(self, value: datetime, native: str) -> Sql:
         if native == "TIMESTAMP WITH TIME ZONE":
             return sql("{}", Bind(value, native))
-        if native in _NANOSECONDS:  # no value of the column lies beyond, and the engine refuses to compare it with one that does
+        if native in _NANOSECONDS:  # no value of the column is beyond, and the engine refuses to compare it with one that is
             value = min(max(value, _FIRST_NANOSECOND), _LAST_NANOSECOND)
         if native == "TIMESTAMPTZ_NS":
             return sql("{}", Bind(value, "TIMESTAMP WITH TIME ZONE"))

@@ -243,7 +243,7 @@ class LakeSnapshot(EngineSnapshot):
         for path in paths:
             first = 0
             for count in groups.get(path, [rows[path]]):
-                share = shares[min(most - 1, (before + count // 2) * most // total)]  # where its middle lies
+                share = shares[min(most - 1, (before + count // 2) * most // total)]  # where its middle is
                 begun = share.get(path)
                 share[path] = (begun[0] if begun else first, first + count) if count < rows[path] else None
                 first, before = first + count, before + count

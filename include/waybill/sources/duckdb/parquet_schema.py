@@ -53,7 +53,7 @@ def assumed(entity: Entity, natives: Mapping[str, str], known: Mapping[str, str]
 
 
 def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable[tuple[Any, ...]]) -> None:
-    """Raise PermanentError `schema_drift` where files disagree in a needed column. Each element stands behind its file."""
+    """Raise PermanentError `schema_drift` if files disagree in a needed column. Each element follows its file."""
     files: dict[str, list[Element]] = defaultdict(list)
     for file, *element in elements:
         files[file].append(tuple(element))

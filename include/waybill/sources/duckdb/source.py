@@ -51,7 +51,7 @@ class EngineSnapshot(ABC):
 
     @abstractmethod
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
-        """What stands behind FROM; with a tenant it may be narrowed to what can hold the tenant's rows."""
+        """Return what follows FROM. With a tenant, it may be narrowed to what can hold the tenant's rows."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
         return self._describe(entity, self.relation(entity))

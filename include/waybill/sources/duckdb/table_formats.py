@@ -11,7 +11,7 @@ from waybill.errors import PermanentError
 from waybill.sources.duckdb import partitions
 
 _MARKS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
-"""What stands in a table's folder beside its files."""
+"""What a table's folder contains beside its files."""
 _MOST_FOLDERS = 50
 _ONE_LISTING = 1000
 """Names that a store tells in one answer."""

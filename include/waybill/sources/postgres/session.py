@@ -97,7 +97,7 @@ def begin(connection: psycopg.Connection, isolation: str, statement_timeout: tim
 
 
 def _schemas(search_path: str) -> list[str]:
-    """The names of a search path as the server shows it; one without a name (`SET search_path = ''`) stands for no schema."""
+    """Return the names of a search path as the server shows it. A path without a name (`SET search_path = ''`) means no schema."""
     names = (name.strip() for name in re.findall(r'(?:"(?:[^"]|"")*"|[^",])+', search_path))
     return [name for name in names if name not in ("", '""', "pg_temp")]
 
@@ -125,7 +125,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
 
 
 def offset(connection: psycopg.Connection) -> timedelta:
-    """How far the clock of a session that sets no zone of its own lies from UTC now; nothing where that cannot be told."""
+    """Return how far the clock of a session that sets no zone of its own is from UTC now, or nothing if nobody can tell."""
     connection.execute("SAVEPOINT zone")
     try:
         row = connection.execute(_OFFSET).fetchone()

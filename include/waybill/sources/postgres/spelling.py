@@ -64,7 +64,7 @@ _UNFIT = {"money": _MONEY, "record": _RECORD} | dict.fromkeys(_OBJECTS, _OBJECT)
 
 
 def relation_name(entity: Entity) -> str:
-    """An entity's table, view or query as it stands behind FROM."""
+    """Return an entity's table, view or query as it follows FROM."""
     if entity.query:
         return f"({entity.query}) AS q"
     return quoted_name(entity.relation)

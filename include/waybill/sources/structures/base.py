@@ -80,7 +80,7 @@ class Structure(Protocol):
     def name(self, identifier: str) -> str: ...
 
     def relation(self, table: FoundTable) -> Sql:
-        """What stands behind FROM."""
+        """Return what follows FROM."""
         ...
 
     def ask(self, statement: Sql) -> list[Any]:
