@@ -518,3 +518,102 @@ def test_a_database_without_anything_to_export_ends_with_one(project: Project, s
     printed = project.waybill("discover", "shop", status=1)
     assert 'a": no tenant column, and no foreign key leads to a table with one; name the column with --tenant-column' in printed
     project.waybill("discover", "shop", "--diff", "--write", status=2)
+
+
+def test_three_ids_of_one_tenant_are_led_to_the_first(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE clinics (clinic_no int PRIMARY KEY, clinic_uid uuid NOT NULL UNIQUE, handle text NOT NULL UNIQUE);
+        INSERT INTO clinics VALUES (1, '8c3f0a52-5f1d-4a55-9d37-0a4c6f5f9a01', 'o''neil & Söhne'), (2, gen_random_uuid(), '1');
+        CREATE TABLE owners (id int PRIMARY KEY, clinic_no int NOT NULL REFERENCES clinics); INSERT INTO owners VALUES (1, 1), (2, 2);
+        CREATE TABLE invoices (id int PRIMARY KEY, clinic_uid uuid REFERENCES clinics (clinic_uid));
+        INSERT INTO invoices SELECT clinic_no, clinic_uid FROM clinics;
+        CREATE TABLE lines (id int PRIMARY KEY, invoice int NOT NULL REFERENCES invoices); INSERT INTO lines VALUES (1, 1), (2, 1), (3, 2);
+        CREATE TABLE threads (id int PRIMARY KEY, clinic_uid uuid NOT NULL); INSERT INTO threads SELECT clinic_no, clinic_uid FROM clinics;
+        CREATE TABLE page_views (id int PRIMARY KEY, "Handle" text NOT NULL); INSERT INTO page_views SELECT clinic_no, handle FROM clinics;
+        CREATE VIEW looks AS SELECT id, "Handle" AS handle FROM page_views;
+        CREATE TABLE elsewhere (id int PRIMARY KEY, partner_uid uuid NOT NULL); INSERT INTO elsewhere VALUES (1, gen_random_uuid());
+        """
+    )
+    options = ["clinic_no", "clinic_uid", "handle", "partner_uid"]
+    project.waybill("discover", "shop", *(word for name in options for word in ("--tenant-column", name)), "--write")
+    found = project.entities()
+    by_uid = {"table": "clinics", "on": {"clinic_uid": "clinic_uid"}, "column": "clinic_no"}
+    assert found["clinics"]["tenant_column"] == "clinic_no"
+    assert found["threads"]["tenant_through"] == found["invoices"]["tenant_through"] == [by_uid]
+    assert found["lines"]["tenant_through"] == [{"table": "invoices", "on": {"invoice": "id"}}, by_uid]
+    assert found["page_views"]["tenant_through"] == [{"table": "clinics", "on": {"Handle": "handle"}, "column": "clinic_no"}]
+    assert "elsewhere" not in found
+    assert "partner_uid is uuid, and clinic_no is integer" in project.catalog.read_text()
+    rows = {"clinics": 1, "owners": 1, "invoices": 1, "lines": 2, "threads": 1, "page_views": 1, "looks": 1}
+    assert project.deliver("o-neil", sourceTenant=1) == rows
+    project.waybill("check", "--connect")
+
+
+def test_the_table_of_tenants_has_the_id_that_the_first_tenant_column_points_to(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE clinics (id int PRIMARY KEY, uid uuid NOT NULL UNIQUE); INSERT INTO clinics VALUES (1, gen_random_uuid());
+        CREATE TABLE a (id int PRIMARY KEY, clinic_uid uuid NOT NULL REFERENCES clinics (uid)); INSERT INTO a SELECT 1, uid FROM clinics;
+        CREATE TABLE b (id int PRIMARY KEY, clinic_id int NOT NULL REFERENCES clinics); INSERT INTO b VALUES (1, 1);
+        """
+    )
+    project.waybill("discover", "shop", "--tenant-column", "clinic_id", "--tenant-column", "clinic_uid", "--write")
+    found = project.entities()
+    assert found["clinics"]["tenant_column"] == "id"
+    assert found["a"]["tenant_through"] == [{"table": "clinics", "on": {"clinic_uid": "uid"}, "column": "id"}]
+    assert project.deliver("one", sourceTenant=1) == {"clinics": 1, "a": 1, "b": 1}
+
+
+def test_an_id_that_its_column_cannot_hold_is_refused_and_no_empty_file_is_delivered(
+    project: Project, shop: psycopg.Connection, tmp_path: Path
+) -> None:
+    kinds = {"a": "int", "b": "uuid", "c": "varchar"}
+    tables = [f"CREATE TABLE {name} (id int PRIMARY KEY, tenant_id {kind} NOT NULL)" for name, kind in kinds.items()]
+    shop.execute(";".join(tables))
+    shop.execute("CREATE TABLE d (id int PRIMARY KEY, b int NOT NULL REFERENCES b)")
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        connection.execute(";".join(tables))
+    with sqlite3.connect(tmp_path / "shop.sqlite") as lite:
+        lite.executescript(tables[0])
+    lite.close()
+    project.environment["AIRFLOW_CONN_LITE"] = json.dumps({"conn_type": "sqlite", "host": f"{tmp_path}/shop.sqlite"})
+    for source in ("shop", f"{tmp_path}/shop.duckdb", "lite"):
+        project.waybill("discover", source, "--tenant-column", "tenant_id", "--write")
+    (project.root / "config/tenants").mkdir()
+    destination = {"kind": "folder", "root": "out"}
+    file = project.root / "config/tenants/acme.yaml"
+    file.write_text(yaml.safe_dump({"exportOption": "export all", "destination": destination, "sourceTenant": "ORG-7"}))
+    printed = project.waybill("check", "--connect", status=1)
+    refused = [line for line in printed.splitlines() if "the tenant's id in the data is ORG-7" in line]
+    entities = project.entities()
+    assert {line.split(":")[0] for line in refused} == {name for name, one in entities.items() if one["relation"] != "c"}
+    assert "tenant_id, which tells the tenant, is uuid" in printed
+    assert "Set sourceTenant to the id that tenant_id holds" in printed
+    project.waybill("run", "acme", status=1)
+    delivered = {path.parent.name for path in (project.root / "out").rglob("*.manifest.json")}
+    assert delivered == {name for name, one in entities.items() if one["relation"] == "c"}
+
+
+def test_every_column_that_the_catalog_names_has_to_be_in_the_source(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (id int PRIMARY KEY, tenant_id text NOT NULL, at timestamptz NOT NULL, gone_at timestamptz, note text)")
+    project.waybill("discover", "shop", "--write")
+    catalog = yaml.safe_load(project.catalog.read_text())
+    wrong: list[dict[str, Any]] = [
+        {"tenant_column": "nowhere"},
+        {"tenant_column": None, "tenant_through": [{"table": "a", "on": {"nowhere": "id"}, "column": "tenant_id"}]},
+        {"tenant_column": None, "tenant_through": [{"table": "a", "on": {"id": "id"}, "column": "nowhere"}]},
+        {"changes": {"mode": "lookback", "column": "nowhere"}, "deletes": "never"}, {"deleted_column": "nowhere"},
+        {"deleted_when": {"column": "nowhere", "op": "=", "value": "x"}}, {"time_column": "nowhere"}, {"scopes": {"project": "nowhere"}},
+        {"columns": {"id": {"type": "integer"}, "nowhere": {"type": "string"}}},
+        {"columns": {"id": {"type": "integer"}, "new": {"type": "string", "from": "nowhere"}}},
+        {"key": ["n"], "columns": {"n": {"type": "integer", "from": "nowhere"}}},
+    ]  # fmt: skip
+    right = catalog["entities"].pop("a")
+    for number, change in enumerate(wrong):
+        catalog["entities"][f"a{number}"] = {name: value for name, value in {**right, **change}.items() if value is not None}
+    project.catalog.write_text(yaml.safe_dump(catalog, sort_keys=False))
+    project.waybill("check")
+    printed = project.waybill("check", "--connect", status=1)
+    for number, change in enumerate(wrong):
+        assert any(line.startswith(f"a{number}: ") and "column nowhere is missing from a" in line for line in printed.splitlines()), change

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection
+from itertools import count
 from pathlib import Path
 
 from waybill.configuration.catalog import (
@@ -102,13 +103,15 @@ def slug(name: str) -> str:
     return found if len(found) <= _LONGEST else f"{found[: _LONGEST - 9]}_{_stands_for(name)}"
 
 
-def entity_id(name: str, relation: str, taken: Collection[str]) -> str:
-    """Return an id that is not taken yet."""
+def entity_id(name: str, relation: str, source: str, taken: Collection[str]) -> str:
+    """Return an id that is not taken yet: the table's name, that with its schema, or that with its source, then numbered."""
     found = slug(name) or f"table_{_stands_for(name)}"
-    if found not in taken:
-        return found
     longer = slug(relation.replace(".", "_"))
-    return longer if longer and longer not in taken else f"{found[: _LONGEST - 9]}_{_stands_for(relation)}"
+    for candidate in (found, longer, slug(f"{source}_{name}") if longer == found else ""):
+        if candidate and candidate not in taken:
+            return candidate
+    numbered = (f"{found[: _LONGEST - 6]}_{number}" for number in count(2))
+    return next(candidate for candidate in numbered if candidate not in taken)
 
 
 def _stands_for(name: str) -> str:

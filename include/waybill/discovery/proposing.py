@@ -87,9 +87,10 @@ def propose(
     used = {word.casefold() for word in taken}
     plain = {table.name for table in tables if slug(table.name) == table.name}
     entities, skipped = [], []
-    # Tables of the usual schema come first, so that their entities have the plain names.
+    # Tables of the usual schema come first, then names that are ids already, so that their entities have the plain names.
     for table in sorted(
-        (table for table in tables if table.relation not in known), key=lambda table: table.relation != written(table.name)
+        (table for table in tables if table.relation not in known),
+        key=lambda table: (table.relation != written(table.name), table.name not in plain),
     ):
         why = table.obstacle or unfit.get(table.relation) or _unsayable(table)
         if not why and table.relation not in owned:
@@ -131,7 +132,7 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
     if not key:
         return Skipped(table.relation, remarks["key"])
     changes, remarks["changes"] = _changes(structure, table)
-    name = entity_id(table.name, table.relation, used)
+    name = entity_id(table.name, table.relation, source, used)
     shown = " ".join(table.name.split())
     body: dict[str, Any] = {"name": shown} if shown != name and "," not in shown and shown.casefold() not in used else {}
     if table.comment and not secret_value(table.comment):

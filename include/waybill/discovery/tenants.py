@@ -45,26 +45,74 @@ def tenant_names(tables: Sequence[FoundTable], wanted: Sequence[str]) -> tuple[s
 
 
 def owners(tables: Sequence[FoundTable], names: Sequence[str]) -> tuple[dict[str, Owner], dict[str, str]]:
-    """Return, by relation, how its rows know their tenant, and why they do not if a column of the right name cannot tell."""
+    """Return, by relation, how its rows know their tenant, and why they do not if a column of the right name cannot tell.
+
+    The first of `names` is the tenant's id. A table that holds another id of the tenant, such as a UUID or a slug, is led to the first one.
+    """
     found: dict[str, Owner] = {}
     unfit: dict[str, str] = {}
+    rank: dict[str, int] = {}
     for table in tables:
         by_name = {column.name.casefold(): column for column in table.columns}
         exactly = {column.name: column for column in table.columns}
-        columns = [column for name in names if (column := exactly.get(name) or by_name.get(name.casefold()))]
-        fit = next((column for column in columns if column.kind in _IDS or _is_whole(column.native)), None)
+        columns = [(number, column) for number, name in enumerate(names) if (column := exactly.get(name) or by_name.get(name.casefold()))]
+        fit = next(((number, column) for number, column in columns if column.kind in _IDS or _is_whole(column.native)), None)
         if fit is not None:
-            found[table.relation] = Owner(fit.name)
+            rank[table.relation], found[table.relation] = fit[0], Owner(fit[1].name)
         elif columns:
-            unfit[table.relation] = (
-                f"its tenant column {columns[0].name} is {columns[0].native}, which holds no id; allowed: text, integer or UUID"
-            )
-    for table in tables:  # the table of tenants is what tenant columns point to
-        for reference in table.references:
-            if (owner := found.get(table.relation)) and reference.columns == (owner.column,) and not owner.steps:
-                found.setdefault(reference.relation, Owner(reference.theirs[0]))
+            column = columns[0][1]
+            unfit[table.relation] = f"its tenant column {column.name} is {column.native}, which holds no id; allowed: text, integer or UUID"
+    for table in sorted((table for table in tables if table.relation in found), key=lambda table: rank[table.relation]):
+        for reference in table.references:  # the table of tenants is what tenant columns point to
+            at = rank[table.relation]
+            if reference.columns == (found[table.relation].column,) and at < rank.get(reference.relation, len(names)):
+                rank[reference.relation], found[reference.relation] = at, Owner(reference.theirs[0])
+    led = _led_to_the_first(tables, found, rank)
+    found |= led
+    for relation, why in _contradicting(tables, found, {name: at for name, at in rank.items() if name not in led}).items():
+        del found[relation]
+        unfit[relation] = why
     _follow(tables, found, unfit)
     return found, unfit
+
+
+def _led_to_the_first(tables: Sequence[FoundTable], found: Mapping[str, Owner], rank: Mapping[str, int]) -> dict[str, Owner]:
+    """Return the tables that hold another id of their tenant: over a foreign key to a table that knows the first id, else over a table in
+    which each of the two ids is unique.
+    """
+    pointed = Counter(reference.relation for table in tables for reference in table.references)
+    firsts = sorted((table for table in tables if rank.get(table.relation) == 0), key=lambda table: -pointed[table.relation])
+    led = {}
+    for table in (table for table in tables if rank.get(table.relation)):
+        own = found[table.relation].column
+        declared = [way for way in table.references if way.columns == (own,) and rank.get(way.relation) == 0]
+        same = [way for first in firsts if (way := _same_id(table, own, first, found[first.relation].column))]
+        for way in [*declared, *same][:1]:
+            if way.theirs != (found[way.relation].column,):  # else it is the first id under another name
+                led[table.relation] = Owner(found[way.relation].column, (way,))
+    return led
+
+
+def _contradicting(tables: Sequence[FoundTable], found: Mapping[str, Owner], rank: Mapping[str, int]) -> dict[str, str]:
+    """Return the tables of which no row could belong to a tenant with the first id, because one is a UUID and the other a number."""
+    telling = {table.relation: table.column(found[table.relation].column) for table in tables if table.relation in rank}
+    firsts = [column for relation, column in telling.items() if column and rank[relation] == 0]
+    kinds = {column.kind for column in firsts}
+    return {
+        relation: f"its tenant column {column.name} is {column.native}, and {firsts[0].name} is {firsts[0].native}: no table leads from one"
+        f" id to the other; `waybill discover` with --tenant-column {column.name} alone proposes it for tenants registered by that id"
+        for relation, column in telling.items()
+        if column and rank[relation] and len(kinds) == 1 and {*kinds, column.kind} == {ColumnType.INTEGER, ColumnType.UUID}
+    }
+
+
+def _same_id(table: FoundTable, own: str, first: FoundTable, id_column: str) -> Reference | None:
+    """Return the way from a table to another that holds the same id in a column of the same name, beside the first id."""
+    mine = table.column(own)
+    theirs = next((column for column in first.columns if column.name.casefold() == own.casefold()), None)
+    if mine is None or theirs is None or mine.kind is not theirs.kind or not {(theirs.name,), (id_column,)} <= set(first.keys):
+        return None
+    return Reference((own,), first.relation, (theirs.name,))
 
 
 def _is_whole(native: str) -> bool:
