@@ -208,7 +208,7 @@ def _unreadable(
     before = len(found)
     with _kept(found, entity.id):
         natives = snapshot.columns(entity)
-        for name in entity.needed_columns:
+        for name in dict.fromkeys((*entity.needed_columns, *entity.scopes.values(), *filter(None, [entity.time_column]))):
             if name not in natives:
                 step = f"Bring it back, or correct entities.{entity.id} of the catalog"
                 found.append(Check(entity.id, "failed", f"{entity.id}: column {name} is missing from {entity.read_from}", step))

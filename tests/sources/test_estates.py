@@ -144,8 +144,17 @@ def test_rows_are_found_through_the_tables_that_know_their_tenant(estate: Estate
     assert estate.ids(Selection(lines, "8", lines.columns)) == [5]
 
 
-@pytest.mark.parametrize("tenant", ["07", "7 ", "seven", "7 OR 1=1", "", "999"])
-def test_an_id_that_is_spelt_otherwise_finds_nothing_through_parents(estate: Estate, tenant: str) -> None:
+@pytest.mark.parametrize("tenant", ["07", "7 ", "seven", "7 OR 1=1", "8c3f0a52-5f1d-4a55-9d37-0a4c6f5f9a01"])
+def test_an_id_that_its_column_cannot_hold_is_refused_through_parents(estate: Estate, tenant: str) -> None:
+    lines = estate.lines()
+    with pytest.raises(PermanentError, match="which tells the tenant, is") as refused:
+        estate.ids(Selection(lines, tenant, lines.columns))
+    assert refused.value.code == "tenant_unfit"
+    assert refused.value.where == "lines"
+
+
+@pytest.mark.parametrize("tenant", ["", "999"])
+def test_an_id_that_nobody_has_finds_nothing_through_parents(estate: Estate, tenant: str) -> None:
     lines = estate.lines()
     assert estate.ids(Selection(lines, tenant, lines.columns)) == []
 

@@ -11,6 +11,7 @@ from waybill.configuration.catalog import Mode, closest
 from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.errors import PermanentError, counted
+from waybill.sources.query import Query, can_equal
 from waybill.sources.sql import Flavour, Natives
 
 _HOLDS = {
@@ -75,6 +76,28 @@ def check_columns(
             code="schema_drift",
             next_step=f"Set entities.{entity.id}.changes.column to such a column",
         )
+
+
+def check_tenant(query: Query) -> None:
+    """Raise PermanentError `schema_drift` for a column of `tenant_through` that is missing, and `tenant_unfit` if the column that tells the
+    tenant cannot hold the tenant's id: no row could be found, and the consumer would be told that the tenant has none.
+    """
+    query.tenant()
+    entity, tenant = query.entity, query.selection.tenant
+    steps = entity.tenant_through
+    column, natives = (steps[-1].column, query.parents[-1].natives) if steps else (entity.tenant_column, query.natives)
+    native = natives.get(column, "")
+    kind = query.flavour.kind(native)
+    if not tenant or can_equal(kind, tenant):
+        return
+    raise PermanentError(
+        f"the tenant's id in the data is {tenant}, and {column}, which tells the tenant, is {native}",
+        where=entity.id,
+        allowed="a UUID such as 0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42" if kind is ColumnType.UUID else "a whole number such as 42",
+        code="tenant_unfit",
+        next_step=f"Set sourceTenant to the id that {column} holds, or have entities.{entity.id} of the catalog lead to the other id"
+        " by tenant_through",
+    )
 
 
 def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:

@@ -31,18 +31,19 @@ _CALENDAR_BEGINS = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Parent:
-    """A table on the way to the tenant, as written after FROM, with its columns. `table` is its name in the catalog."""
+    """A table on the way to the tenant, as written after FROM, with its columns. `entity` bears the id of the entity that needs it."""
 
     flavour: Flavour
     relation: Sql
     natives: Natives
-    table: str
+    entity: Entity
 
     def name(self, column: str) -> str:
         """Return the quoted column. A name that the table lacks is refused: in a subquery it would mean a column of the outer table."""
         if column not in self.natives:
             raise PermanentError(
-                f"column {column} is missing from {self.table}, which tenant_through names",
+                f"column {column} is missing from {self.entity.relation}, which tenant_through names",
+                where=self.entity.id,
                 allowed=", ".join(self.natives),
                 code="schema_drift",
                 next_step="Correct tenant_through in the catalog",
@@ -412,13 +413,16 @@ def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
     """Exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
     kind = flavour.kind(native)
-    if kind is ColumnType.INTEGER and not _is_canonical_integer(value):
-        return sql("1 = 0")
-    if kind is ColumnType.UUID and not _is_uuid(value):
+    if not can_equal(kind, value):
         return sql("1 = 0")
     if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
         return flavour.equal(x, native, value)
     return sql("{} = {}", flavour.text(x, kind, native), Bind(value))
+
+
+def can_equal(kind: ColumnType | None, value: str) -> bool:
+    """Return whether a text is the canonical spelling of some value of this type, as far as the type says."""
+    return (kind is not ColumnType.INTEGER or _is_canonical_integer(value)) and (kind is not ColumnType.UUID or _is_uuid(value))
 
 
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:

@@ -191,6 +191,7 @@ class DbApiSnapshot:
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
         drift.check_columns(selection, query.natives, query.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
+        drift.check_tenant(query)
         with _errors(self._at(selection)):
             if entity.changes.column and entity.changes.mode is not Mode.FULL:
                 [(nulls,)] = self._rows(query.without([entity.changes.column], query.tenant()))
@@ -272,9 +273,7 @@ class DbApiSnapshot:
 
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
-        parents = tuple(
-            Parent(self.flavour_of(parent), self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents()
-        )
+        parents = tuple(Parent(self.flavour_of(parent), self._from(parent), self.columns(parent), parent) for parent in entity.parents())
         natives = self._natives(entity)
         return TableQuery(self.flavour_of(entity), self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
 

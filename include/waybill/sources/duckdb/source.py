@@ -84,6 +84,7 @@ class EngineSnapshot(ABC):
     def check(self, selection: Selection) -> None:
         query = self.query(selection)
         drift.check_columns(selection, query.natives, _FLAVOUR)
+        drift.check_tenant(query)
         if selection.entity.changes.column and selection.entity.changes.mode is not Mode.FULL:
             [(nulls,)] = self._run(selection, query.without([selection.entity.changes.column], query.tenant()))
             if nulls:
@@ -137,7 +138,7 @@ class EngineSnapshot(ABC):
 
     def _parent(self, entity: Entity) -> Parent:
         relation = self.relation(entity)
-        return Parent(_FLAVOUR, relation, self._describe(entity, relation), entity.relation)
+        return Parent(_FLAVOUR, relation, self._describe(entity, relation), entity)
 
     def _describe(self, entity: Entity, relation: Sql) -> dict[str, str]:
         found = self._described.get(relation)

@@ -168,6 +168,7 @@ class PostgresSnapshot:
         entity = selection.entity
         query = self.query(selection)
         drift.check_columns(selection, query.natives, query.flavour)
+        drift.check_tenant(query)
         if entity.changes.column and entity.changes.mode is not Mode.FULL:
             [(nulls,)] = self._run(selection, query.without([entity.changes.column], query.tenant()))
             if nulls:
@@ -274,9 +275,7 @@ class PostgresSnapshot:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
         above = entity.parents()
-        parents = tuple(
-            Parent(self.flavour_of(parent), sql("{}", relation_name(parent)), self.columns(parent), parent.relation) for parent in above
-        )
+        parents = tuple(Parent(self.flavour_of(parent), sql("{}", relation_name(parent)), self.columns(parent), parent) for parent in above)
         flavour, natives = self.flavour_of(entity), self.columns(entity)
         relation = sql("{}", relation_name(entity))
         order, clock = selection.in_key_order, self.taken_at
