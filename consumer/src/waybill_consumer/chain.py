@@ -1,4 +1,6 @@
-"""The chain of a stream's deliveries, as its manifests tell it: sequence +1, and each window begins where the one before ended."""
+"""The chain of a stream's deliveries, as its manifests tell it: each sequence is one higher, and each window begins where the last one
+ended.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from waybill_consumer.manifest import Manifest, instant_text
 
 
 class Link(NamedTuple):
-    """A delivery, the path its manifest stands at, and the SHA-256 of that manifest where it is known."""
+    """A delivery, the path of its manifest, and the SHA-256 of that manifest if it is known."""
 
     path: str
     manifest: Manifest
@@ -57,7 +59,7 @@ def check(links: Iterable[Link], moved: Collection[tuple[str, str, int, int]] = 
 
 
 def missing(last: int, found: int) -> str:
-    """The numbers between two sequences in words."""
+    """Return the numbers between two sequences in words."""
     return f"sequence {last + 1}" + (f" to {found - 1}" if found > last + 2 else "")
 
 
@@ -117,17 +119,17 @@ Position = tuple[int, int]
 
 
 def step(last: Position | None, manifest: Manifest) -> str:
-    """What a delivery of the chain is to somebody who has everything up to `last`: `next`, `behind`, or `gap`."""
+    """Return what a delivery of the chain is to somebody who has everything up to `last`: `next`, `behind`, or `gap`."""
     if last is not None and manifest.generation <= last[0]:
         if (manifest.generation, manifest.sequence) <= last:
             return "behind"
         return "next" if manifest.sequence == last[1] + 1 else "gap"
-    # A full delivery holds every row: whatever came before it does not matter.
+    # A full delivery holds every row, so whatever came before it does not matter.
     return "next" if manifest.kind == "full" or manifest.sequence == 1 else "gap"
 
 
 def gap(last: Position | None, manifest: Manifest) -> str:
-    """Which numbers are missing between `last` and a delivery that `step` calls a gap."""
+    """Return which numbers are missing between `last` and a delivery that `step` calls a gap."""
     before = last[1] if last is not None and last[0] == manifest.generation else 0
     verb = "are" if manifest.sequence > before + 2 else "is"
     return f"{missing(before, manifest.sequence)} of {manifest.tenant}/{manifest.entity} generation {manifest.generation} {verb} missing"

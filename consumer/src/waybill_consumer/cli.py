@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else "\n".join(lines)
     if said and not (well and parsed.quiet):
-        with contextlib.suppress(BrokenPipeError):  # who reads it may have seen enough
+        with contextlib.suppress(BrokenPipeError):  # the reader may have seen enough
             print(said, flush=True)
     sys.exit(0 if well else 1)
 

@@ -1,4 +1,4 @@
-"""`load`: every delivery in the order of its chain, each in one transaction that also remembers it."""
+"""`load` applies every delivery in the order of its chain, each in one transaction that also remembers it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Place = tuple[int, int, int, str]
 
 @dataclass
 class Loaded:
-    """What a run did. With `problems` an entity is not as it could be, and a person should look."""
+    """What a run did. If there are `problems`, an entity is not as it could be, and a person should look."""
 
     applied: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
@@ -59,10 +59,10 @@ def load(
 ) -> Loaded:
     """Apply what the database does not hold of everything in `root`, or of the entities in `only`. What stops one does not stop the others.
 
-    With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused. With `signers`
-    only a delivery whose manifest one of them signed is applied.
+    With `gpg`, it decrypts encrypted files for the length of their transaction. Without it, their entity is refused. With `signers`, only a
+    delivery whose manifest one of them signed is applied.
 
-    Raises Refused when there is nothing to load from, Unreachable when the database stops answering; what was applied stays.
+    Raises Refused if there is nothing to load from, and Unreachable if the database stops answering. What was applied stays.
     """
     report = Loaded()
     position = _position(root, report)
@@ -172,7 +172,7 @@ def _require_no_other(target: Target, tenant: str) -> None:
 
 
 def _check_names(streams: Collection[tuple[str, str]], root: Path, tenant: str, only: Sequence[str]) -> None:
-    """Raises Refused for a tenant or entity that nothing is held of: a wrong name would load nothing for ever, and say nothing."""
+    """Raises Refused for a tenant or entity of which nothing is held. A wrong name would load nothing for ever, and say nothing."""
     entities = {entity for owner, entity in streams if tenant in ("", owner)}
     if streams and not entities:
         there = f"It holds {', '.join(sorted({owner for owner, _ in streams}))}"
@@ -183,7 +183,7 @@ def _check_names(streams: Collection[tuple[str, str]], root: Path, tenant: str, 
 
 
 class _Entity:
-    """One entity of a tenant. `_last` is how far its chain is applied, `_known` what the database remembers in order."""
+    """One entity of a tenant. `_last` is how far its chain is applied, and `_known` what the database remembers in order."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class _Entity:
         return Refused(what, where=f"{self._root}{path}", next_step="Pull once more, which fetches it again")
 
     def _take(self, place: Place, same: list[Held], chained: list[tuple[int, int, str]]) -> None:
-        """Apply the next delivery, given with whatever repeats it. Raises Refused when the entity cannot go on."""
+        """Apply the next delivery, given with whatever repeats it. Raises Refused if the entity cannot go on."""
         manifest = same[0].manifest
         if self._stopped is not None and place[0] <= self._stopped[0]:
             return
@@ -293,7 +293,7 @@ class _Entity:
             self._stopped = None
 
     def _is_superseded(self, manifest: Manifest, later: set[str]) -> bool:
-        """Whether a full delivery that holds newer rows is applied already."""
+        """Return whether a full delivery with newer rows is applied already."""
         if self._last is not None and manifest.generation < self._last[0]:
             return True
         return any(known.kind == "full" and known.content in later for known in self._known)
@@ -344,7 +344,7 @@ class _Entity:
         self._report.applied.append({"delivery_id": delivery.manifest.delivery_id, **facts, **what})
 
     def _require_signed(self, held: Held) -> None:
-        """Raises Refused for a manifest that no known signer signed. What the database holds already is not asked about again."""
+        """Raises Refused for a manifest that no known signer signed. Nobody asks again about what the database holds already."""
         if not self._signers:
             return
         try:
@@ -379,7 +379,7 @@ class _Entity:
             target.append(manifest.entity, new, files)
 
     def _deletes(self, held: Held, file: File, shape: Shape, plain: Plain) -> DataFile:
-        """The keys that are gone: the file's own header says in which order, and ends with the time that was noticed."""
+        """Remove the keys that are gone. The file's own header says in which order they are, and ends with the time they were noticed."""
         bare = self._data(held, file, (), plain)
         *keys, noticed = bare.header() or [""]
         if sorted(keys) != sorted(shape.key):

@@ -1,6 +1,6 @@
-"""What a folder of deliveries holds and how far it got: `.waybill-consumer.json`, replaced whole or not at all.
+"""What a folder of deliveries holds and how far it got: `.waybill-consumer.json`, which is replaced whole or not at all.
 
-The files themselves are the truth; the position makes a run cost what is new. Without it everything is looked at once more.
+The files themselves are the truth, and the position makes a run cost only what is new. Without it, everything is looked at once more.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from waybill_consumer.manifest import Manifest, instant_text, json_object
 
 FORMAT = 1
 SETTLE_SECONDS = 3.0
-"""A folder's time has whole seconds on most servers: only a second look, this long after the first, proves that it stands still."""
+"""A folder's time has whole seconds on most servers. Only a second look, this long after the first, proves that it does not move."""
 _SAVE_EVERY = 2.0
 _DATED = re.compile(r"(.*)/(\d{4}/\d\d/\d\d)/([^/]+)(?:/.*)?\Z")
 """A tenant's folder, a date, and the folder of an entity."""
 _EVER = "1970-01-01T00:00:00.000000Z"
 _NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
-"""What file systems answer that know no locks: the cron line itself must then see to one pull at a time."""
+"""What file systems without locks answer. The cron line itself must then see to one pull at a time."""
 
 
 class Kept(NamedTuple):
@@ -77,7 +77,7 @@ class Known:
 
 
 class Position:
-    """The position of one folder. Changes are kept in memory and saved every few seconds, and by `save`."""
+    """The position of one folder. Changes are kept in memory, and saved every few seconds and by `save`."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / POSITION
@@ -142,7 +142,7 @@ class Position:
             raise Refused(self.trouble or "is no longer there", where=str(self._path), next_step=step)
 
     def begin(self, source: str, only: Sequence[str], *, once: bool = False) -> None:
-        """What is pulled now. Where that is something else than before, everything is looked at once more."""
+        """Set what is pulled now. If that differs from before, everything is looked at once more."""
         self.once = once
         if self.source != source or self.only != sorted(only):
             for known in self.folders.values():
@@ -155,12 +155,12 @@ class Position:
         return self.folders.setdefault(folder, Known())
 
     def last(self, tenant: str, entity: str) -> tuple[int, int] | None:
-        """Generation and sequence of the newest delivery held of an entity's chain."""
+        """Return generation and sequence of the newest delivery held of an entity's chain."""
         found = self.streams.get(f"{tenant}/{entity}")
         return None if found is None else (int(found["generation"]), int(found["sequence"]))
 
     def hold(self, folder: str, name: str, manifest: Manifest) -> None:
-        """Remember that a delivery is here whole."""
+        """Remember that a whole delivery is here."""
         self.known(folder).held.add(name)
         path, kept = f"{folder}/{name}", Kept.of(manifest)
         self.kept[path] = kept
@@ -196,7 +196,7 @@ class Position:
                 self.streams[stream] = {"generation": generation, "sequence": sequence}
 
     def is_made_up_for(self, folder: str) -> bool:
-        """Whether a full delivery of a later date is held of the entity a folder belongs to."""
+        """Return whether a full delivery of a later date is held of the entity of a folder."""
         where = _DATED.match(folder)
         return where is not None and any(
             (full := _DATED.match(str(stream.get("full", "")))) is not None
@@ -211,7 +211,7 @@ class Position:
         return last is not None and kept.generation < last[0]
 
     def forget(self, manifest: str) -> None:
-        """A delivery is here no longer. `manifest` is the path of its manifest below the folder."""
+        """Forget a delivery that is no longer here. `manifest` is the path of its manifest below the folder."""
         folder, _, name = manifest.rpartition("/")
         if name not in self.known(folder).held:
             return
@@ -263,9 +263,9 @@ def date_of(folder: str) -> str:
 
 
 def forget(root: Path, manifests: Sequence[str]) -> None:
-    """Have the next pull fetch deliveries once more, named by the paths of their manifests.
+    """Have the next pull fetch deliveries once more. The paths of their manifests name them.
 
-    While a pull runs this does nothing, as the pull would write over it: the next check finds the same damage.
+    While a pull runs, this does nothing, because the pull would write over it. The next check finds the same damage.
     """
     if not manifests or not is_pulled(root):
         return
@@ -278,12 +278,12 @@ def forget(root: Path, manifests: Sequence[str]) -> None:
 
 
 def is_pulled(root: Path) -> bool:
-    """Whether `pull` keeps this folder."""
+    """Return whether `pull` keeps this folder."""
     return any((root / name).exists() for name in (POSITION, LOCK))
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """A small file, complete under its name or not there."""
+    """Write a small file: complete under its name, or not there."""
     part = path.with_name(f".{path.name.lstrip('.')}.part")
     try:
         with part.open("wb") as file:
@@ -314,13 +314,13 @@ def is_at_work(root: Path) -> bool:
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """One pull at a time for a folder. Raises Refused when another one runs."""
+    """Allow one pull at a time for a folder. Raises Refused if another one runs."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    # A file opened for writing: a folder cannot be locked on NFS.
+    # This file is open for writing, because a folder cannot be locked on NFS.
     handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

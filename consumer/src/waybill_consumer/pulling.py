@@ -1,4 +1,4 @@
-"""`pull`: whole deliveries in the order of their chains, from a place into a folder, and no further than the first gap."""
+"""`pull` fetches whole deliveries in the order of their chains, from a place into a folder, and no further than the first gap."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
 
 SMALL_BYTES, AHEAD_BYTES = 1 << 18, 1 << 24
-"""What counts as a small file, and how much of them is held in memory at once."""
+"""The size of a small file, and how much of them is held in memory at once."""
 Waiting = tuple[Arrival, Manifest]
 
 
 @dataclass
 class Pulled:
-    """What a run did. With `problems` something is missing, and a person should look."""
+    """What a run did. If there are `problems`, something is missing, and a person should look."""
 
     fetched: list[dict[str, Any]] = field(default_factory=list)
     bytes: int = 0
@@ -146,7 +146,7 @@ class _Pull:
         self._unheld: set[str] = set()
         self._ahead: dict[str, bytes] = {}
         self._lost: dict[tuple[str, str], tuple[int, int, str]] = {}
-        """By stream the newest delivery that a date's list names and that is no longer there."""
+        """By stream, the newest delivery that a date's list names and that is no longer there."""
         self.report = Pulled()
 
     def lost_here(self) -> list[Date]:
@@ -175,7 +175,7 @@ class _Pull:
         return [dates[date] for date in sorted(dates, key=lambda path: path[-10:])]
 
     def date(self, date: Date) -> None:
-        """Take in what a date holds, and fetch what has its turn now."""
+        """Add what a date holds, and fetch what is next now."""
         streams = set()
         for arrival in date.arrivals:
             path = f"{arrival.folder}/{arrival.name}"
@@ -204,7 +204,7 @@ class _Pull:
             self._day_manifest(date, name)
 
     def _small_files(self, streams: set[tuple[str, str]]) -> dict[str, bytes]:
-        """The date's small files, asked for all at once: one by one each would cost some trips to the server."""
+        """Ask for all the date's small files at once. One by one, each would cost some trips to the server."""
         wanted: list[str] = []
         budget = AHEAD_BYTES
         for arrival, manifest in self._all_waiting(streams):
@@ -223,11 +223,13 @@ class _Pull:
         return [pair for stream in streams for pair in self._waiting[stream]]
 
     def is_short(self) -> bool:
-        """Whether something that was found cannot be fetched: what belongs before it may stand where nobody looked."""
+        """Return whether something that was found cannot be fetched: what belongs before it may be where nobody looked."""
         return any(self._waiting.values())
 
     def _drain(self, stream: tuple[str, str]) -> None:
-        """Fetch what follows what is held; the rest waits. A full delivery that begins a generation makes up for what waits before it."""
+        """Fetch what follows what is held, and let the rest wait. A full delivery that begins a generation makes up for what waits before
+        it.
+        """
         before: chain.Position | None = (-1, -1)
         while self._waiting[stream] and before != (last := self._position.last(*stream)):
             before = last
@@ -241,7 +243,7 @@ class _Pull:
             if where == "next" and (other := other_history(self._position, manifest)):
                 self._failed[manifest.delivery_id] = Refused(other, where=f"{self._place.label}{arrival.folder}/{arrival.name}")
             if where == "behind" and last is not None and manifest.generation < last[0]:
-                # Rows of a history that a newer full delivery replaced.
+                # A newer full delivery replaced the rows of this history.
                 self._position.known(arrival.folder).held.add(arrival.name)
                 discard(arrival, manifest, self._root)
             elif where == "gap" or manifest.delivery_id in self._failed or not self._fetch(arrival, manifest):
@@ -271,7 +273,9 @@ class _Pull:
         return True
 
     def _day_manifest(self, date: Date, name: str) -> None:
-        """A date's list comes when everything it lists is here. Checksums carry no signature: they follow from the day manifest."""
+        """A date's list comes when everything that it lists is here. Checksums carry no signature, because they follow from the day
+        manifest.
+        """
         path, folder = f"{date.folder}/{name}", self._root / date.folder.lstrip("/")
         is_signed = DAY_MANIFEST.match(name) and (self._signers or f"{name}{signatures.SUFFIX}" in date.signatures)
         signature = read_signatures(self._place, [path]).get(path) if is_signed else None
@@ -299,7 +303,7 @@ class _Pull:
             self._position.known(date.folder).held.add(name)
 
     def _gone(self, date: Date, data: bytes) -> list[str]:
-        """Manifests that a date's list names, that are not held and no longer there."""
+        """Return manifests that a date's list names, that are not held and no longer there."""
         day, gone = day_manifest(data), []
         for entry in day["deliveries"]:
             path, stream = f"{date.folder}/{entry['manifest']}", (day["tenant"], str(entry["entity"]))
@@ -387,7 +391,7 @@ def _lost_for_good(path: str, kept: Kept, label: str) -> Refused:
 
 
 def _listed(name: str, data: bytes) -> list[str]:
-    """The manifests that one of a date's lists names, relative to its folder. Raises Refused when it is no such list."""
+    """Return the manifests that one of a date's lists names, relative to its folder. Raises Refused if it is no such list."""
     if SUMS.match(name):
         return [line.partition("  ")[2] for line in data.decode(errors="replace").splitlines()]
     return [str(entry["manifest"]) for entry in day_manifest(data)["deliveries"]]

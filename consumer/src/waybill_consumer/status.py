@@ -189,7 +189,7 @@ def _behind(entities: Sequence[dict[str, Any]], database: dict[str, Any], max_ag
 
 
 def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:
-    """What the last pull read of how the sender stands, and what follows from the time since."""
+    """Return what the last pull read of the sender's state, and what follows from the time since."""
     state, tenant = feed["state"], feed["tenant"]
     due, late = state.get("next_due"), state.get("late_after")
     if due:
@@ -215,7 +215,7 @@ def remember_damage(root: Path, report: Report) -> None:
 
 def _entity(tenant: str, entity: str, held: list[Held], position: Position, now: datetime) -> dict[str, Any]:
     found = [_place(kept.manifest) for kept in held]
-    # Deliveries may have been moved away after they were loaded: the position remembers them.
+    # Deliveries may have been moved away after they were loaded. The position remembers them.
     if known := position.streams.get(f"{tenant}/{entity}"):
         found.append({name: known.get(name) for name in ("generation", "sequence", "delivery_id", "window_to", "snapshot_time")})
     facts = max(found, key=lambda place: (place["generation"], place["sequence"], place["window_to"] or ""))

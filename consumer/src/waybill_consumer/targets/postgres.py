@@ -1,4 +1,4 @@
-"""PostgreSQL 13 and later: COPY straight out of the file into a staging table, then one INSERT ... ON CONFLICT.
+"""PostgreSQL 13 and later: COPY straight from the file into a staging table, then one INSERT ... ON CONFLICT.
 
 A full delivery changes only the rows that differ, so readers never see an empty table and are never locked out.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import psycopg
 
 STAGE = "pg_temp._waybill_stage"
-"""With its schema: a table of that name that somebody else keeps in the search path is another one."""
+"""The name with its schema. A table of that name that somebody else has in the search path is another one."""
 _LONGEST_NAME = 63
 _TYPES = {
     "integer": "bigint",
@@ -50,9 +50,9 @@ _SPELT = {
     ),
     "binary": "translate(encode({}, 'base64'), E'\\n', '')",
 }
-"""Types that PostgreSQL spells in another way than the files."""
+"""Types that PostgreSQL spells differently from the files."""
 _BY_TEXT = ("decimal", "float", "json")
-"""Values that are equal may be written differently, and json has no equality: compared as text."""
+"""Equal values may be written differently, and json has no equality, so they are compared as text."""
 _IN_SCHEMA = "join pg_class c on c.oid = {} join pg_namespace n on n.oid = c.relnamespace where n.nspname = ? and c.relname = ?"
 _COLUMNS = (
     f"select attname, format_type(atttypid, atttypmod) from pg_attribute {_IN_SCHEMA.format('attrelid')} "
@@ -75,7 +75,7 @@ class Postgres(SqlTarget):
         if column.type == "json" and is_key:
             return "text"  # json has no equality
         if column.type == "json":
-            # jsonb reorders keys and drops double ones: only for what was jsonb before it came.
+            # jsonb reorders keys and drops double ones, so it is only used for what was jsonb before it came.
             return "jsonb" if column.native_type.lower() == "jsonb" else "json"
         return _TYPES.get(column.type, "text")
 
@@ -95,7 +95,7 @@ class Postgres(SqlTarget):
         return super().tenants()
 
     def _name_schema(self) -> None:
-        """Named, so that no table of the system's own stands before the entity's."""
+        """The schema is named, so that no table of the system's own comes before the entity's."""
         self.schema = self.schema or str(self._run("select coalesce(current_schema(), '')")[0][0])
         if not self.schema:
             raise Refused("this login has no schema to load into", where="postgresql", next_step="Name one with --schema")
@@ -104,7 +104,7 @@ class Postgres(SqlTarget):
         self._name_schema()
         if len(self.schema.encode()) > _LONGEST_NAME:
             raise Refused(f"the schema {self.schema} has a longer name than PostgreSQL keeps", next_step="Choose a shorter one")
-        # Two loads that begin at once would both make the tables that remember: the second waits, and then sees them.
+        # Two loads that begin at once would both make the tables of the memory. The second one waits, and then sees them.
         self._run("select pg_advisory_xact_lock(hashtext('waybill-consumer'), hashtext(?))", [self.schema])
         if not self._run("select 1 from pg_namespace where nspname = ?", [self.schema]):
             self._run(f"create schema if not exists {quoted(self.schema)}")
@@ -114,7 +114,7 @@ class Postgres(SqlTarget):
         return dict(self._run(_COLUMNS, [self.schema, table]))
 
     def is_applied(self, content: str) -> bool:
-        # Whoever else loads waits here, and then sees what was loaded.
+        # Another load waits here, and then sees what was loaded.
         self._run(f"lock table {self.table(DELIVERIES)} in share row exclusive mode")
         return super().is_applied(content)
 
@@ -123,7 +123,7 @@ class Postgres(SqlTarget):
             raise Refused(f"the column {too_long} has a longer name than PostgreSQL keeps", where=entity, next_step="Ask for a shorter one")
         table = self.table(entity)
         if old is None:
-            # The key comes after the rows of a full delivery: one sort instead of as many look-ups as rows.
+            # The key comes after the rows of a full delivery. That is one sort instead of as many look-ups as rows.
             self._run(f"create table {table} ({self._definitions(new, keyed=False)})")
             self._unindexed.add(entity)
         else:
@@ -141,7 +141,7 @@ class Postgres(SqlTarget):
                 self._alter(entity, actions, [now for _, now in changes.retyped])
 
     def _rename(self, table: str, changes: Changes) -> None:
-        """First what goes, then all renamed columns at once: one may take the name of another."""
+        """Drop what goes first, then rename all columns at once, because one may take the name of another."""
         for column in changes.gone:
             self._run(f"alter table {table} drop column {quoted(column.name)}")
         for number, was in enumerate(changes.renamed):
@@ -224,7 +224,7 @@ class Postgres(SqlTarget):
         self._run(f"drop table {STAGE}")
 
     def _value(self, column: Column, shape: Shape) -> str:
-        """A staged value as its column holds it."""
+        """Return a staged value as its column holds it."""
         value = _unstaged(quoted(column.name), column)
         return f"{value}::{self._kept_as(column, shape)}" if column.type == "json" else value
 
@@ -258,7 +258,7 @@ class Postgres(SqlTarget):
         import psycopg
 
         try:
-            # Names may hold a per cent sign, which means something to the driver only where there are parameters.
+            # Names may contain a per cent sign, which means something to the driver only if there are parameters.
             cursor = self._connection.execute(statement.replace("?", "%s") if parameters else statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
         except psycopg.DatabaseError as error:
@@ -285,7 +285,7 @@ class Postgres(SqlTarget):
 
 
 def _unstaged(value: str, column: Column) -> str:
-    """A staged value that can be compared: binary and JSON are staged as they stand in the file."""
+    """Return a staged value that can be compared. Binary and JSON are staged as they are in the file."""
     return f"decode({value}, 'base64')" if column.type == "binary" else value
 
 
@@ -298,7 +298,7 @@ def _compared(row: str, column: Column) -> str:
 
 
 def _too_narrow(entity: str, file: DataFile, error: psycopg.Error) -> Exception:
-    """A number longer than its column. PostgreSQL names the column only in the context of the error."""
+    """A number is longer than its column. PostgreSQL names the column only in the context of the error."""
     named = re.search(r"column (.+): \"", error.diag.context or "")
     column = next((column for column in file.columns if named is not None and named[1] in (column.name, quoted(column.name))), None)
     if column is None or column.type not in ("integer", "decimal") or (column.type == "integer" and is_long(column)):
@@ -334,7 +334,7 @@ def postgres_target(url: str, schema: str) -> Iterator[Postgres]:
     except psycopg.OperationalError as error:
         step = "Check host, user and database; a password goes into PGPASSWORD or ~/.pgpass"
         raise Unreachable(f"the database cannot be reached: {_first(error)}", next_step=step) from None
-    # psycopg logs what it cannot send after an error together with the row: rows belong into no log.
+    # psycopg logs what it cannot send after an error together with the row, and no log may contain rows.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:
         connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'")  # values that become text are spelt the same everywhere
