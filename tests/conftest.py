@@ -68,6 +68,7 @@ _keep_files_in_memory()
 _isolate_environment()
 
 import pytest  # noqa: E402 (after the environment is in place)
+from hypothesis import HealthCheck, settings  # noqa: E402
 from xdist.remote import Producer  # noqa: E402
 from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
@@ -108,6 +109,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+# The same examples in every run, and no limit in seconds: whether a change passes depends on the change, not on chance or on the machine.
+# `make test-faults` looks for new examples; one that fails belongs into the test as an `@example`.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.register_profile("full", settings.get_profile("same"), derandomize=False, print_blob=True)
+settings.load_profile("full" if os.environ.get("FAULTS") == "full" else "same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
