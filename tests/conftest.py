@@ -5,11 +5,15 @@ import gc
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
+
+from tests.servers.guardian import tell
 
 if TYPE_CHECKING:
     from tests.airflows import AirflowApi
@@ -40,6 +44,7 @@ def _isolate_environment() -> None:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     home = tempfile.mkdtemp(prefix="waybill-airflow-")
+    tell("made", Path(home))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= {
         "AIRFLOW_HOME": home,
@@ -63,9 +68,11 @@ _keep_files_in_memory()
 _isolate_environment()
 
 import pytest  # noqa: E402 (after the environment is in place)
+from hypothesis import HealthCheck, settings  # noqa: E402
 from xdist.remote import Producer  # noqa: E402
 from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
+from tests.faults.tracer import end_with_parent  # noqa: E402
 from tests.servers.http import HttpServer, serve_http  # noqa: E402
 from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb  # noqa: E402
 from tests.servers.postgres import Cluster, Database, serve_postgres  # noqa: E402
@@ -87,6 +94,30 @@ class Modules(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
         return TOGETHER.get(Path(module).stem, module)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """SIGTERM ends a run as Ctrl-C does: fixtures end their servers. What is killed leaves that to `tests.servers.guardian`."""
+    run = os.getpid()
+    if hasattr(config, "workerinput"):
+        end_with_parent()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == run:
+            pytest.exit("SIGTERM", returncode=128 + number)
+        signal.signal(number, signal.SIG_DFL)  # a process that was forked off ends as it would without us
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+# The same examples in every run, and no limit in seconds: whether a change passes depends on the change, not on chance or on the machine.
+# `make test-faults` looks for new examples; one that fails belongs into the test as an `@example`.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.register_profile("full", settings.get_profile("same"), derandomize=False, print_blob=True)
+settings.load_profile("full" if os.environ.get("FAULTS") == "full" else "same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waybill.canonical import csv_line, key_digest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 FIELD = st.none() | st.text(alphabet='ab,"\n\r 0é', max_size=5)
 RECORD = st.lists(FIELD, min_size=1, max_size=3).map(lambda fields: csv_line(fields, line_end="").encode())
 KEYS = st.sets(RECORD, max_size=20)
-IN_A_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+IN_A_FOLDER = settings(max_examples=60)
 
 
 def buckets(folder: Path, keys: set[bytes]) -> Buckets:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Pa
 
 from tests.installations import Place
 from tests.issuer import AUDIENCE, TestIssuer
+from tests.servers.process import end, spawn
 from waybill_demo.issuing import TokenIssuer
 
 expect.set_options(timeout=60_000)
@@ -62,14 +63,15 @@ def waybill_serve(place: Place, issuer: TestIssuer | TokenIssuer, **settings: st
         **settings,
     }
     command = [sys.executable, "-m", "waybill", "serve", "--port", str(port)]
-    with (place.root / "serve.log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
-        try:
-            base = f"http://127.0.0.1:{port}"
-            _wait(f"{base}/page/sign-in", server)
-            yield base
-        finally:
-            server.terminate()
-            server.wait(300)
+    server = spawn(command, log=place.root / "serve.log", env=environment)
+    try:
+        base = f"http://127.0.0.1:{port}"
+        _wait(f"{base}/page/sign-in", server)
+        yield base
+    finally:
+        server.terminate()
+        server.wait(300)
+        end(server)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import free_port, program, tail
+from tests.servers.process import end, free_port, program, spawn, tail
 from waybill_demo.sample import PRESETS
 
 READY_SECONDS = 600
@@ -25,8 +25,7 @@ def demos(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         for preset, folder in folders.items():
             command = [sys.executable, "-m", "waybill", "demo", "--preset", preset, "--folder", str(folder), "--port", str(free_port())]
-            with folder.with_suffix(".out").open("wb") as output:
-                running[preset] = subprocess.Popen(command, cwd=repository, stdout=output, stderr=output)
+            running[preset] = spawn(command, log=folder.with_suffix(".out"), cwd=repository)
         deadline = time.monotonic() + READY_SECONDS
         for preset, folder in folders.items():
             while "Ctrl-C" not in folder.with_suffix(".out").read_text():
@@ -37,7 +36,10 @@ def demos(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         for process in running.values():
             process.terminate()
-        assert [process.wait(180) for process in running.values()] == [0] * len(running)
+        statuses = [process.wait(180) for process in running.values()]
+        for process in running.values():
+            end(process)
+        assert statuses == [0] * len(running)
 
 
 def session(repository: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.installations import read_csv
-from tests.servers.process import program, tail
+from tests.servers.process import end, program, spawn, tail
 
 READY_SECONDS = 1500
 TENANTS = {"acme": ("2026/05/31", "2026/06/01", 4), "globex": ("2026/05/25", "2026/06/01", 7), "initech": ("2026/05/01", "2026/06/01", 26)}
@@ -70,18 +70,19 @@ class Demo:
 def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
     log = folder.with_name("demo.out")
-    with socket.socket() as occupied, log.open("wb") as output:
+    with socket.socket() as occupied:
         occupied.bind(("127.0.0.1", 0))
         occupied.listen()
         argv = [sys.executable, "-m", "waybill", "demo", "--folder", str(folder), "--port", str(occupied.getsockname()[1])]
         env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        process = subprocess.Popen(argv, cwd=repository, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = spawn(argv, log=log, cwd=repository, env=env)
         try:
             yield Demo(folder, process, log)
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait(180)
+            end(process)
 
 
 def test_the_demo_holds_and_each_tenant_reads_its_files_with_sftp_and_nobody_elses(demo, tmp_path):

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from tests.servers.postgres import Cluster
-from tests.servers.process import free_port, ordinary_account, scratch, spawn
+from tests.servers.process import end, free_port, ordinary_account, scratch, spawn
 from tests.servers.redis import Redis
 from tests.servers.s3 import S3Server
 
@@ -117,7 +117,7 @@ class Topology:
                 item.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
-        process.wait(SECONDS)
+        end(process, signal.SIGKILL)
 
     def healthy(self, name: str) -> bool:
         """What the file's own health check says of a service, or of one of the workers."""

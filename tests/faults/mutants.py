@@ -5,8 +5,13 @@ An attack is a function of a launcher and an empty folder that returns what is w
 
 from __future__ import annotations
 
+import atexit
+import compileall
+import functools
+import importlib.util
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +117,24 @@ class Mutant:
     def plant(self, folder: Path) -> Path:
         """A copy of the product with this change. Raises LookupError when the text is not there any more: the mutant must follow it."""
         product = folder / "include"
-        shutil.copytree(REPOSITORY / "include", product, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(compiled(), product)
         path = product / "waybill" / self.file
         text = path.read_text()
         if text.count(self.before) != 1:
             raise LookupError(f"{self.file} holds the text of the mutant {self.name!r} {text.count(self.before)} times, not once")
         path.write_text(text.replace(self.before, self.after))
+        Path(importlib.util.cache_from_source(str(path))).unlink()
         return product
+
+
+@functools.cache
+def compiled() -> Path:
+    """A copy of the product with the bytecode of every module: without it each process of each mutant would compile all it imports."""
+    product = Path(tempfile.mkdtemp(prefix="waybill-compiled-")) / "include"
+    atexit.register(shutil.rmtree, product.parent, ignore_errors=True)
+    shutil.copytree(REPOSITORY / "include", product, ignore=shutil.ignore_patterns("__pycache__"))
+    assert compileall.compile_dir(product, quiet=1), "the product does not compile"
+    return product
 
 
 MUTANTS = [

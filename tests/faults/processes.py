@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import end, program, scratch, tail
+from tests.servers.process import end, program, scratch, spawn, tail
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600.0
@@ -183,16 +183,7 @@ def launching() -> Iterator[Launcher]:
         outputs, address, log = folder / "runs", folder / "socket", folder / "log"
         outputs.mkdir()
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{REPOSITORY / 'include'}{os.pathsep}{REPOSITORY}"}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.launcher", str(address)],
-                env=env,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        process = spawn([sys.executable, "-m", "tests.faults.launcher", str(address)], log=log, env=env, cwd=folder)
         try:
             _await(process, address, log)
             launcher = Launcher(address, outputs, process.pid)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import ARROW, COLUMNS, EXPORTED_AT, OPTIONS, SAMPLE, batch, rows, same, written
@@ -29,7 +29,7 @@ from waybill.formats.human_csv import guard, unguard
 
 pytestmark = pytest.mark.fast
 
-in_one_folder = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(max_examples=30)
 FLAT = tuple(name for name in COLUMNS if name != "json")
 READ = {
     "string": str,

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, written
@@ -217,7 +217,7 @@ def everything(path: Path) -> bytes:
 
 
 @given(st.lists(st.sampled_from(SECRET_NAMES), min_size=1, unique=True))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 def test_a_catalogued_credential_is_refused_unless_a_reason_is_written(names: list[str]) -> None:
     refused = problems(catalog({name: {"type": "string"} for name in names}), "catalog.yaml")
     assert [finding.path for finding in refused] == [f"entities.e.columns.{name}" for name in names]

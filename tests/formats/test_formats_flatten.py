@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, batch, json_text, written
@@ -101,7 +101,7 @@ def test_hostile_json_comes_through_whole(tmp_path: Path, value: str) -> None:
 
 
 @given(st.lists(st.none() | json_text, min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_every_leaf_is_found_under_its_path(tmp_path: Path, values: list[str | None]) -> None:
     header, records = flat(tmp_path, *values)
     for value, record in zip(values, records, strict=False) if len(header) > 1 else []:

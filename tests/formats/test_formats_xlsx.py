@@ -14,7 +14,7 @@ from xml.parsers import expat
 import openpyxl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, OPTIONS, SAMPLE, batch, hostile, rows, text, written
@@ -35,7 +35,7 @@ def local(*parts: int) -> dt.datetime:
 MARCH_1900 = local(1900, 3, 1)
 """From here on every spreadsheet program counts the same days."""
 
-in_one_folder = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(max_examples=20)
 
 
 def cells(path: Path) -> list[list[Any]]:

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.servers.process import free_port, ordinary_account, program, running, scratch, spawn
+from tests.servers.process import end, free_port, ordinary_account, program, running, scratch, spawn
 
 _serial = itertools.count(1)
 
@@ -51,7 +51,10 @@ def serve_mariadb() -> Iterator[MariaServer]:
         data, log = folder / "data", folder / "mariadb.log"
         install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
         install += ["--skip-test-db", "--skip-name-resolve"]
-        if spawn(install, log=log, account=account, cwd=folder).wait(180) != 0:
+        made = spawn(install, log=log, account=account, cwd=folder)
+        status = made.wait(180)
+        end(made)
+        if status != 0:
             raise RuntimeError(f"mariadb-install-db failed:\n{log.read_text()}")
         port = free_port()
         argv = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]

@@ -75,7 +75,9 @@ class Cluster:
 
     def _run(self, name: str, *arguments: str) -> None:
         done = spawn([program(name, *_BIN_FOLDERS), *arguments], log=self.log, account=self._account, cwd=self.folder)
-        if done.wait(180) != 0:
+        status = done.wait(180)
+        end(done)
+        if status != 0:
             raise RuntimeError(f"{name} failed:\n{self.log.read_text()}")
 
     @contextlib.contextmanager

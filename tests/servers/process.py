@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers.guardian import tell
+
 START_SECONDS = 180.0
 STOP_SECONDS = 15.0
 
@@ -85,12 +87,14 @@ def tail(path: Path, lines: int = 40) -> str:
 def scratch(name: str, account: Account | None = None) -> Iterator[Path]:
     """A folder with a short path (unix sockets allow about 100 characters), reachable and owned by `account`."""
     folder = Path(tempfile.mkdtemp(prefix=f"waybill-{name}-")).resolve()
+    tell("made", folder)
     try:
         if account is not None:
             account.own(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        tell("removed", folder)
 
 
 def spawn(
@@ -101,12 +105,17 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, its output appended to `log`; as root it gives up its rights for those of `account`."""
+    """Start a process in a session of its own, its output appended to `log`; as root it gives up its rights for those of `account`.
+
+    It ends with this process at the latest, however that ends.
+    """
     drop = {} if account is None or os.getuid() != 0 else {"user": account.uid, "group": account.gid, "extra_groups": [account.gid]}
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=env, start_new_session=True, **drop
         )
+    tell("started", process.pid)
+    return process
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path, seconds: float = START_SECONDS) -> None:
@@ -132,6 +141,7 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) 
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(STOP_SECONDS)
+    tell("ended", process.pid)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.issuer import TestIssuer
@@ -76,7 +76,7 @@ kept = st.builds(
 
 
 @given(st.lists(kept, min_size=1, max_size=10))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12)
 def test_every_value_the_ledger_can_hold_is_shown(shop: Shop, rows: list[dict[str, Any]]) -> None:
     with shop.ledger.begin() as connection:
         for row in rows:

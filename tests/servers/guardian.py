@@ -1,0 +1,85 @@
+"""Ends the servers of a test run that could not do so itself: killed, or ended while it cleaned up.
+
+    python -S guardian.py < PIPE
+
+The run writes a line for each process it starts and each folder it makes, and another when that is gone. When the pipe closes the run
+has ended, in whatever way. What is left then is killed, with everything it started, and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _guardian(run: int) -> subprocess.Popen[str]:
+    """The guardian of process `run`: one that was forked off has its own."""
+    argv = [sys.executable, "-I", "-S", __file__]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, cwd="/", start_new_session=True)
+
+
+def tell(word: str, what: int | Path) -> None:
+    """`started` or `ended` with a process id, `made` or `removed` with a folder."""
+    pipe = _guardian(os.getpid()).stdin
+    assert pipe is not None
+    pipe.write(f"{word} {what}\n")
+    pipe.flush()
+
+
+def _facts(pid: int | str) -> list[str]:
+    """What /proc says of a process from its state on; nothing when it is gone. A zombie is gone."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [] if facts[0] == "Z" else facts
+
+
+def _began(pid: int | str) -> str:
+    return next(iter(_facts(pid)[19:20]), "")
+
+
+def _family(pids: set[int]) -> set[int]:
+    """The processes, their sessions, and everything they started that still has its parent."""
+    above: dict[int, set[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (facts := _facts(entry.name)):
+            above[int(entry.name)] = {int(entry.name), int(facts[1]), int(facts[3])}
+    found: set[int] = set()
+    while more := {pid for pid, names in above.items() if pid not in found and names & (found | pids)}:
+        found |= more
+    return found
+
+
+def guard() -> None:
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    left: dict[str, str] = {}
+    for line in sys.stdin:
+        word, _, what = line.rstrip("\n").partition(" ")
+        if word in ("started", "made"):
+            left[what] = _began(what) if word == "started" else ""
+        else:
+            left.pop(what, None)
+    # The system may have given the number of a process to somebody else since.
+    pids = {int(what) for what, began in left.items() if began and _began(what) in ("", began)}
+    while pids and (alive := _family(pids)):
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    for what in left:
+        if not what.isdigit():
+            shutil.rmtree(what, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    guard()
