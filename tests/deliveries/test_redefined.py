@@ -259,6 +259,43 @@ def postgres_names(database: Database) -> list[tuple[str]]:
         return connection.execute("select name from thing order by id").fetchall()
 
 
+TYPES = {
+    "label": ("alter type mood rename value 'n1' to 'm1'", ["m1", "n2"]),
+    "label within a domain": ("alter type mood rename value 'n2' to 'm2'", ["m2", "n1"]),
+    "one more label": ("alter type mood add value 'n3'", ["n1", "n2"]),
+    "label of another column": ("alter type other_mood rename value 'o1' to 'o9'", ["n1", "n2"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+@pytest.mark.parametrize("change", TYPES)
+def test_a_label_that_is_renamed_starts_the_stream_over(tmp_path: Path, postgres: Database, change: str, kind: str) -> None:
+    books = over_postgres(tmp_path, postgres, {"kind": kind, "connection": "pg"})
+    inner = "domain_mood" if "domain" in change else "mood"
+    books.happens(
+        "create type mood as enum ('n1', 'n2')", "create domain domain_mood as mood", "create type other_mood as enum ('o1', 'o2')"
+    )
+    altered = f"alter name type {inner} using name::mood, alter other type other_mood using other::other_mood"
+    books.begin(f"alter table thing {altered}")
+    statement, names = TYPES[change]
+    books.happens(statement)
+    books.deliver(1)
+    assert books.copy() == names
+    assert books.kinds() == ["full", "full" if "rename" in statement and "another" not in change else "delta"]
+    books.close()
+
+
+def test_names_within_a_composite_are_part_of_every_row(tmp_path: Path, postgres: Database) -> None:
+    books = over_postgres(tmp_path, postgres, {"kind": "postgres", "connection": "pg"})
+    books.happens("create type pair as (a text, b int)")
+    pairs = "alter table thing alter name type pair[] using array[row(name, 1)::pair]"
+    books.begin(pairs, columns={"id": {"type": "integer"}, "name": {"type": "json"}})
+    books.happens("alter type pair rename attribute a to first")
+    books.deliver(1)
+    assert (books.copy()[0], books.kinds()) == ('[{"first":"n1","b":1}]', ["full", "full"])
+    books.close()
+
+
 def test_a_column_that_postgresql_renames_goes_on_where_the_catalog_follows(tmp_path: Path, postgres: Database) -> None:
     books = over_postgres(tmp_path, postgres, {"kind": "postgres", "connection": "pg"})
     books.begin()

@@ -30,15 +30,19 @@ class Table(TypedDict):
 
 
 class Definition(TypedDict):
-    """Views, functions and the policies of tables by name, each with a digest of its text; tables by name. JSON."""
+    """Views, functions and the policies of tables by name, each with a digest of its text; tables by name. JSON.
+
+    `types` holds what native types call their values: of one with a slash, what stands before it is the type's own name.
+    """
 
     views: dict[str, str]
     functions: dict[str, str]
     policies: dict[str, str]
+    types: dict[str, str]
     tables: dict[str, Table]
 
 
-NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "tables": {}}
+NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "types": {}, "tables": {}}
 
 
 def short(text: str) -> str:
@@ -71,6 +75,7 @@ def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> D
         "views": {name: digest for name, digest in digests.items() if name in views},
         "functions": {name: digest for name, digest in digests.items() if name not in views},
         "policies": {},
+        "types": {},
         "tables": {},
     }
 
@@ -99,6 +104,9 @@ def redefined(before: Definition, now: Definition) -> str:
     for what, was_defined, is_defined in _texts(before, now):
         if changed := sorted(name for name in was_defined.keys() | is_defined.keys() if was_defined.get(name) != is_defined.get(name)):
             return f"{_listed(what, changed)} defined otherwise than at the last delivery"
+    was_called, is_called = before.get("types", {}), now.get("types", {})
+    if renamed := {name.partition("/")[0] for name in was_called.keys() & is_called.keys() if was_called[name] != is_called[name]}:
+        return f"{_listed('type', sorted(renamed))} another one than at the last delivery"
     for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
         was, table = before["tables"][table_name], now["tables"][table_name]
         if was["of"] != table["of"]:

@@ -56,6 +56,31 @@ SELECT p.root::bigint, md5(string_agg(c.oid || ':' || c.relfilenode, ',' ORDER B
 """A column whose values are computed again gets its table another file, and so does VACUUM FULL, which alters no column."""
 
 
+_TYPES = """
+WITH RECURSIVE used(oid) AS (
+    SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped {}
+    UNION
+    SELECT n.oid
+      FROM used u
+      JOIN pg_type t ON t.oid = u.oid
+     CROSS JOIN LATERAL (
+           SELECT t.typelem WHERE t.typelem <> 0
+            UNION ALL
+           SELECT t.typbasetype WHERE t.typbasetype <> 0
+            UNION ALL
+           SELECT a.atttypid FROM pg_attribute a
+            WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS n(oid))
+SELECT used.oid::regtype || '/' || e.oid, e.enumlabel::text FROM used JOIN pg_enum e ON e.enumtypid = used.oid
+ UNION ALL
+SELECT used.oid::regtype::text, md5(string_agg(a.attname, ',' ORDER BY a.attnum))
+  FROM used
+  JOIN pg_type t ON t.oid = used.oid AND t.typtype = 'c'
+  JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY used.oid
+"""
+"""What stands in a row is the number of a label and the values of a composite: their names are not stored with it."""
+
+
 def definition(ask: Ask, system: str, entity: Entity, behind: Behind, version: int) -> Definition:
     """A view reads columns by their numbers, whatever they are called later, so that tables matter only where they are named.
 
@@ -73,8 +98,20 @@ def definition(ask: Ask, system: str, entity: Entity, behind: Behind, version: i
         "views": behind.views() | {name: text[:16] for _, name, _, _, text in found if text},
         "functions": behind.functions(version),
         "policies": behind.policies(),
+        "types": _types(ask, [oid for oid, _, kind, *_ in found if kind not in ("v",)] + list(called), tables, needed),
         "tables": _tables(ask, system, called, None) | _tables(ask, system, tables, needed),
     }
+
+
+def _types(ask: Ask, read: list[int], direct: Iterable[int], needed: frozenset[str] | None) -> dict[str, str]:
+    """Return the labels of enumerations and a digest of the names within composites, of the columns that are read."""
+    if not read:
+        return {}
+    unneeded = sql("")
+    if needed is not None and (own := ", ".join(map(str, direct))):
+        names = join(", ", (sql("{}", Bind(name)) for name in sorted(needed)))
+        unneeded = sql("AND (a.attrelid NOT IN ({}) OR a.attname IN ({}))", own, names)
+    return dict(ask(sql(_TYPES, ", ".join(map(str, read)), unneeded)))
 
 
 def _tables(ask: Ask, system: str, tables: dict[int, str], needed: Iterable[str] | None) -> dict[str, Table]:
