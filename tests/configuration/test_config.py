@@ -76,6 +76,7 @@ def test_an_empty_policy_is_all_defaults(folder):
             "files, encryption, landing, notify, sourceTenant, copyOf, where, columns, rename, frequencies; did you mean entityList?)",
             id="key",
         ),
+        pytest.param("entityList: user\ntimezone: berlin", "did you mean Europe/Berlin?", id="a zone by its city"),
         pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: unknown time zone 'Mars/Base' (allowed: IANA names", id="zone"),
         pytest.param(
             "entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"

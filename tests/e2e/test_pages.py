@@ -254,6 +254,33 @@ def test_an_active_export_can_be_cancelled_and_asked_for_again(ada: Visitor) -> 
     expect(page.locator("#requests-list .state").first).to_have_text("Cancelled")
 
 
+def test_a_form_and_a_button_that_are_pressed_before_the_scripts_are_there_are_served(ada: Visitor) -> None:
+    page, held = ada.page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def early(path: str) -> None:
+        page.route("**/htmx.min.js*", hold)
+        with page.expect_request("**/htmx.min.js*"):
+            page.goto(f"{ada.base}/page/{path}", wait_until="commit")
+
+    def go_on() -> None:
+        held.pop().continue_()
+        page.unroute("**/htmx.min.js*")
+
+    early("tenants/globex/requests")
+    page.get_by_label("Start Date").fill("2026-02-01")
+    page.get_by_label("End Date").fill("2026-02-02")
+    page.get_by_role("button", name="Submit Request").click()
+    go_on()
+    expect(page.locator("#requests-list .state").first).to_have_text("Submitted")
+    early("tenants/globex/requests")
+    page.locator("#requests-list").get_by_role("button", name="Delete…").first.click()
+    go_on()
+    expect(page.get_by_role("dialog", name="Delete this request?")).to_be_visible()
+
+
 def test_a_button_that_is_refused_says_why_for_as_long_as_nothing_else_is_pressed(ada: Visitor) -> None:
     page, listed = ada.page, ada.page.locator("#requests-list")
     ada.go("tenants/acme/requests")

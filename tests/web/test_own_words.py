@@ -170,6 +170,19 @@ def test_what_is_wrong_with_a_registration_is_in_the_products_words(shop: Shop, 
     assert all(MARK in each["message"].partition(allowed)[0] for each in found)
 
 
+@pytest.mark.parametrize("single", ["where: {hsi: [{column: nothing, value: 1}]}", "columns: {nobody: [id]}", "rename: {hsi: {id: ' x '}}"])
+def test_what_is_wrong_with_single_entities_is_in_the_products_words_at_the_form(shop: Shop, single: str) -> None:
+    htmx = {"HX-Request": "true", "HX-Trigger": "registration-form", "Sec-Fetch-Site": "same-origin"}
+    headers = shop.issuer.bearer(**shop.sample.people["tom"] | {"roles": ["admin", "tenant_admin"]}) | htmx
+    fields = {"exportOption": "export all", "frequency": "daily", "timezone": "UTC", "expected": "0", "perEntity": single}
+    said = shop.client.post("/page/tenants/acme/registration/preview", headers=headers, data=fields)
+    assert said.status_code == 422
+    (told,) = re.findall(r'data-field="perEntity">.*?<span>(.*?)</span>', said.text, re.DOTALL)
+    assert told.count(MARK) >= 1
+    assert not re.search(r"(?<!§ )(allowed: |did you mean )", told)
+    assert unmarked(said.text) == []
+
+
 def test_mistakes_in_files_are_kept_for_everybody_and_stay_plain(shop: Shop) -> None:
     """They are read once, for whoever asks first; a policy that cannot be read still says why."""
     (shop.sample.config_dir / "tenants").mkdir(exist_ok=True)

@@ -58,7 +58,7 @@ def zones() -> frozenset[str]:
 
 def _zone(name: str) -> str:
     if name not in zones():
-        near = closest(name, sorted(zones()))
+        near = closest(name, sorted(zones())) or next((zone for zone in sorted(zones()) if zone.endswith(f"/{name.title()}")), "")
         refused = unfit("time_zone", name=repr(name))
         raise ValueError(f"{refused}; did you mean {near}?") if near else refused
     return name

@@ -175,15 +175,16 @@ def counted(error: InvalidInput) -> str:
 
 def _sentence(finding: Finding) -> str:
     """Return the finding with its field in front. A whole sentence from a product document has none."""
-    message = _message(finding)
-    return message if not finding.path or message[:1].isupper() else f"{finding.path}: {message}"
+    said = message(finding)
+    return said if not finding.path or said[:1].isupper() else f"{finding.path}: {said}"
 
 
 def field_errors(error: InvalidInput) -> list[dict[str, str]]:
-    return [{"field": finding.path, "code": finding.code, "message": _message(finding)} for finding in error.findings[:MOST]]
+    return [{"field": finding.path, "code": finding.code, "message": message(finding)} for finding in error.findings[:MOST]]
 
 
-def _message(finding: Finding) -> str:
+def message(finding: Finding) -> str:
+    """Return what is wrong, what is allowed, and what was probably meant."""
     hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
     hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
     return finding.reason + (f" ({'; '.join(hints)})" if hints else "")

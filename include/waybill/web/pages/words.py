@@ -23,6 +23,7 @@ from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.registrations.estimating import Estimate
 from waybill.web.pages.sentences import say
+from waybill.web.problems import message
 
 LABELS = table("registration_fields")
 """What the form of a registration calls its fields, by the name of the input."""
@@ -94,15 +95,13 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
 
 def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
     if finding.path.partition(".")[0] in PER_ENTITY:
-        return "perEntity", labels.get("perEntity", ""), str(finding).removeprefix(": ")
+        return "perEntity", labels.get("perEntity", ""), f"{finding.path}: {message(finding)}"
     field = finding.path.rpartition(".")[2]
     field = field if field in labels else _INPUTS.get(finding.path, field)
     label = labels.get(field, "")
-    hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
-    hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
     key = _FINDINGS.get((finding.path, finding.code)) or _CODES.get(finding.code)
     known = tell(key, option=ExportOption.ALL.value) if key else ""
-    said = known or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
+    said = known or message(finding)
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 

@@ -1,4 +1,4 @@
-// Light or dark, the direction of the text, and clicks and searches that come early. A plain script in the head, so that it has run before the first paint.
+// Light or dark, the direction of the text, and what people do before the scripts are there. A plain script in the head, so that it has run before the first paint.
 "use strict";
 
 (function followTheParent() {
@@ -22,16 +22,24 @@
   new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class", "style", "data-theme", "dir", "lang"] });
 })();
 
-(function keepEarlyClicks() {
-  // A dialog is opened by a module, and a page on a slow line is seen before its modules are there: such a click is repeated then.
+(function keepEarlyActs() {
+  // Buttons and forms are served by modules and htmx, and a page on a slow line is seen before they are there: what is pressed is done then.
   let early = null;
-  const keep = (event) => {
-    early = event.target.closest("[data-opens]") || early;
+  const press = (event) => {
+    const button = event.target.closest("[data-opens], button[hx-post], button[hx-get]");
+    if (button) early = () => button.click();
   };
-  document.addEventListener("click", keep, true);
+  const send = (event) => {
+    if (!event.target.matches("form[hx-post], form[hx-get]")) return;
+    event.preventDefault();
+    early = () => event.target.requestSubmit(event.submitter);
+  };
+  document.addEventListener("click", press, true);
+  document.addEventListener("submit", send, true);
   document.addEventListener("DOMContentLoaded", () => {
-    document.removeEventListener("click", keep, true);
-    if (early) early.click();
+    document.removeEventListener("click", press, true);
+    document.removeEventListener("submit", send, true);
+    setTimeout(() => early && early()); // htmx begins at this event, too
   });
 })();
 
