@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from waybill.configuration.loading import load
-from waybill.configuration.yaml_files import parse_yaml
+from waybill.configuration.yaml_files import parse_yaml, read_mapping
+from waybill.errors import Finding
 
 pytestmark = pytest.mark.fast
 
@@ -55,3 +56,33 @@ entities:
     assert list(found.catalog.entities["lines"].columns) == ["id", "no", "2024"]
     assert found.tenants["acme"].registration.source_tenant == "0123"
     assert found.tenants["acme"].registration.deliver_at == "12:30"
+
+
+def bomb(level: str, times: int) -> str:
+    """A few lines of aliases of aliases. `level` holds `{}` where one level is repeated in the next."""
+    text = "{a: 1}"
+    for depth in range(times):
+        text = level.format(f"&a{depth} {text}, " + ", ".join([f"*a{depth}"] * 8), f"&a{depth} {text}", f"*a{depth}")
+    return text
+
+
+@BOTH
+@pytest.mark.parametrize("level", ["[{0}]", "{{k: {1}, l: {2}, m: {2}, n: {2}}}", "{{<<: [{0}]}}"], ids=["lists", "mappings", "merges"])
+@pytest.mark.parametrize("key", ["exportOption", "entityList", "unknown"])
+def test_a_few_aliases_of_aliases_fill_no_memory_and_take_no_time(parser: str, level: str, key: str) -> None:
+    findings: list[Finding] = []
+    assert read_mapping(f"{parser}{key}: {bomb(level, 40)}\n", "acme.yaml", findings) is None
+    assert "repeat more than 100,000 values" in findings[0].reason
+
+
+@BOTH
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}"])
+def test_an_alias_that_stands_for_what_it_is_in_is_told(parser: str, text: str) -> None:
+    findings: list[Finding] = []
+    assert read_mapping(f"{parser}{text}\n", "acme.yaml", findings) is None
+    assert "an alias (*) stands for what it is in" in findings[0].reason
+
+
+@BOTH
+def test_aliases_and_merges_that_people_write_are_read(parser: str) -> None:
+    assert parse_yaml(f"{parser}a: &a {{x: 1}}\nb: *a\nc: {{<<: *a, y: 2}}\n") == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}

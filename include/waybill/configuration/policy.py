@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Stri
 
 from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
 from waybill.configuration.channels import Channel, Channels, Event, MailChannel
+from waybill.configuration.connection_rules import ConnectionRule, fits
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
 from waybill.configuration.values.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.values.strict import Strict
@@ -302,15 +302,6 @@ Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
-ConnectionRule = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_./*-]|\{tenant\}){1,250}$")]
-"""The id of a connection, in which `*` stands for any text without a slash and `{tenant}` for the tenant's id."""
-
-
-def _fits(rule: str, tenant: str, connection: str) -> bool:
-    parts = [re.escape(part) for part in rule.replace("{tenant}", tenant).split("*")]
-    return re.fullmatch("[^/]*".join(parts), connection) is not None
-
-
 def _rules(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -324,7 +315,7 @@ class Policy(ExportPolicy):
 
     Which destination a call of the API may name says `api_destinations`: with `allowed` only connections of `tenant_connections`, and never
     a folder, unless the caller may change every tenant's registration; with `policy` none; with `any` every one. `tenant_connections` names
-    them by tenant, or by rules for all tenants such as `{tenant}_*`. A destination that a tenant's token named must be at a public address
+    them by tenant, or by rules for all tenants such as `{tenant}.*`. A destination that a tenant's token named must be at a public address
     or in `private_networks`, unless its connection is named in full.
     """
 
@@ -373,9 +364,9 @@ class Policy(ExportPolicy):
         if {".", ".."} & set(connection.split("/")):
             return False
         return any(
-            _fits(rule, tenant, connection)
+            fits(rule, tenant, connection)
             and not any(
-                "{tenant}" in rule and len(other) > len(tenant) and _fits(rule.lower(), other, connection.lower()) for other in every
+                "{tenant}" in rule and len(other) > len(tenant) and fits(rule.lower(), other, connection.lower()) for other in every
             )
             for rule in self.rules_for(tenant)
         )

@@ -53,6 +53,8 @@ _FastLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _map
 _UNALIKE = re.compile(r"[\t\ufeff?]|[|>][+-]?#|(?:[-\[{] *){50}|^ {200}", re.MULTILINE)
 """What the two parsers read differently (tabs, byte order marks, question marks), and nesting that could overflow libyaml's stack."""
 _MOST_BRACKETS = 20_000
+_MOST_REPEATED = 100_000
+"""How many values aliases may repeat in one file. Ten lines of aliases of aliases could otherwise name more than any memory holds."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -62,10 +64,43 @@ def parse_yaml(text: str) -> Any:
     """
     if not _UNALIKE.search(text) and text.count("[") + text.count("{") < _MOST_BRACKETS:
         try:
-            return yaml.load(text, Loader=_FastLoader)  # noqa: S506 (derives from SafeLoader: plain data only)
+            return _loaded(text, _FastLoader)
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
-    return yaml.load(text, Loader=_Loader)  # noqa: S506
+    return _loaded(text, _Loader)
+
+
+def _loaded(text: str, kind: type[Any]) -> Any:
+    loader = kind(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if "*" in text:
+            _require_few_repeats(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _require_few_repeats(root: yaml.Node) -> None:
+    """Raises MarkedYAMLError for aliases, or merges of them, that stand for too much. What reads the values later follows every one."""
+    sizes: dict[yaml.Node, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if node in sizes:
+            if not sizes[node]:
+                raise yaml.MarkedYAMLError(problem="an alias (*) stands for what it is in", problem_mark=node.start_mark)
+            return sizes[node]
+        sizes[node] = 0
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        sizes[node] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(size(part) for part in inner))
+        if sizes[node] - len(sizes) > _MOST_REPEATED:
+            problem = f"aliases (*) repeat more than {_MOST_REPEATED:,} values; write them out, or fewer of them"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return sizes[node]
+
+    size(root)
 
 
 def replace_text(path: Path, text: str) -> None:
