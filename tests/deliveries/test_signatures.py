@@ -642,3 +642,38 @@ def test_a_signature_that_the_consumer_lost_is_told_by_load_and_comes_back_with_
         assert (said.code, "Pull once more with --signer" in said.err) == (1, True)
         assert consumer("pull", source, copy, *known).code == 0
     assert consumer(*load).code == 0
+
+
+def forge(document: Path, **facts: Any) -> Path:
+    """An unsigned manifest beside a signed one that says something else of the same delivery, and sorts before it."""
+    forged = document.with_name("a.manifest.json")
+    forged.write_text(json.dumps({**json.loads(document.read_text()), **facts}))
+    return forged
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"generation": 0},  # as if a newer full load had replaced it
+        {"kind": "full", "sequence": 9, "previous": None},
+        {"delivery_id": "forged", "redelivers": None, "sequence": 9, "snapshot_time": "2020-01-01T00:00:00.000000Z"},
+        {},
+    ],
+    ids=["superseded", "full", "another", "the same"],
+)
+def test_what_lies_unsigned_beside_what_is_signed_keeps_no_row_out(place: Place, key: Path, tmp_path: Path, facts: dict[str, Any]) -> None:
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON)
+    copy, database, known = tmp_path / "copy", tmp_path / "copy.sqlite", ("--signer", public(key))
+    assert consumer("pull", place.out / "exports/acme", copy, *known).code == 0
+    assert consumer("load", copy, "--to", f"sqlite:{database}", *known).code == 0
+    place.user(2, "Eve", NOON)
+    well_delivered(place, NOON + DAY)
+    assert consumer("pull", place.out / "exports/acme", copy, *known).code == 0
+    newest = max(copy.rglob("user.manifest.json"))
+    content = json.loads(newest.read_text())["delivery_id"]
+    forge(newest, **{"redelivers": content, **facts})
+    consumer("load", copy, "--to", f"sqlite:{database}", *known)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute('select count(*) from "user"').fetchone() == (2,)
+        assert connection.execute("select result from _waybill_deliveries where content = ?", [content]).fetchall() == [("applied",)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from waybill_consumer import __version__
 from waybill_consumer.errors import Refused
-from waybill_consumer.progress import Progress
+from waybill_consumer.progress import Progress, seen
 
 Outcome = tuple[bool, dict[str, Any], list[str]]
 """Whether all is well, the answer for programs, and the lines for people."""
@@ -28,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Refused as error:
         well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": _bare(error), "next_step": error.next_step}]}, []
         if not parsed.json:
-            print(f"waybill-consumer: {error}", file=sys.stderr)
+            print(seen(f"waybill-consumer: {error}"), file=sys.stderr)
     except OSError as error:
         said = f"{error.filename or getattr(parsed, 'dir', '')}: {error.strerror or error}"
         well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": said, "next_step": ""}]}, []
         if not parsed.json:
-            print(f"waybill-consumer: {said}", file=sys.stderr)
+            print(seen(f"waybill-consumer: {said}"), file=sys.stderr)
     except KeyboardInterrupt:
         sys.exit(130)
-    said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else "\n".join(lines)
+    said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else seen("\n".join(lines))
     if said and not (well and parsed.quiet):
         with contextlib.suppress(BrokenPipeError):  # the reader may have seen enough
             print(said, flush=True)
@@ -134,7 +134,7 @@ def _pull(arguments: argparse.Namespace) -> Outcome:
         options = {"rescan": arguments.rescan, "signers": signers, "only": arguments.only, "once": arguments.once}
         report = pull(place, shown, arguments.dir, progress, **options)
     for problem in report.problems if not arguments.json else ():
-        print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
+        print(seen(f"waybill-consumer: {problem_text(problem)}"), file=sys.stderr)
     lines = [f"{counted(len(report.fetched), 'new delivery', 'new deliveries')}, {report.bytes} bytes", *report.notes]
     return not report.problems, report.as_json(), lines
 
@@ -146,7 +146,7 @@ def _load(arguments: argparse.Namespace) -> Outcome:
     options = {"tenant": arguments.tenant, "gpg": arguments.gpg, "signers": read_signers(arguments.signer), "only": arguments.only}
     report = load_into(arguments.to, arguments.schema, arguments.dir, Progress(shown=not arguments.json), **options)
     for problem in report.problems if not arguments.json else ():
-        print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
+        print(seen(f"waybill-consumer: {problem_text(problem)}"), file=sys.stderr)
     lines = [
         f"{applied['entity']}: {applied['kind']} of {counted(applied['rows'], 'row')}, to {applied['window_to']}"
         for applied in report.applied

@@ -72,12 +72,27 @@ def adopt(root: Path, position: Position, signers: Sequence[Key] = ()) -> None:
     """Learn from the files themselves how far a folder got, if its position is lost. With `signers`, only what they signed counts."""
     for deliveries in holdings(root).entities.values():
         for held in deliveries:
-            if not incomplete(held.folder, held.manifest) and _counts(held, signers):
+            if not incomplete(held.folder, held.manifest) and is_signed(held, signers):
                 where, _, name = held.path.rpartition("/")
                 position.hold(where, name, held.manifest)
 
 
-def _counts(held: Held, signers: Sequence[Key]) -> bool:
+class Counting(NamedTuple):
+    """The deliveries that a known signer signed, and those of the others that do not pretend to be one of them."""
+
+    signed: list[Held]
+    others: list[Held]
+
+
+def counting(deliveries: Sequence[Held], signers: Sequence[Key]) -> Counting:
+    """Without signers every delivery counts. What nobody signed must not say where what is signed belongs, nor stand in its place."""
+    signed = [held for held in deliveries if is_signed(held, signers)]
+    contents = {held.manifest.content for held in signed}
+    return Counting(signed, [held for held in deliveries if held.manifest.content not in contents])
+
+
+def is_signed(held: Held, signers: Sequence[Key]) -> bool:
+    """Return whether one of `signers` signed a delivery's manifest, or nobody asks for signatures."""
     try:
         if signers:
             require_signed(held, signers)

@@ -13,7 +13,7 @@ from typing import Any
 from waybill_consumer import chain
 from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.held import Held, Holdings, holdings, require_signed
+from waybill_consumer.held import Held, Holdings, counting, holdings, is_signed, require_signed
 from waybill_consumer.loads import Loads, database_named
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
 from waybill_consumer.position import Kept, Position, forget, is_pulled
@@ -215,13 +215,12 @@ class _Entity:
         """Apply what is here; `gone` was fetched and is here no longer, which is well where the database holds it."""
         self._gone = gone
         self._lost = {path: kept for path, kept in gone.items() if self._lacks(kept)}
-        self._held = {kept.manifest.content: kept for kept in held}
         done = {applied.content for applied in self._known}
+        new = counting([kept for kept in held if kept.manifest.content not in done], self._signers)
+        self._held = {kept.manifest.content: kept for kept in (*held, *new.signed)}
         chained = [(applied.generation, applied.sequence, applied.snapshot_time) for applied in self._known if _counts(applied)]
-        chained += [_step_of(kept.manifest) for kept in held if kept.manifest.kind != "backfill"]
-        waiting = sorted(
-            (_place(kept.manifest, chained), kept.manifest.content, kept.path, kept) for kept in held if kept.manifest.content not in done
-        )
+        chained += [_step_of(kept.manifest) for kept in new.signed if kept.manifest.kind != "backfill"]
+        waiting = sorted((_place(kept.manifest, chained), kept.manifest.content, kept.path, kept) for kept in (*new.signed, *new.others))
         self._progress.begin(self._entity, sum(file.bytes for *_, item in waiting for file in item.manifest.all_files))
         for (place, _), same in groupby(waiting, key=lambda item: item[:2]):
             try:
@@ -270,7 +269,8 @@ class _Entity:
         later = [known for known in later if known[0] > place and known[0][0] == place[0]]
         contents = [content for _, content in later]
         if self._is_superseded(manifest, set(contents)):
-            self._remember(same[0], "superseded")
+            if is_signed(same[0], self._signers):  # otherwise it could name a delivery that is still to come
+                self._remember(same[0], "superseded")
             return
         if manifest.kind == "backfill":
             if self._last is None or manifest.generation > self._last[0]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
 _WIDTH = 30
 _EVERY = 0.1
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but line ends and tabs, marks that turn the direction of what follows, and bytes of a name that are no text."""
+
+
+def seen(text: str) -> str:
+    """Return a text for a terminal: what a terminal would obey in a name or an answer of the other side is written out."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Progress:
@@ -38,4 +46,4 @@ class Progress:
         self._last = now
         part = min(1.0, self._done / self._total) if self._total else 0.0
         bar = f"[{'#' * round(part * _WIDTH):{_WIDTH}}] {part:4.0%} " if self._total else ""
-        print(f"\r\x1b[K{bar}{self._what[-60:]}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{bar}{seen(self._what)[-60:]}", end="", file=sys.stderr, flush=True)

@@ -306,7 +306,7 @@ def fulfil(
     else:
         _list_ended(shown)
     for problem in mailing.send_mails(installation):
-        sys.stderr.write(f"{problem}\n")
+        complain(str(problem))
     if any(request.status == Status.FAILED for request in ended):
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from waybill.errors import counted
+from waybill_consumer.progress import seen
 
 if TYPE_CHECKING:
     from waybill.configuration.loading import Settings
@@ -94,13 +95,13 @@ def actor() -> str:
 
 
 def write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{seen(text)}\n")
 
 
 def complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{seen(text)}\n")
 
 
 def dump(facts: Any) -> None:
     """Print facts as indented JSON on standard output."""
-    write(json.dumps(facts, indent=2, ensure_ascii=False))
+    sys.stdout.write(f"{json.dumps(facts, indent=2, ensure_ascii=False)}\n")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waybill.cli.options import write
+from waybill_consumer.progress import seen
 
 _COLOURS = {
     "ok": "green", "delivered": "green", "committed": "green", "verified": "green",
@@ -30,7 +31,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mappi
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        "-"
+        if value is None or value == ""
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else seen(str(value))
+    )
 
 
 def _plain(columns: Sequence[str], cells: list[list[str]], right: set[int], notes: Mapping[int, str]) -> None:
@@ -59,7 +66,7 @@ def _rich(columns: Sequence[str], cells: list[list[str]], right: set[int], notes
         shown.add_row(*(Text(text, _COLOURS.get(text, "")) for text in row))
     console.print(shown)
     for number, note in notes.items():
-        console.print(Text(f"{cells[number][0]}: {note}"))
+        console.print(Text(seen(f"{cells[number][0]}: {note}")))
 
 
 def _records(console: Any, columns: Sequence[str], cells: list[list[str]], notes: Mapping[int, str]) -> None:
@@ -73,4 +80,4 @@ def _records(console: Any, columns: Sequence[str], cells: list[list[str]], notes
             if text != "-":
                 console.print(Text(f"  {name:{name_width}}  ").append(text, _COLOURS.get(text, "")), soft_wrap=True)
         if number in notes:
-            console.print(Text(f"  {notes[number]}"), soft_wrap=True)
+            console.print(Text(seen(f"  {notes[number]}")), soft_wrap=True)

@@ -14,6 +14,20 @@ from urllib.parse import unquote, urlsplit
 
 from waybill_consumer.errors import Refused
 
+LARGEST_READ = 64 << 20
+"""Manifests, lists and feeds are read whole into memory. Nothing that a sender writes of them comes near this many bytes."""
+MOST_ENTRIES = 100_000
+"""How much of one folder is listed. A server that never ends its list would fill the memory."""
+
+
+def whole(data: bytes, where: str) -> bytes:
+    """Return what was read of a small file, up to a byte more than there may be. Raises Refused for such a byte."""
+    if len(data) > LARGEST_READ:
+        raise Refused(
+            f"has more than {LARGEST_READ >> 20} MiB, which no manifest, list or feed has", where=where, next_step="Ask the sender"
+        )
+    return data
+
 
 class Entry(NamedTuple):
     """What a folder holds. `stamp` changes when something is added to a folder. It is None if a place cannot tell."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.places import Entry
+from waybill_consumer.places import LARGEST_READ, Entry, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -45,7 +45,8 @@ class Folder:
 
     def read(self, path: str) -> bytes | None:
         try:
-            return self._at(path).read_bytes()
+            with self._at(path).open("rb") as file:
+                return whole(file.read(LARGEST_READ + 1), f"{self.label}{path}")
         except FileNotFoundError:
             return None
         except OSError as error:

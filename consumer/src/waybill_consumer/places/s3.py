@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import Entry
+from waybill_consumer.places import Entry, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -36,7 +36,10 @@ class S3:
         found: list[bytes | None] = []
         for path in paths:
             try:
-                found.append(b"".join(self.blocks(path)))
+                data = b""
+                for block in self.blocks(path):
+                    data = whole(data + block, f"{self.label}{path}")
+                found.append(data)
             except Damaged:
                 found.append(None)
         return found

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 import asyncssh
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import Entry, Login
+from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Entry, Login, whole
 
 CHUNK = 4 << 20
 AT_ONCE = 32
@@ -87,8 +87,12 @@ class Sftp:
         return self._loop.run(together())
 
     async def _list(self, folder: str) -> list[Entry]:
+        found = []
         try:
-            found = await self._client.readdir(self._at(folder))
+            async for entry in self._client.scandir(self._at(folder)):
+                found.append(entry)
+                if len(found) > MOST_ENTRIES:
+                    raise Refused(f"lists more than {MOST_ENTRIES:,} names", where=f"{self.label}{folder}", next_step="Ask the sender")
         except _MISSING:
             return []
         named = [(str(entry.filename), entry.attrs) for entry in found if entry.filename not in (".", "..")]
@@ -105,7 +109,9 @@ class Sftp:
     async def _read(self, path: str) -> bytes | None:
         try:
             async with self._client.open(self._at(path), "rb") as file:
-                return bytes(await file.read())  # type: ignore[arg-type]  # opened for bytes
+                size = (await file.stat()).size
+                most = LARGEST_READ + 1 if size is None else min(size, LARGEST_READ + 1)
+                return whole(bytes(await file.read(most)), f"{self.label}{path}")  # type: ignore[arg-type]  # opened for bytes
         except _MISSING:
             return None
 
