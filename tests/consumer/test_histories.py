@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.consumer.copies import consumer, rows, well
+from tests.consumer.copies import consumer, well
 from tests.consumer.sender import Sender
 from tests.consumer.test_pull import tree
 
@@ -85,12 +85,3 @@ def test_another_history_of_the_same_tenant_is_refused(tmp_path: Path, is_old_go
     said = consumer("pull", other.root, copy)
     assert (said.code, "another delivery" in said.err, "of its own" in said.err) == (1, True, True)
     assert tree(copy) == before
-
-
-def test_a_database_takes_the_deliveries_of_one_tenant(tmp_path: Path, database: str) -> None:
-    well("load", sent(tmp_path / "acme").root, "--to", database)
-    zeta = Sender(tmp_path / "zeta", "zeta")
-    zeta.deliver([("1", "z")], kind="full", entity="invoice")
-    said = consumer("load", zeta.root, "--to", database)
-    assert (said.code, "holds the deliveries of tenant acme, and these are of zeta" in said.err) == (1, True)
-    assert rows(database, "user", schema="public" if database.startswith("postgresql") else "") == [(0, "x"), (1, "x")]

@@ -210,6 +210,15 @@ def test_two_tenants_do_not_meet_in_one_table(tmp_path: Path, database: str) -> 
     assert held(database) == {1: "zeta"}
 
 
+def test_a_database_takes_the_deliveries_of_one_tenant_whatever_the_entities(tmp_path: Path, database: str) -> None:
+    for tenant, entity in (("acme", "user"), ("zeta", "invoice")):
+        Sender(tmp_path / tenant, tenant).deliver([("1", tenant)], kind="full", entity=entity)
+    well("load", tmp_path / "acme", "--to", database)
+    said = consumer("load", tmp_path / "zeta", "--to", database)
+    assert (said.code, "holds the deliveries of tenant acme, and these are of zeta" in said.err) == (1, True)
+    assert held(database) == {1: "acme"}
+
+
 TYPES: dict[str, Any] = {
     "id": "integer",
     "s": "string",

@@ -14,8 +14,6 @@ from tests.consumer.copies import consumer, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.consumer.test_surroundings import execute
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.fixture
 def sender(tmp_path: Path) -> Sender:
