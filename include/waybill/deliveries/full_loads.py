@@ -1,4 +1,4 @@
-"""Requests for the full history: the chosen streams start over with their next delivery."""
+"""Asks for the full history: the chosen streams start over with their next delivery."""
 
 from __future__ import annotations
 

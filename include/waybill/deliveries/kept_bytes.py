@@ -1,4 +1,4 @@
-"""The bytes of a committed delivery: where they still are, and how a redelivery repeats them."""
+"""Finds the bytes of a committed delivery where they still are, and repeats them for a redelivery."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
 
 
 def bytes_gone(original: Delivery) -> PermanentError:
-    """The bytes of a delivery are neither kept nor still at the destination."""
+    """Return the error for a delivery whose bytes are neither kept nor still at the destination.
+
+    Its next step names the remaining repair.
+    """
     if original.window_from is None or original.window_to is None:
         step = f"Deliver it anew: waybill run {original.tenant} --entity {original.entity} --full-load"
     else:

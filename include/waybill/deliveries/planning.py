@@ -29,9 +29,9 @@ class _Preview(Exception):
 
 
 def plan(installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = ()) -> list[Delivery]:
-    """The open and the newly due deliveries of a tenant, by entity.
+    """Plan what is due for a tenant, and return its open and newly planned deliveries, by entity.
 
-    `entities` (ids or display names) narrows the streams looked at. Raises PermanentError for an unknown tenant or entity.
+    `entities` (ids or display names) narrows the streams that are looked at. Raises PermanentError for an unknown tenant or entity.
     """
     registered = installation.registered(tenant)
     if registered.registration.is_disabled:
@@ -89,7 +89,7 @@ def undelivered(installation: Installation, tenant: str) -> list[str]:
 
 
 def entity_ids(installation: Installation, tenant: str, words: Collection[str]) -> set[str]:
-    """Ids of entities given by id or display name. Raises PermanentError for one that the tenant does not receive."""
+    """Return the ids of entities that are given by id or display name. Raises PermanentError for one that the tenant does not receive."""
     names = installation.catalog.ids_by_name()
     with installation.ledger.read() as connection:
         active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()

@@ -63,7 +63,10 @@ class Resources:
 
     @property
     def blind(self) -> bool:
-        """True if the destination is a drop box. Nobody can rename, list or read there, so every name is unique and no name is hidden."""
+        """Return whether the destination is a drop box.
+
+        Nobody can rename, list or read there, so every name is unique and no name is hidden.
+        """
         return self.session.profile is Profile.DROPBOX
 
 
@@ -146,7 +149,7 @@ class _Worker:
 
     @property
     def token(self) -> str:
-        """What names everything this attempt writes, so that two workers never share a file."""
+        """Return the id in the name of everything that this attempt writes, so that two workers never share a file."""
         return self.claim.token
 
     @property
@@ -155,7 +158,7 @@ class _Worker:
 
     @property
     def _may_be_gone_on_with(self) -> bool:
-        """Whether a later process may send what is missing of this attempt: parts that nobody sees before they are all there."""
+        """Return whether a later process may send the parts that this attempt did not. Nobody sees parts before all of them are there."""
         return self.target.in_parts and not self.resources.blind
 
     def prepare(self) -> None:
@@ -167,7 +170,7 @@ class _Worker:
 
     @property
     def hidden(self) -> str:
-        """The hidden name of this attempt's upload: a file, or a folder for parts."""
+        """Return the hidden name of this attempt's upload: a file, or a folder for parts."""
         return layout.hidden(self.target.appears, self.token)
 
     def look(self) -> Attempt | None:
@@ -252,7 +255,7 @@ class _Worker:
         return attempt
 
     def _go_on(self, recorded: Attempt, uploads: Uploads) -> Attempt:
-        """What an earlier process read and recorded: the parts that had not arrived are sent."""
+        """Finish the attempt of an earlier process that had read and recorded everything: send the parts that had not arrived."""
         self.claim.may_go_on = True
         for number, file in enumerate(recorded.files, 1):
             uploads.go_on(number, file)

@@ -92,7 +92,7 @@ def _parts(items: list[Item]) -> Iterator[_Part]:
 
 
 def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, items: list[Item]) -> Iterator[_Part]:
-    """Signatures of Waybill's own beside which no manifest will ever stand: their delivery was abandoned between the two."""
+    """Yield signatures of Waybill's own that never get a manifest beside them, because their delivery was abandoned between the two."""
     visible = {item.path: item for item in items if not item.is_folder and "/." not in item.path}
     ending = layout.signature(SUFFIX)
     alone = [path for path in visible if path.endswith(ending) and path.removesuffix(ending) + SUFFIX not in visible]

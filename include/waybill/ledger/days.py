@@ -27,7 +27,7 @@ class Day:
 
 
 def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
-    """Dates with committed deliveries that no day manifest lists yet."""
+    """Return dates with committed deliveries that no day manifest lists yet."""
     query = select(delivery.c.export_date).where(delivery.c.tenant == tenant, UNLISTED)
     return sorted(set(connection.execute(query).scalars()))
 

@@ -57,7 +57,7 @@ class Delivery:
 
     @property
     def reads_all(self) -> bool:
-        """True if it reads all rows, or a range of them, instead of the changes since the last delivery."""
+        """Return whether it reads all rows, or a range of them, instead of the changes since the last delivery."""
         return self.purpose == Purpose.BACKFILL or (self.purpose == Purpose.SCHEDULE and self.window_from is None)
 
 
@@ -86,12 +86,12 @@ class Attempt:
 
     @property
     def deletes(self) -> FileFacts | None:
-        """The file with the keys that are gone, if the delivery has one."""
+        """Return the file with the keys that are gone, if the delivery has one."""
         return self.facts.get("deletes")
 
     @property
     def all_files(self) -> list[FileFacts]:
-        """The data files, and the deletes file after them if there is one."""
+        """Return the data files, and the deletes file after them if there is one."""
         return [*self.files, *([self.deletes] if self.deletes else [])]
 
 
@@ -105,7 +105,7 @@ class Last:
 
 
 def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
-    """The last committed scheduled delivery of each of these streams that has one."""
+    """Return the last committed scheduled delivery of each of these streams that has one."""
     query = (
         select(stream.c.id, attempt.c.bytes, delivery.c.window_from, delivery.c.window_to)
         .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
@@ -116,7 +116,7 @@ def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
 
 
 def latest_of_entity(connection: Connection, entity: str, tenant: str | None, most: int) -> list[Attempt]:
-    """The last committed attempts of the newest streams of an entity, of one tenant or of all."""
+    """Return the last committed attempts of the newest streams of an entity, of one tenant or of all."""
     newest = select(stream.c.id).where(stream.c.entity == entity, stream.c.sequence > 0)
     # Each in the order of the index that answers it.
     own = newest.where(stream.c.tenant == tenant).order_by(stream.c.generation.desc())
@@ -161,7 +161,7 @@ def open_of(connection: Connection, stream_id: int) -> Delivery | None:
 
 
 def open_windows(connection: Connection) -> tuple[int, datetime | None]:
-    """How many scheduled deliveries are open, and when the first of them was planned."""
+    """Return how many scheduled deliveries are open, and when the first of them was planned."""
     query = select(func.count(), func.min(delivery.c.created_at)).where(IS_OPEN, delivery.c.purpose == Purpose.SCHEDULE)
     count, first = connection.execute(query).one()
     return count, first
@@ -174,7 +174,7 @@ _OF_FEW = {DeliveryStatus.OPEN.value: IS_OPEN, DeliveryStatus.ABANDONED.value: I
 def listed(
     connection: Connection, tenant: str | None = None, *, entity: str = "", limit: int = 1000, before: str = "", status: str = ""
 ) -> list[Delivery]:
-    """Deliveries, newest first; `before` is the id to go on from."""
+    """Return deliveries, newest first. The list goes on after the delivery with the id `before`."""
     if tenant and entity and not connection.execute(select(stream.c.id).filter_by(tenant=tenant, entity=entity).limit(1)).first():
         return []  # without a walk through the tenant's whole history
     query = select(delivery).order_by(delivery.c.id.desc()).limit(limit)
@@ -200,7 +200,7 @@ def committed_since(connection: Connection, tenant: str, first: str) -> list[Del
 
 
 def unlisted_since(connection: Connection, tenant: str, instant: datetime) -> list[Delivery]:
-    """The tenant's scheduled deliveries committed since an instant that no day manifest lists yet."""
+    """Return the tenant's scheduled deliveries committed since an instant that no day manifest lists yet."""
     query = select(delivery).where(delivery.c.tenant == tenant, UNLISTED, delivery.c.purpose == Purpose.SCHEDULE)
     return [Delivery(**row._mapping) for row in connection.execute(query.where(delivery.c.committed_at >= instant))]
 
@@ -232,14 +232,14 @@ def record(connection: Connection, values: dict[str, Any], stream_id: int, diges
 
 
 def known_digests(connection: Connection, stream_id: int) -> set[bytes]:
-    """The version digests promoted by the stream's last commit."""
+    """Return the version digests promoted by the stream's last commit."""
     promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.id == attempt.c.delivery)
     query = promoted.where(digest.c.stream == stream_id, delivery.c.adopted == attempt.c.id, delivery.c.status == DeliveryStatus.COMMITTED)
     return {blob[at : at + 16] for blob in connection.execute(query).scalars() for at in range(0, len(blob), 16)}
 
 
 def attempts(connection: Connection, delivery_id: str) -> list[Attempt]:
-    """All recorded attempts of a delivery, oldest first."""
+    """Return all recorded attempts of a delivery, oldest first."""
     query = select(attempt).where(attempt.c.delivery == delivery_id).order_by(attempt.c.recorded_at, attempt.c.id)
     return [Attempt(**row._mapping) for row in connection.execute(query)]
 
@@ -330,7 +330,7 @@ def fail(connection: Connection, delivery_id: str, error: str, code: str) -> Non
 
 
 def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[str, Attempt]:
-    """The adopted attempts of committed deliveries, by delivery id."""
+    """Return the adopted attempts of committed deliveries, by delivery id."""
     ids = [delivery.adopted for delivery in deliveries if delivery.adopted]
     found: dict[str, Attempt] = {}
     for start in range(0, len(ids), 500):
@@ -340,7 +340,7 @@ def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[s
 
 
 def scheduled(connection: Connection, stream_id: int, sequence: int) -> Delivery | None:
-    """The committed delivery that has this sequence in its stream."""
+    """Return the committed delivery that has this sequence in its stream."""
     same = (delivery.c.stream == stream_id, delivery.c.sequence == sequence, delivery.c.purpose == Purpose.SCHEDULE)
     row = connection.execute(select(delivery).where(*same, delivery.c.status == DeliveryStatus.COMMITTED)).first()
     return Delivery(**row._mapping) if row else None
@@ -351,13 +351,13 @@ def stream_of(connection: Connection, planned: Delivery) -> Stream:
 
 
 def open_repairs(connection: Connection, tenant: str) -> list[Delivery]:
-    """The tenant's backfills and redeliveries that are not finished, oldest first."""
+    """Return the tenant's backfills and redeliveries that are not finished, oldest first."""
     query = select(delivery).where(delivery.c.tenant == tenant, IS_OPEN, delivery.c.purpose != Purpose.SCHEDULE)
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
 
 
 def backfills(connection: Connection, stream_id: int, start: datetime, end: datetime) -> list[Delivery]:
-    """All backfills of a stream over exactly this range, oldest first."""
+    """Return all backfills of a stream over exactly this range, oldest first."""
     same = (
         delivery.c.stream == stream_id,
         delivery.c.purpose == Purpose.BACKFILL,

@@ -53,7 +53,7 @@ _FAILED = "failed"
 
 
 def profile(connection: Connection, tenant_id: str) -> str | None:
-    """The destination profile found by the last good probe, or None."""
+    """Return the destination profile found by the last good probe, or None."""
     probe = mapping(connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id)).scalar_one_or_none())
     return probe.get("profile") if probe else None
 

@@ -26,7 +26,7 @@ class Ledger:
     """The database of registrations, streams, deliveries and requests. One per process; safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
-        """Connects to nothing yet. Raises PermanentError, which does not repeat the URL, for one that no ledger can be behind."""
+        """Keep the URL and connect to nothing yet. Raises PermanentError for a URL that no ledger can be behind, and does not repeat it."""
         try:
             self.url = make_url(url)
         except (ArgumentError, ValueError) as error:
@@ -80,9 +80,9 @@ class Ledger:
 
     @staticmethod
     def head() -> str:
-        """The newest migration this version of Waybill knows: migrations are files numbered in their order.
+        """Return the newest migration that this version of Waybill knows. Migrations are files that are numbered in their order.
 
-        Raises TransientError when they cannot be listed (no file descriptor is left).
+        Raises TransientError if they cannot be listed, for example because no file descriptor is left.
         """
         try:
             return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
@@ -191,7 +191,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def new_id() -> str:
-    """A UUIDv7 as 32 hex digits: sorts by creation time."""
+    """Return a UUIDv7 as 32 hex digits. Such ids sort by the time they were made."""
     milliseconds = time.time_ns() // 1_000_000
     random = secrets.randbits(74)
     return f"{milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1:032x}"

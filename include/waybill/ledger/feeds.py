@@ -67,7 +67,7 @@ def end(connection: Connection, tenant: str) -> None:
 
 
 def unfed(connection: Connection, tenant: str, limit: int) -> list[Delivery]:
-    """Committed deliveries that have no number yet, in the order they were committed."""
+    """Return committed deliveries that have no number yet, in the order they were committed."""
     query = select(delivery).where(delivery.c.tenant == tenant, UNFED).order_by(delivery.c.committed_at, delivery.c.id).limit(limit)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
@@ -99,7 +99,7 @@ _FACTS = [column for column in feed_page.c if column.name != "document"]
 
 
 def pages(connection: Connection, feed_id: str) -> list[Page]:
-    """All pages in order, without their documents."""
+    """Return all pages in order, without their documents."""
     rows = connection.execute(select(*_FACTS).where(feed_page.c.feed == feed_id).order_by(feed_page.c.number))
     return [Page(**row._mapping, document=None) for row in rows]
 
@@ -124,5 +124,5 @@ def mark_published(connection: Connection, page: Page, now: datetime) -> None:
 
 
 def said(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
-    """Remember what the destination says now: `problem`, `readme`."""
+    """Remember what the destination shows now: the feed's `problem`, or the hash of the `readme`."""
     connection.execute(update(feed).where(feed.c.tenant == tenant, feed.c.id == feed_id).values(**what))

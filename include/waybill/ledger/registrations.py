@@ -45,7 +45,7 @@ class Registered:
 
     @property
     def managed_by_file(self) -> str | None:
-        """The file this tenant is managed by, or None when the API manages it."""
+        """Return the file that manages this tenant, or None if the API manages it."""
         return self.origin.removeprefix(FILE_ORIGIN) if self.origin.startswith(FILE_ORIGIN) else None
 
 
@@ -101,14 +101,14 @@ class LostUpdate(Exception):
 
 
 def _registered(row: Row[Any]) -> Registered:
-    """A row's version; one whose body is no JSON object is there, and cannot be read (`Registered.registration`)."""
+    """Return a row's version. A version whose body is no JSON object is returned, too, and its `Registered.registration` cannot be read."""
     values = dict(row._mapping)
     body, diff = mapping(values["body"]), mapping(values["diff"])
     return Registered(**values | {"body": UNREADABLE if body is None else body, "diff": diff or {}})
 
 
 def current(connection: Connection, tenant_id: str) -> Registered | None:
-    """The version in force, or None for an unknown tenant."""
+    """Return the version in force, or None for an unknown tenant."""
     query = (
         select(registration)
         .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
@@ -122,7 +122,7 @@ def current(connection: Connection, tenant_id: str) -> Registered | None:
 
 
 def version(connection: Connection, tenant_id: str, number: int) -> Registered:
-    """One recorded version."""
+    """Return one recorded version."""
     query = select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number)
     try:
         return _registered(connection.execute(query).one())
@@ -131,7 +131,7 @@ def version(connection: Connection, tenant_id: str, number: int) -> Registered:
 
 
 def all_current(connection: Connection, only: Collection[str] | None = None) -> list[Registered]:
-    """The version in force of every tenant, or of `only` these, by tenant id."""
+    """Return the version in force of every tenant, or of `only` these, by tenant id."""
     query = (
         select(registration)
         .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
@@ -142,7 +142,7 @@ def all_current(connection: Connection, only: Collection[str] | None = None) -> 
 
 
 def history(connection: Connection, tenant_id: str) -> list[Registered]:
-    """Every version, newest first."""
+    """Return every version, newest first."""
     query = select(registration).where(registration.c.tenant == tenant_id).order_by(registration.c.version.desc())
     return [_registered(row) for row in connection.execute(query)]
 
@@ -227,9 +227,10 @@ def note(connection: Connection, tenant_id: str, actor: str, action: str, detail
 
 
 def reading(connection: Connection, source_tenant: str) -> list[str]:
-    """The tenants that receive the rows of this id in the data: by their `sourceTenant`, else by their `copyOf`, else by their own id.
+    """Return the tenants that receive the rows of this id in the data. What counts is their `sourceTenant`, else their `copyOf`, else their
+    own id.
 
-    The words are those stored, of a registration that cannot be read any more, too.
+    The stored words count, also those of a registration that can no longer be read.
     """
     in_force = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
     found = select(tenant.c.id).join(registration, in_force)
@@ -239,23 +240,23 @@ def reading(connection: Connection, source_tenant: str) -> list[str]:
 
 
 def copies(connection: Connection, original: str) -> list[Registered]:
-    """The registrations in force that name this tenant as their original."""
+    """Return the registrations in force that name this tenant as their original."""
     query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
     return [_registered(row) for row in connection.execute(query.where(CopyOf() == original).order_by(tenant.c.id))]
 
 
 def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]:
-    """The version in force of those of these tenants that are registered."""
+    """Return the version in force of those of these tenants that are registered."""
     rows = connection.execute(select(tenant.c.id, tenant.c.version).where(tenant.c.id.in_(list(tenants))))
     return {row.id: row.version for row in rows}
 
 
 def ids(connection: Connection) -> list[str]:
-    """Every tenant that was ever registered."""
+    """Return every tenant that was ever registered."""
     return list(connection.scalars(select(tenant.c.id).where(tenant.c.version > 0).order_by(tenant.c.id)))
 
 
 def known(connection: Connection) -> dict[str, bool]:
-    """Every tenant the ledger knows, and whether it was ever registered: the others only ever asked for exports."""
+    """Return every tenant the ledger knows, and whether it was ever registered. The others have only asked for exports."""
     query = select(tenant.c.id, (tenant.c.version > 0).label("registered")).order_by(tenant.c.id)
     return {row.id: bool(row.registered) for row in connection.execute(query)}

@@ -1,4 +1,7 @@
-"""Reading many rows of which one may be damaged, by a hand, a disk or another version: it must hurt its own tenant alone."""
+"""Reads many rows of which one may be damaged, by a hand, a disk or another version of Waybill.
+
+A damaged row must only hurt its own tenant.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def sound(connection: Connection, query: Select[Any], by: Column[Any], make: Callable[[Any], _Made]) -> list[_Made]:
-    """What each row of a query makes, in its order. Of rows that cannot be read the log tells, by the value of the column `by`.
+    """Return what `make` returns for each row of a query, in its order. A row that cannot be read is left out, and the log names it by the
+    value of the column `by`.
 
-    All are read at once; only where that fails, value by value.
+    All rows are read at once. Only if that fails are they read value by value.
     """
     try:
         return [make(row) for row in connection.execute(query)]
@@ -37,12 +41,12 @@ def sound(connection: Connection, query: Select[Any], by: Column[Any], make: Cal
 
 
 def mapping(value: Any) -> dict[str, Any] | None:
-    """A JSON object, None for anything else that may stand in its place."""
+    """Return the value if it is a JSON object, and None for anything else that may stand in its place."""
     return value if isinstance(value, dict) else None
 
 
 def require(row: Row[Any], **kinds: type) -> dict[str, Any]:
-    """A row's values. Raises TypeError where a named one is of another kind."""
+    """Return a row's values. Raises TypeError if a named one is of another kind."""
     values = dict(row._mapping)
     if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
         raise TypeError(", ".join(wrong))
@@ -50,7 +54,10 @@ def require(row: Row[Any], **kinds: type) -> dict[str, Any]:
 
 
 def json_or_text(text: str) -> Any:
-    """A stored JSON value; text that is none as it is, so that one damaged value cannot hide the rows read with it."""
+    """Return a stored JSON value.
+
+    Text that is no JSON is returned as it is, so that one damaged value cannot hide the rows read with it.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

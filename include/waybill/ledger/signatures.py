@@ -14,7 +14,7 @@ _MANY = 500
 
 
 def of(connection: Connection, documents: Collection[str]) -> dict[str, bytes]:
-    """The signatures of these documents, those that were signed."""
+    """Return the signatures of those of these documents that were signed, by the hash of the document."""
     wanted = list(documents)
     found: dict[str, bytes] = {}
     for start in range(0, len(wanted), _MANY):
@@ -35,6 +35,6 @@ def record(connection: Connection, document: str, text: bytes, tenant: str, now:
 
 
 def is_own(connection: Connection, tenant: str, text: bytes) -> bool:
-    """Whether Waybill made this signature for the tenant, of whatever document."""
+    """Return whether Waybill made this signature for the tenant. It does not matter for which document."""
     query = select(signature.c.document).where(signature.c.tenant == tenant, signature.c.text == text.decode("utf-8", "replace"))
     return connection.execute(query).first() is not None

@@ -37,13 +37,13 @@ class Stream:
 
 
 def active(connection: Connection, tenant: str) -> list[Stream]:
-    """The tenant's active streams, by entity."""
+    """Return the tenant's active streams, by entity."""
     query = select(stream).where(stream.c.tenant == tenant, stream.c.active).order_by(stream.c.entity)
     return [Stream(**row._mapping) for row in connection.execute(query)]
 
 
 def active_entities(connection: Connection, only: str = "") -> dict[str, list[str]]:
-    """The active entities of every tenant that has any, or of `only` that one, by entity."""
+    """Return the active entities of every tenant that has any, or of `only` that one. They are ordered by entity."""
     query = select(stream.c.tenant, stream.c.entity).where(stream.c.active).order_by(stream.c.tenant, stream.c.entity)
     found: dict[str, list[str]] = {}
     for tenant, entity in connection.execute(query.where(stream.c.tenant == only) if only else query):
@@ -52,7 +52,7 @@ def active_entities(connection: Connection, only: str = "") -> dict[str, list[st
 
 
 def samples(connection: Connection) -> list[Stream]:
-    """One active stream of each entity that has delivered something."""
+    """Return one active stream of each entity that has delivered something."""
     newest = select(func.max(stream.c.id)).where(stream.c.active, stream.c.watermark.is_not(None)).group_by(stream.c.entity)
     return [Stream(**row._mapping) for row in connection.execute(select(stream).where(stream.c.id.in_(newest)).order_by(stream.c.entity))]
 
@@ -78,7 +78,7 @@ def reached_by_all(connection: Connection, only: Collection[str] | None = None) 
 
 
 def every(connection: Connection, tenant: str) -> list[Stream]:
-    """All streams the tenant ever had, newest generation first within an entity."""
+    """Return all streams that the tenant ever had, by entity, newest generation first."""
     query = select(stream).where(stream.c.tenant == tenant).order_by(stream.c.entity, stream.c.generation.desc())
     return [Stream(**row._mapping) for row in connection.execute(query)]
 

@@ -60,13 +60,13 @@ def of_date(connection: Connection, tenant: str, export_date: str) -> list[Deliv
 
 
 def days_of(connection: Connection, tenant: str, export_date: str) -> list[Day]:
-    """The day manifests of a date."""
+    """Return the day manifests of a date."""
     query = select(day).where(day.c.tenant == tenant, day.c.export_date == export_date).order_by(day.c.number)
     return [Day(**row._mapping) for row in connection.execute(query)]
 
 
 def open_since(connection: Connection, before: datetime) -> list[Delivery]:
-    """Deliveries still open that were planned before an instant, oldest first."""
+    """Return deliveries that are still open and were planned before an instant, oldest first."""
     query = select(delivery).where(IS_OPEN, delivery.c.created_at < before).order_by(delivery.c.id)
     return sound(connection, query, delivery.c.id, lambda row: Delivery(**row._mapping))
 

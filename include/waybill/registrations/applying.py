@@ -63,7 +63,7 @@ class Applied:
         return [change for change in self.changes if change.action != "keep"]
 
     def first_loads(self) -> dict[str, tuple[str, ...]]:
-        """By tenant, the entities that it gets for the first time, or again."""
+        """Return, by tenant, the entities that it gets for the first time, or again."""
         return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
 
     def lines(self, *, dry_run: bool) -> Iterator[str]:
@@ -133,8 +133,10 @@ def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: Froz
 def _unusable(
     installation: Installation, file: TenantFile, before: Registered | None, others: Mapping[str, Sequence[Reader]] | None
 ) -> Iterator[Finding]:
-    """What only the ledger and gpg know of a file. `others` are the tenants without a file, by their id in the data, which no file was
-    compared with; None where this file was compared with no other one.
+    """Yield what is wrong with a file that only the ledger and gpg can tell.
+
+    `others` are the tenants without a file, by their id in the data: no file has been compared with them. It is None if this file was not
+    compared with any other.
     """
     yield from encryption_keys.findings(file.registration, before, file.file)
     mine = reader(file.tenant, file.registration, file.entities)
@@ -160,7 +162,10 @@ def tenant_of(finding: Finding) -> str:
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
-    """The fields of a registration's body whose value changes: old and new, None where a body leaves one out."""
+    """Return the fields of a registration's body whose value changes, with the old and the new value.
+
+    A field that a body leaves out is None.
+    """
     return {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
 
 
@@ -178,12 +183,15 @@ def change_of(file: TenantFile, before: Registered | None, active: list[str]) ->
 
 
 def _is_disabled(registered: Registered) -> bool:
-    """By its own word, which also tells of one that cannot be read any more."""
+    """Return whether the registration disables exports.
+
+    Its stored word counts, because that can be told even if the rest can no longer be read.
+    """
     return bool(registered.body.get("exportOption") == ExportOption.DISABLE)
 
 
 def _words(registered: Registered | None) -> Registration:
-    """What a registration says; the defaults for none, or for one that cannot be read any more."""
+    """Return what a registration says, or the defaults if there is none or it can no longer be read."""
     return registered.registration if registered and registrations.readable([registered]) else Registration()
 
 
@@ -204,7 +212,7 @@ def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> 
 
 
 def _carried_out(installation: Installation, change: Change, files: TenantFiles, before: Registered | None, actor: str) -> Change | Finding:
-    """The change once it is made; a finding where what the ledger holds of that tenant cannot be read."""
+    """Make the change and return it. If what the ledger holds of the tenant cannot be read, a finding is returned instead."""
     try:
         return _carry_out(installation, change, files, before, actor)
     except PermanentError as error:
@@ -260,7 +268,7 @@ def replace_in(
 
 
 def _move_copies(connection: Connection, installation: Installation, tenant: str, wanted: Registration, by: Provenance) -> None:
-    """Copies that the API manages read the id in the data that their original reads: the old one may become another customer's."""
+    """Let copies that the API manages read the id in the data that their original reads now. The old id may become another customer's."""
     for copy in registrations.copies(connection, tenant):
         if copy.managed_by_file or not registrations.readable([copy]):
             continue
@@ -302,7 +310,10 @@ class PendingChanges:
 
 
 def pending_changes(installation: Installation, visible: Visible, failed: Failed | None = None) -> PendingChanges | None:
-    """None where all is in force, or only mistakes in files of tenants that `visible` does not let through keep it from being so."""
+    """Return what is not in force yet, or None if nothing is missing.
+
+    Mistakes in files of tenants that `visible` does not let through do not count.
+    """
     configuration = installation.configuration
     if not (configuration.findings or failed):
         return None
@@ -333,7 +344,7 @@ class File:
 
 
 def file_of(installation: Installation, tenant: str, registered: Registered | None, active: Collection[str] = ()) -> File:
-    """`active` are the tenant's entities that are delivered now."""
+    """Return how a tenant's file relates to its registration in force. `active` are the entities that the tenant receives now."""
     files = installation.configuration.files_of(tenant)
     if tenant in files.broken:
         return File(files.findings)

@@ -61,7 +61,7 @@ _TENANTS = re.compile(r"^tenants:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<indent
 
 
 def _with_entry(policy: Path, tenant: str, name: str, findings: list[Finding]) -> str:
-    """The text of the policy with the original's entry repeated for the copy; empty where nothing has to be added."""
+    """Return the text of the policy with the original's entry repeated for the copy. The text is empty if nothing has to be added."""
     text = policy.read_text(encoding="utf-8") if policy.exists() else ""
     entries = (read_mapping(text, "policy.yaml", findings) or {}).get("tenants")
     if not isinstance(entries, dict) or not entries.get(tenant) or name in entries:

@@ -12,7 +12,10 @@ _ALLOWED = "one current OpenPGP public key that has a part to encrypt to"
 
 
 def unusable(wanted: Registration, before: Registered | None, file: str = "") -> list[Finding]:
-    """What is wrong with a new key; one that is in force is not tried again. Raises what gpg's absence or silence raises."""
+    """Return what is wrong with a new key.
+
+    A key that is in force is not tried again. Raises an error if gpg is absent or does not answer.
+    """
     encryption = wanted.encryption
     if encryption is None or (before is not None and before.body.get("encryption") == encryption.model_dump(mode="json")):
         return []
@@ -24,7 +27,10 @@ def unusable(wanted: Registration, before: Registered | None, file: str = "") ->
 
 
 def findings(wanted: Registration, before: Registered | None, file: str) -> list[Finding]:
-    """The same for a tenant's file, and that gpg is not there or does not answer: it hurts the tenants who need it, and nobody else."""
+    """Return what is wrong with the key in a tenant's file.
+
+    If gpg is absent or does not answer, that is a finding, too: it only holds up the tenants who need it.
+    """
     try:
         return unusable(wanted, before, file)
     except WaybillError as error:

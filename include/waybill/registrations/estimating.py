@@ -68,7 +68,10 @@ def estimate(
 
 
 def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], patience: float = PATIENCE) -> str:
-    """The size of the first full loads of tenants with a file, in words; empty where there are none. Takes at most `patience` in all."""
+    """Return the size of the first full loads of tenants with a file, in words.
+
+    The text is empty if there are none. It takes at most `patience` in all.
+    """
     files, until = installation.configuration.tenants, monotonic() + patience
     found = [
         size
@@ -108,7 +111,10 @@ def _count(
 
 
 def _width(installation: Installation, tenant: str, entity: Entity) -> float:
-    """Bytes a record: measured on this entity's latest files, this tenant's first, else guessed from the types."""
+    """Return the bytes of one record.
+
+    They are measured on the entity's latest files, this tenant's first, or else guessed from the types.
+    """
     with installation.ledger.read() as connection:
         for whose in (tenant, None):
             latest = deliveries.latest_of_entity(connection, entity.id, whose, SAMPLES)

@@ -11,13 +11,15 @@ from waybill.ledger.streams import Stream
 
 
 def source_of(fact: ColumnFacts) -> str:
-    """The column of the source that a delivered column read."""
+    """Return the source column that a delivered column was read from."""
     return str(fact.get("source_name") or fact["name"])
 
 
 def followed(delivered: Sequence[ColumnFacts], catalogued: Mapping[str, Column]) -> dict[str, ColumnFacts]:
-    """Which delivered column each column goes on from: one of the same name that reads the same, else one that reads the same under
-    another name (it was renamed), else one of the same name that reads another now. New columns are absent.
+    """Return, for each column, the delivered column that it continues. New columns are absent.
+
+    That is a column with the same name and the same source column, else one with the same source column under another name (it was
+    renamed), else one with the same name that reads another source column now.
     """
     found: dict[str, ColumnFacts] = {}
     left = list(delivered)
@@ -59,7 +61,7 @@ def kept_empty(new: list[str]) -> str:
 
 
 def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], sequence: int) -> dict[str, int]:
-    """By column, the first delivery that carried it, for the columns that older rows may lack."""
+    """Return, by column, the first delivery that carried it, for the columns that older rows may lack."""
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return {}
     new, before = new_columns(stream, entity), followed(stream.columns, columns)

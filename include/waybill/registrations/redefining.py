@@ -25,7 +25,7 @@ _SAID = {
 
 
 def reading(entity: Entity) -> dict[str, str]:
-    """What the stream's position keeps of the catalog, by what it is about."""
+    """Return hashes of what the catalog says of an entity's rows, by subject. The stream's position keeps them."""
     state = entity.deleted_when
     said = {
         "relation": [entity.source, entity.relation, entity.query],
@@ -37,9 +37,9 @@ def reading(entity: Entity) -> dict[str, str]:
 
 
 def redefined(stream: Stream, entity: Entity, same: Callable[[str, str], bool] = lambda before, now: False) -> str:
-    """Why the catalog now means other rows or values than those that were delivered; empty where it does not.
+    """Return why the catalog now means other rows or values than those that were delivered. The text is empty if it does not.
 
-    `same` may know that two columns of the source are one that was renamed. Mode full delivers every row each time.
+    `same` may know that two names are one renamed column of the source. Mode full delivers every row each time, so nothing is compared.
     """
     if stream.watermark is None or entity.changes.mode is Mode.FULL:
         return ""
@@ -58,8 +58,9 @@ def redefined(stream: Stream, entity: Entity, same: Callable[[str, str], bool] =
 
 
 def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered]) -> list[str]:
-    """What `apply` says: a line for each entity with new columns or another meaning, as one of its streams shows them, for the columns its
-    tenant chose.
+    """Return what `apply` prints: a line for each entity with new columns or another meaning.
+
+    One stream of the entity is looked at, with the columns that its tenant chose.
     """
     lines = []
     for stream in samples:

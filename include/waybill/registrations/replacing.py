@@ -85,7 +85,10 @@ def read(raw: Mapping[str, Any], installation: Installation, tenant: str) -> tup
 def _refuse_chosen_destination(
     installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
 ) -> None:
-    """A call may always repeat the destination in force. Which others it may name, policy says; a folder only operators name."""
+    """Refuse a destination that the caller may not name.
+
+    A call may always repeat the one in force. Policy says which others it may name, and only operators may name a folder.
+    """
     in_force = before.registration.destination if before else None
     policy, chosen = installation.configuration.policy, wanted.destination
     if chosen == in_force or policy.api_destinations == "any":
@@ -103,7 +106,10 @@ def _refuse_chosen_destination(
 
 
 def _may_name(installation: Installation, tenant: str, connection_id: str) -> bool:
-    """Only tenants whose id is part of the connection's could have a better claim to it: the others are not asked for."""
+    """Return whether the tenant may name the connection.
+
+    Only tenants whose id is part of its name could have a better claim, so the others are not asked for.
+    """
     configuration, ends = installation.configuration, range(1, len(connection_id) + 1)
     parts = {connection_id.lower()[start:end] for end in ends for start in range(max(0, end - LONGEST_ID), end - len(tenant))}
     longer = [part for part in parts if TENANT_ID.match(part)]
@@ -117,7 +123,7 @@ def _may_name(installation: Installation, tenant: str, connection_id: str) -> bo
 def _refuse_chosen_channels(
     installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
 ) -> None:
-    """Which connections a call may name for messages: those in force, and those it may name for destinations."""
+    """Refuse channels whose connection the caller may not name. It may name those in force, and those that it may name for destinations."""
     in_force = before.registration.notify if before else ()
     if operator or installation.configuration.policy.api_destinations == "any":
         return
@@ -134,7 +140,10 @@ def _refuse_chosen_channels(
 def _refuse_chosen_rows(
     installation: Installation, tenant: str, wanted: Registration, entities: Collection[str], before: Registered | None, operator: bool
 ) -> None:
-    """Whoever names the id a tenant has in the data chooses whose rows it receives: only who may change every tenant may do that."""
+    """Refuse an id in the data that the caller may not choose.
+
+    Whoever names it chooses whose rows a tenant receives, so only callers who may change every tenant may do that.
+    """
     in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
     if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
         what, allowed = tell("finding.operators_id"), tell("allowed.operators_id")
@@ -156,13 +165,13 @@ def _refuse_key(wanted: Registration, before: Registered | None) -> None:
 
 
 def find(installation: Installation, tenant: str) -> Registered | None:
-    """The registration in force, or None."""
+    """Return the registration in force, or None."""
     with installation.ledger.read() as connection:
         return registrations.current(connection, tenant_id(tenant))
 
 
 def require(installation: Installation, tenant: str) -> Registered:
-    """The registration in force. Raises not_found, and names no other tenant while doing so."""
+    """Return the registration in force. Raises not_found, and the error names no other tenant."""
     found = find(installation, tenant)
     if found is None:
         raise PermanentError(f"the tenant {tenant} is not registered", code="not_found")
@@ -189,7 +198,7 @@ def _in_catalog_order(installation: Installation, entities: Collection[str]) -> 
 
 
 def managing_file(installation: Installation, tenant: str, registered: Registered | None) -> str | None:
-    """The file a tenant is managed by: one that exists, valid or not, or the one its registration in force came from."""
+    """Return the file that manages a tenant: one that exists, valid or not, or the one that its registration in force came from."""
     folder = installation.settings.config_dir
     file = next((path for path in tenant_files(folder / "tenants", tenant_id(tenant)) if path.is_file()), None)
     if file:
@@ -254,7 +263,7 @@ def restore(
 
 
 def version(installation: Installation, tenant: str, number: int) -> Registered:
-    """A version the tenant ever had. Raises not_found."""
+    """Return a version that the tenant ever had. Raises not_found."""
     found = next((registered for registered in versions(installation, tenant) if registered.version == number), None)
     if found is None:
         raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
@@ -286,21 +295,21 @@ def _mismatch(tenant: str, expected: int | None) -> PermanentError:
 
 
 def versions(installation: Installation, tenant: str) -> list[Registered]:
-    """Every version, newest first. Raises not_found."""
+    """Return every version, newest first. Raises not_found."""
     require(installation, tenant)
     with installation.ledger.read() as connection:
         return registrations.history(connection, tenant)
 
 
 def history(installation: Installation, tenant: str) -> list[Version]:
-    """Every version with what it changed, newest first. Raises not_found."""
+    """Return every version with what it changed, newest first. Raises not_found."""
     found = versions(installation, tenant)
     bodies = [*(registered.body for registered in found[1:]), {}]
     return [Version(registered, changed_fields(before, registered.body)) for registered, before in zip(found, bodies, strict=True)]
 
 
 def unusable_connection(installation: Installation, tenant: str, raw: Mapping[str, Any]) -> PermanentError | None:
-    """What is wrong with the connection a body names, as far as it shows from here; None where it names none."""
+    """Return what is wrong with the connection that a body names, as far as it shows from here. Returns None if the body names none."""
     wanted, _ = read(raw, installation, tenant)
     if wanted.destination is None or isinstance(wanted.destination, FolderDestination):
         return None

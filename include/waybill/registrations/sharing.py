@@ -13,9 +13,9 @@ from waybill.ledger.registrations import Registered
 
 
 def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
-    """The other tenants who read by this one's id, and the one it is a copy of.
+    """Return the other tenants who read by this one's id, and the one it is a copy of.
 
-    By the words of their registrations, also of one that cannot be read any more.
+    The stored words of their registrations count, also of one that can no longer be read.
     """
     named = {*registrations.reading(connection, mine.id_in_data), mine.copy_of or mine.tenant} - {mine.tenant}
     found = {}
@@ -26,7 +26,7 @@ def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
 
 
 def without_files(files: TenantFiles, registered: Mapping[str, Registered], active: Mapping[str, list[str]]) -> dict[str, list[Reader]]:
-    """The tenants that only the API manages, by their id in the data."""
+    """Return the tenants that only the API manages, by their id in the data."""
     found: dict[str, list[Reader]] = {}
     for tenant, theirs in registered.items():
         if not theirs.managed_by_file and tenant not in files.tenants and tenant not in files.broken and active.get(tenant):

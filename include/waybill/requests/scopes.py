@@ -114,7 +114,10 @@ def _snapshots(installation: Installation, entities: Iterable[Entity]) -> Iterat
 def _values(
     installation: Installation, tenant: str, entities: Iterable[Entity], level: str, scope: Mapping[str, tuple[str, ...]], most: int
 ) -> set[str]:
-    """Up to `most` values of the level's column (of the key's first one without a level) among the tenant's rows of this scope."""
+    """Return up to `most` values among the tenant's rows of this scope.
+
+    They come from the column of the level, or without a level from the first column of the key.
+    """
     words, found = installation.words_of(tenant), set[str]()
     for snapshot, entity in _snapshots(installation, entities):
         column = next((name for carried, name in entity.scopes.items() if carried == level), entity.key[0])

@@ -55,7 +55,10 @@ FAILURES = ("stalled", "permission_revoked", "storage_full", "internal")
 
 
 def failure(code: str, because: str = "") -> Failure:
-    """Why a request failed, in words of the language file. `because` tells two causes of one code apart, such as `internal_storage`."""
+    """Return why a request failed, in words of the language file.
+
+    `because` tells two causes of one code apart, such as `internal_storage`.
+    """
     key = f"{code}{because}"
     return Failure(code, tell(f"failures.{key}"), tell(f"failures.{key}_advice"))
 
@@ -65,12 +68,12 @@ WRITING, PACKING = 90, 99
 
 
 def written_progress(rows: int, expected: int) -> int:
-    """Per cent after `rows` of about `expected` rows were written."""
+    """Return the progress in per cent after `rows` of about `expected` rows were written."""
     return WRITING if expected <= 0 else min(WRITING, rows * WRITING // expected)
 
 
 def packed_progress(packed: int, size: int) -> int:
-    """Per cent after `packed` of `size` bytes were put into the archive."""
+    """Return the progress in per cent after `packed` of `size` bytes were put into the archive."""
     return PACKING if size <= 0 else min(PACKING, WRITING + packed * (PACKING - WRITING) // size)
 
 

@@ -68,7 +68,7 @@ class Scope(Asked):
     participant: Name | None = None
 
     def filters(self) -> dict[str, tuple[str, ...]]:
-        """The scope as conditions on an entity's scope columns."""
+        """Return the scope as conditions on an entity's scope columns."""
         named = {"project": self.project, "study": self.study, "participant": self.participant}
         return {level: (value,) for level, value in named.items() if value} | ({"app": self.apps} if self.apps else {})
 
@@ -103,11 +103,11 @@ class Submission(Asked):
         return {"preset": value} if isinstance(value, str) else value
 
     def body(self) -> dict[str, Any]:
-        """The submission as JSON: submitting it again asks for the same."""
+        """Return the submission as JSON. Submitting it again asks for the same."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     def digest(self) -> str:
-        """What tells two bodies apart under one idempotency key."""
+        """Return a hash that tells two bodies under one idempotency key apart."""
         return _sha256(self.body())
 
 
@@ -122,13 +122,15 @@ class Checked:
     formats: tuple[str, ...]
 
     def fingerprint(self, person: str) -> str:
-        """Equal for two requests of one person that ask for the same."""
+        """Return a text that is equal for two requests of one person that ask for the same."""
         asked = [self.export_type, self.scope.body(), list(self.entities), str(self.span.start), str(self.span.end), sorted(self.formats)]
         return _sha256([person, *asked])
 
     @property
     def slot(self) -> str:
-        """What allows one active request: the scope's project, else the tenant as a whole, which counts against every project."""
+        """Return the slot, which holds one active request: the scope's project, or else the tenant as a whole, which counts against every
+        project.
+        """
         return f"project:{self.scope.project}" if self.scope.project else TENANT_WIDE
 
 
@@ -141,7 +143,7 @@ def check(
     *,
     period: Mapping[str, Any] | None = None,
 ) -> Checked:
-    """The checked request. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
+    """Check a submission and return it. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
     found: list[Finding] = []
     kind = _export_type(submission, export_policy, found)
     found += _scope_problems(submission.scope, export_policy)

@@ -19,9 +19,9 @@ __all__ = ["Snapshot", "Source", "open_source"]
 
 
 def open_source(spec: SourceSpec, base: Path, connections: Connections, connect: Callable[[str], Any] | None = None) -> Source:
-    """The source a spec describes; relative paths are resolved against `base`. Opens nothing yet.
+    """Return the source that a spec describes, and open nothing yet. Relative paths are resolved against `base`.
 
-    `connect` opens a DB-API connection by Airflow connection id (`DbApiHook.get_conn`); only `dbapi` sources need it.
+    `connect` opens a DB-API connection by Airflow connection id (`DbApiHook.get_conn`). Only `dbapi` sources need it.
     """
     match spec:
         case DuckDBSource():

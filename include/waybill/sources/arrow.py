@@ -51,7 +51,7 @@ class Reader:
 
     @property
     def schema(self) -> pa.Schema:
-        """What every batch has, also where there is none."""
+        """Return the schema of every batch, also if there is no batch."""
         empty = pa.table({name: pa.array([], pa.string()) for name in self._names})
         return self._connection.from_arrow(empty).project(self._projection).to_arrow_reader(1).schema
 
@@ -67,9 +67,9 @@ class Reader:
 
 
 def reader(columns: Mapping[str, Column], natives: Natives, typed: bool = True) -> Reader:
-    """Into the Arrow types of the columns: what the source declares of numbers counts, so that no value is rounded.
+    """Return a reader into the Arrow types of the columns. What the source declares of numbers counts, so that no value is rounded.
 
-    `typed` off leaves text what such a type might not hold.
+    Without `typed`, a column stays text if such a type might not hold a value.
     """
     declared = {name: natives[column.source(name)].lower() for name, column in columns.items()}
     return Reader(
@@ -84,7 +84,7 @@ def texts(columns: Mapping[str, Column]) -> Reader:
 
 
 def batches(blocks: Iterable[Block], selection: Selection, natives: Natives, where: str, typed: bool) -> Iterator[pa.RecordBatch]:
-    """The records of canonical CSV in the Arrow types of the selection's columns; `where` they come from, for errors."""
+    """Yield the records of canonical CSV in the Arrow types of the selection's columns. Errors name `where` they come from."""
     with closing(reader(selection.columns, natives, typed)) as into, engine.errors(where):
         for block, _ in blocks:
             yield from into.read(block)

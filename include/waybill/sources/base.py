@@ -39,8 +39,9 @@ class Snapshot(Protocol):
     """The source's own clock when the snapshot was opened, in aware UTC."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
-        """The relation's columns and native types, in the relation's order. Raises PermanentError when the relation is missing or
-        unreadable.
+        """Return the relation's columns and native types, in the relation's order.
+
+        Raises PermanentError when the relation is missing or unreadable.
         """
         ...
 
@@ -80,29 +81,33 @@ class Snapshot(Protocol):
         ...
 
     def heaps(self, entity: Entity) -> list[int]:
-        """Numbers of what stores the relation's rows, where the source tells them; none otherwise."""
+        """Return the numbers of the tables that store the relation's rows, if the source tells them."""
         ...
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
-        """Why rows below `start` were not seen by the last delivery, when `heaps` were `before`: a partition was attached or a table was
-        swapped in with rows it already had. Empty where nothing says so.
+        """Return why the last delivery did not see rows below `start`, if `heaps` were `before` then. The text is empty if nothing says so.
+
+        A partition may have been attached, or a table swapped in, with rows it already had.
         """
         ...
 
     def definition(self, entity: Entity) -> Definition:
-        """What gives the relation's rows their values, as far as the source tells: `definitions.redefined` compares two of them."""
+        """Return what gives the relation's rows their values, as far as the source tells. `definitions.redefined` compares two of them."""
         ...
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
-        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not
-        compressed.
+        """Yield canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text).
+        It is not compressed.
 
         No block crosses a multiple of `dialect.max_rows_per_file` records, so that a file can end there.
         """
         ...
 
     def streams(self, selection: Selection, most: int) -> AbstractContextManager[list[Stream]]:
-        """Up to `most` streams that hold each selected row once and see the same snapshot; one where the source cannot be parted."""
+        """Return up to `most` streams that hold each selected row once and see the same snapshot.
+
+        A source that cannot be split gives one.
+        """
         ...
 
     def changes_by_time(self, selection: Selection) -> bool:
@@ -110,16 +115,18 @@ class Snapshot(Protocol):
         ...
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
-        """The 16 byte version digests of the selected rows, in batches: truncated SHA-256 of key, change position and canonical row,
-        whatever the CSV dialect.
+        """Yield the 16 byte version digests of the selected rows, in batches.
+
+        A digest is the truncated SHA-256 of key, change position and canonical row, and does not depend on the CSV dialect.
         """
         ...
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
-        """The selected rows as Arrow, ordered by the key, columns cast to the catalogued types (anonymized columns already replaced).
+        """Yield the selected rows as Arrow, ordered by the key. Columns have the catalogued types, and anonymized columns are already
+        replaced.
 
-        `typed` off leaves numbers text where an Arrow type does not hold every value of the native type (NaN in a numeric, 39 digits);
-        with it, such a value raises PermanentError `row_limit_format`.
+        Without `typed`, a number stays text if an Arrow type does not hold every value of the native type (NaN in a numeric, 39 digits).
+        With it, such a value raises PermanentError `row_limit_format`.
         """
         ...
 
@@ -128,7 +135,7 @@ class Snapshot(Protocol):
         ...
 
     def values(self, selection: Selection, most: int) -> list[str]:
-        """Different values of the selection's only column as canonical text, in order, without NULL: `most` where there are more."""
+        """Return up to `most` different values of the selection's only column as canonical text, in order and without NULL."""
         ...
 
 

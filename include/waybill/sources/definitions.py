@@ -50,12 +50,12 @@ def short(text: str) -> str:
 
 
 def words(text: str) -> set[str]:
-    """Every word of a statement that may name a relation, in small letters."""
+    """Return every word of a statement that may name a relation, in small letters."""
     return {next(filter(None, found)).casefold() for found in _WORDS.findall(text)}
 
 
 def behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
-    """Of a database's views or functions, by name, those that a statement reads, directly or through others."""
+    """Return those views or functions of a database, by name, that a statement reads, directly or through others."""
     by_fold = {name.casefold(): name for name in views}
     found: dict[str, str] = {}
     waiting = [text]
@@ -68,7 +68,7 @@ def behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
 
 
 def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> Definition:
-    """The views and functions that a statement reads."""
+    """Return the views and functions that a statement reads."""
     found = behind(text, {**functions, **views})
     digests = {name: short(said) for name, said in found.items()}
     return {
@@ -81,12 +81,15 @@ def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> D
 
 
 def text_of(entity: Entity) -> str:
-    """What an entity reads, in words that name relations."""
+    """Return what an entity reads, in words that name relations."""
     return " ".join(table.query or table.relation for table in (entity, *entity.parents()))
 
 
 def by_words(entity: Entity, views: Mapping[str, str], functions: Mapping[str, str], columns: Mapping[str, str]) -> Definition:
-    """Of a database that tells the texts of its views and functions: those that are named, and the table where no view is."""
+    """Return what gives an entity's rows their values, in a database that tells the texts of its views and functions.
+
+    That is each view and function that the entity reads, and its table if it reads no view.
+    """
     found = read(text_of(entity), views, functions)
     if entity.relation and not found["views"]:
         found["tables"][entity.relation] = {"of": "", "stored": "", "columns": in_order(columns.items(), entity.needed_columns)}
@@ -94,13 +97,13 @@ def by_words(entity: Entity, views: Mapping[str, str], functions: Mapping[str, s
 
 
 def in_order(columns: Iterable[tuple[str, str]], needed: Iterable[str] | None) -> dict[str, tuple[int, str]]:
-    """The columns of a table in their order. Of those that are not needed only the place counts: another one may take their name."""
+    """Return the columns of a table in their order. Of those that are not needed only the place counts: another one may take their name."""
     wanted = None if needed is None else set(needed)
     return {name: (place, native if wanted is None or name in wanted else "") for place, (name, native) in enumerate(columns)}
 
 
 def redefined(before: Definition, now: Definition) -> str:
-    """What gives unchanged rows other values than at the last delivery, in words; empty where nothing does."""
+    """Return what gives unchanged rows other values than at the last delivery, in words. The text is empty if nothing does."""
     for what, was_defined, is_defined in _texts(before, now):
         if changed := sorted(name for name in was_defined.keys() | is_defined.keys() if was_defined.get(name) != is_defined.get(name)):
             return f"{_listed(what, changed)} defined otherwise than at the last delivery"
@@ -128,7 +131,7 @@ def _texts(before: Definition, now: Definition) -> Iterator[tuple[str, dict[str,
 
 
 def _moved(was: Table, now: Table, common: Iterable[str]) -> list[str]:
-    """The columns of a name that another column had."""
+    """Return the columns of a name that another column had."""
     if now["stored"]:
         return sorted(name for name in common if was["columns"][name][0] != now["columns"][name][0])
     before, after = (sorted(common, key=lambda name: table["columns"][name][0]) for table in (was, now))
@@ -145,7 +148,7 @@ def _listed(what: str, names: list[str]) -> str:
 
 
 def is_renamed(before: Definition, now: Definition, old: str, new: str) -> bool:
-    """Whether a source that numbers its columns shows that two names are of one."""
+    """Return whether a source that numbers its columns shows that two names are of one."""
     for name in before["tables"].keys() & now["tables"].keys():
         was, table = before["tables"][name], now["tables"][name]
         if table["stored"] and was["of"] == table["of"] and old in was["columns"] and new in table["columns"]:

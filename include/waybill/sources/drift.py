@@ -101,7 +101,7 @@ def check_tenant(query: Query) -> None:
 
 
 def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
-    """The types that columns of the source are read as, by column."""
+    """Return the types that columns of the source are read as, by column."""
     found: dict[str, set[ColumnType]] = {}
     for name, column in (*selection.entity.columns.items(), *selection.columns.items()):
         found.setdefault(column.source(name), set()).add(column.type)
@@ -143,8 +143,9 @@ def _unfit(selection: Selection, name: str, native: str, why: str, what_to_do: s
 
 
 def doubtful(selection: Selection, natives: Natives, flavour: Flavour, binding: bool) -> list[str]:
-    """The columns of which a value may not fit, as a sentence names them: those catalogued as something else than they are by nature, and
-    times that may be finer, or further away, than a timestamp says. All that are no text where declared types are not `binding`.
+    """Return the columns of which a value may not fit, as a sentence names them: those catalogued as something else than they are by
+    nature, and times that may be finer, or further away, than a timestamp says. All that are no text where declared types are not
+    `binding`.
     """
     typed = [
         (name, natives[name], kind)

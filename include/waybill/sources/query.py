@@ -80,12 +80,12 @@ class Query:
         return self.selection.entity
 
     def kind(self, name: str) -> ColumnType:
-        """The catalogued type of a column of the source, else its natural one."""
+        """Return the catalogued type of a column of the source, else its natural one."""
         column = described(self.selection.columns, name) or described(self.entity.columns, name)
         return column.type if column else self.flavour.kind(self.natives[name]) or ColumnType.STRING
 
     def text(self, name: str, column: Column | None = None) -> Sql:
-        """Canonical text of a source column: as `column` describes it (pseudonymous where that says so), else raw."""
+        """Return canonical text of a source column: as `column` describes it (pseudonymous where that says so), else raw."""
         text = self.flavour.text(self.flavour.name(name), column.type if column else self.kind(name), self.natives[name])
         if column is None or column.export != "anonymize":
             return sql("{}", text)
@@ -147,7 +147,7 @@ class Query:
         return sql("{} = {}", self._comparable(name), self._value_of(name, value))
 
     def _comparable(self, name: str) -> str:
-        """The column; a number that came as text (exact decimals of a driver) as a number."""
+        """Return the column. A number that came as text (exact decimals of a driver) is returned as a number."""
         x = self.flavour.name(name)
         return f"CAST({x} AS DOUBLE)" if self.natives[name] == "VARCHAR" and self.kind(name) in _NUMBERS else x
 
@@ -191,7 +191,7 @@ class Query:
         return either((none, self.reaches(name, self.clock))) if self.clock else none
 
     def change_columns(self) -> tuple[str, ...]:
-        """The columns whose greatest value is the change position. A deletion time counts only beside a change time."""
+        """Return the columns whose greatest value is the change position. A deletion time counts only beside a change time."""
         change, deleted = self.entity.changes.column, self.entity.deleted_column
         if not change:
             raise PermanentError("it declares no change column", where=self.entity.id, next_step="Set changes.column in the catalog")
@@ -199,7 +199,7 @@ class Query:
         return (change, deleted) if both else (change,)
 
     def position(self) -> Sql:
-        """Canonical text of the change position; NULL when the entity has none."""
+        """Return canonical text of the change position; NULL when the entity has none."""
         if not self.entity.changes.column:
             return sql("NULL")
         names = self.change_columns()
@@ -210,7 +210,7 @@ class Query:
         return sql("CASE WHEN {} OR {} >= {} THEN {} ELSE {} END", self._is_pending(names[1]), a, b, *texts)
 
     def _bound(self, name: str, value: Any) -> Sql:
-        """A limit of the change position; a datetime only ever meets a time column."""
+        """Return a limit of the change position; a datetime only ever meets a time column."""
         if not isinstance(value, datetime):
             return sql("{}", Bind(value))
         if self.flavour.kind(self.natives[name]) not in _INSTANTS:
@@ -219,7 +219,7 @@ class Query:
         return self.flavour.bind_instant(value, self.natives[name])
 
     def _scope(self) -> list[Sql]:
-        """One condition per level; a level the entity does not have holds none of its rows."""
+        """Return one condition per level; a level the entity does not have holds none of its rows."""
         columns: dict[str, str] = {str(level): name for level, name in self.entity.scopes.items()}
         return [
             either(self.equal(columns[level], value) for value in values) if level in columns else sql("1 = 0")
@@ -227,7 +227,7 @@ class Query:
         ]
 
     def time(self) -> list[Sql]:
-        """The selection's own range of the entity's time column."""
+        """Return the selection's own range of the entity's time column."""
         name, asked = self.entity.time_column, self.selection
         if not name or not (asked.time_from or asked.time_to or asked.time_cut):
             return []
@@ -243,14 +243,14 @@ class Query:
         return terms
 
     def _day(self, value: datetime | None) -> datetime | None:
-        """An edge of the time range as the column compares: for a date, the first day that begins at or after it where its days begin."""
+        """Return an edge of the time range as the column compares: for a date, the first day that begins (in the zone) from then on."""
         zone = self.selection.zone
         if value is None or zone is None or self.flavour.kind(self.natives[self.entity.time_column]) is not ColumnType.DATE:
             return value
         return first_day(value, zone)
 
     def changes_by_time(self) -> bool:
-        """Whether the change column holds times."""
+        """Return whether the change column holds times."""
         name = self.entity.changes.column
         return name in self.natives and self.flavour.kind(self.natives[name]) in _INSTANTS
 
@@ -292,14 +292,14 @@ class Query:
         return [(name, self.entity.columns[self.entity.exported(name) or name]) for name in self.entity.key]
 
     def _digested(self) -> list[tuple[str, Column, str]]:
-        """The columns a digest is made of, each as (alias, column, what it reads): c0.. where the file holds the same text, else d0..."""
+        """Return a digest's columns as (alias, column, what it reads). An alias is c0.. if the file holds the same text, else d0.."""
         shown = {(source, column.type, column.export): f"c{i}" for i, (source, column) in enumerate(_read(self.selection.columns))}
         known = self.selection.changed.known_columns
         columns = _read(self.selection.columns if known is None else known)
         return [(shown.get((source, column.type, column.export), f"d{i}"), column, source) for i, (source, column) in enumerate(columns)]
 
     def rows(self, digests: bool = False, extra: Sql | None = None) -> Sql:
-        """The selected rows: canonical texts (c0..) and sort terms (o0..).
+        """Return the selected rows: canonical texts (c0..) and sort terms (o0..).
 
         Where digests are asked for also raw keys (k0..), change position (p) and what else is digested (d0..).
         """
@@ -319,12 +319,12 @@ class Query:
         return sql("SELECT * FROM ({}) AS r WHERE fresh = 1 OR {}", inner, self.flavour.among(self.key_digest(), back)) if back else inner
 
     def stored(self) -> Sql:
-        """The selected rows with all their columns as they are stored, in key order."""
+        """Return the selected rows with all their columns as they are stored, in key order."""
         terms = ", ".join(f"{self._sort_value(name)}{self.nulls}" for name in self.entity.key)
         return sql("SELECT * FROM {} WHERE {} ORDER BY {}", self.relation, self.where(), terms)
 
     def csv(self, dialect: Dialect) -> Sql:
-        """One text column `line`: whole records with their line end, in key order; with known versions to leave out also `digest`."""
+        """Return one text column `line`: whole records with their line end, in key order. If known versions are left out, also `digest`."""
         columns = [(f"c{i}", column.type, column.export == "anonymize") for i, column in enumerate(self.selection.columns.values())]
         line = self.flavour.concat([*self.fields(columns, dialect.delimiter), self.flavour.literal(dialect.line_end)])
         if self.selection.changed.known is None:
@@ -333,15 +333,15 @@ class Query:
         return self.ordered(rows, "line, digest")
 
     def digests(self) -> Sql:
-        """One binary column `digest`."""
+        """Return one binary column `digest`."""
         return sql("SELECT {} AS digest FROM ({}) AS t", self.digest(), self.rows(digests=True))
 
     def first_keys(self) -> Sql:
-        """One column `o0`: what the rows are sorted by first, in no order."""
+        """Return one column `o0`: what the rows are sorted by first, in no order."""
         return sql("SELECT {} AS o0 FROM {} WHERE {}", self._sort_value(self.entity.key[0]), self.relation, self.where())
 
     def parts(self, cuts: list[Any], name: str = "") -> list[Sql]:
-        """Conditions that part the rows at values of a key's column, the first one unless it is named: each row meets exactly one."""
+        """Return conditions that part the rows at values of a key's column, the first one by default. Each row meets exactly one."""
         name = name or self.entity.key[0]
         x, native = self._sort_value(name), self.natives[name]
         kind = "VARCHAR" if x != self.flavour.name(name) else native
@@ -359,7 +359,7 @@ class Query:
         return sql("SELECT count(*) FROM {} WHERE {}", self.relation, self.where())
 
     def values(self, most: int) -> Sql:
-        """Different texts of the selection's only column, not NULL, in order."""
+        """Return different texts of the selection's only column, not NULL, in order."""
         [(name, _)] = _read(self.selection.columns)
         there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
         return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
@@ -406,12 +406,12 @@ def within_tenant(entity: Entity) -> list[str]:
 
 
 def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
-    """The columns in their order, each with the column of the source that it reads."""
+    """Return the columns in their order, each with the column of the source that it reads."""
     return [(column.source(name), column) for name, column in columns.items()]
 
 
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
-    """Exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
+    """Return exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
     kind = flavour.kind(native)
     if not can_equal(kind, value):
         return sql("1 = 0")
@@ -426,7 +426,7 @@ def can_equal(kind: ColumnType | None, value: str) -> bool:
 
 
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
-    """The inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
+    """Return the inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
     block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
     return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
 

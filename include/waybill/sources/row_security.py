@@ -45,7 +45,7 @@ _UNHIDDEN = "pg_catalog.pg_class"
 
 
 def hiding(relations: Iterable[str], calls: str, following: str) -> Sql:
-    """The tables whose policies decide what these relations show, views by the tables and the account they read as.
+    """Return the tables whose policies decide what these relations show, views by the tables and the account they read as.
 
     `calls` and `following` are those of `waybill.sources.postgres.functions`.
     """
@@ -53,7 +53,7 @@ def hiding(relations: Iterable[str], calls: str, following: str) -> Sql:
 
 
 def listed(relations: Iterable[str]) -> Sql:
-    """Names as rows. A query may read no table, and VALUES must hold a row."""
+    """Return names as rows. A query may read no table, and VALUES must hold a row."""
     return sql("VALUES {}", join(", ", (sql("({}::text)", Bind(name)) for name in (_UNHIDDEN, *relations))))
 
 
@@ -63,7 +63,7 @@ def tables_read(query: str | Sql) -> Sql:
 
 
 def tables_of(plan: Any) -> list[str]:
-    """Every relation in the plan of `tables_read`, quoted."""
+    """Return every relation in the plan of `tables_read`, quoted."""
     return [".".join(quote(part) for part in names) for names in _named(plan)]
 
 
@@ -79,7 +79,7 @@ def _named(plan: Any) -> Iterator[tuple[str, str]]:
 
 
 def sentence(tables: Iterable[str]) -> str:
-    """In words; empty where nothing is hidden."""
+    """Return which rules hide rows, in words. The text is empty if nothing is hidden."""
     names = ", ".join(tables)
     return f"row-level security of {names} decides which rows this connection sees (row_security_active)" if names else ""
 

@@ -26,7 +26,7 @@ class Sql:
     parts: tuple[str | Bind, ...] = ()
 
     def render(self, placeholder: Callable[[Bind], str], escape: Callable[[str], str] = str) -> tuple[str, list[Any]]:
-        """The statement and its parameters. `escape` doubles what the driver's placeholder style reserves (`%`)."""
+        """Return the statement and its parameters. `escape` doubles what the driver's placeholder style reserves (`%`)."""
         text = "".join(placeholder(part) if isinstance(part, Bind) else escape(part) for part in self.parts)
         return text, [part.value for part in self.parts if isinstance(part, Bind)]
 
@@ -47,23 +47,23 @@ def sql(template: str, *fills: str | Bind | Sql) -> Sql:
 
 
 def join(separator: str, pieces: Iterable[Sql]) -> Sql:
-    """The pieces with `separator` between them."""
+    """Return the pieces with `separator` between them."""
     found = list(pieces)
     return sql(separator.join(["{}"] * len(found)), *found) if found else Sql()
 
 
 def every(conditions: Iterable[Sql]) -> Sql:
-    """All conditions joined by AND; TRUE when there are none."""
+    """Return all conditions joined by AND; TRUE when there are none."""
     return join(" AND ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 1")
 
 
 def either(conditions: Iterable[Sql]) -> Sql:
-    """The conditions joined by OR; FALSE when there are none."""
+    """Return the conditions joined by OR; FALSE when there are none."""
     return join(" OR ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 0")
 
 
 def quote(identifier: str, mark: str = '"') -> str:
-    """The identifier in quotes, so that a reserved word, a blank or a quote in it is just a name."""
+    """Return the identifier in quotes, so that a reserved word, a blank or a quote in it is just a name."""
     return mark + identifier.replace(mark, mark * 2) + mark
 
 
@@ -92,7 +92,7 @@ class Flavour(Protocol):
 
     @property
     def naive(self) -> str:
-        """The native name of a timestamp without zone."""
+        """Return the native name of a timestamp without zone."""
         ...
 
     def name(self, identifier: str) -> str: ...
@@ -106,23 +106,23 @@ class Flavour(Protocol):
         ...
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
-        """The canonical text (waybill.canonical) of a value; NULL stays NULL."""
+        """Return the canonical text (waybill.canonical) of a value; NULL stays NULL."""
         ...
 
     def instant(self, x: str, native: str) -> str:
-        """A date or time as a timestamp without zone, in UTC."""
+        """Return a date or time as a timestamp without zone, in UTC."""
         ...
 
     def bind_instant(self, value: datetime, native: str) -> Sql:
-        """An aware instant, typed so that comparing the bare column with it can use an index."""
+        """Return an aware instant, typed so that comparing the bare column with it can use an index."""
         ...
 
     def order(self, x: str, kind: ColumnType, native: str) -> str:
-        """The sort term: ascending, NULLs first, text bytewise."""
+        """Return the sort term: ascending, NULLs first, text bytewise."""
         ...
 
     def equal(self, x: str, native: str, value: str) -> Sql:
-        """Exact, bytewise equality of a text column (or an integer or UUID, `value` being its canonical text), servable by an index."""
+        """Return exact, bytewise equality of a text column, an integer or a UUID. `value` is its canonical text. An index can serve it."""
         ...
 
     def quoted(self, x: str, delimiter: str) -> str:
@@ -130,17 +130,17 @@ class Flavour(Protocol):
         ...
 
     def concat(self, pieces: list[str]) -> str:
-        """All pieces in a row, NULL as nothing."""
+        """Return all pieces in a row, NULL as nothing."""
         ...
 
     def literal(self, text: str) -> str: ...
 
     def pseudonym(self, x: str, inner: Bind, outer: Bind) -> Sql:
-        """Hex of sha256(outer || sha256(inner || text)); NULL stays NULL."""
+        """Return hex of sha256(outer || sha256(inner || text)); NULL stays NULL."""
         ...
 
     def sha16(self, x: str) -> Sql:
-        """The first 16 bytes of the SHA-256 of a text."""
+        """Return the first 16 bytes of the SHA-256 of a text."""
         ...
 
     def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql: ...

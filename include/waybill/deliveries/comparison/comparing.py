@@ -234,7 +234,10 @@ def _arrow(hashes: array[int]) -> pa.Array:
 
 
 def _repair(delivery: Delivery, start: datetime | None, end: datetime) -> str:
-    """`start` is None where no range of time holds what is missing."""
+    """Return the command that repairs a window.
+
+    `start` is None if no range of time holds what is missing, so that only a full load helps.
+    """
     if start is None:
         return f"waybill run {delivery.tenant} --entity {delivery.entity} --full-load"
     return f"waybill backfill {delivery.tenant} {delivery.entity} --from {timestamp_text(start)} --to {timestamp_text(end)}"

@@ -34,7 +34,7 @@ _FRAME = struct.Struct("<HI")
 
 
 def records(block: bytes | memoryview) -> list[bytes]:
-    """Yield the records of a block. The block holds whole records, each ends in LF, and a line break inside a field is quoted."""
+    """Return the records of a block. The block holds whole records, each ends in LF, and a line break inside a field is quoted."""
     data = bytes(block)
     lines = data.split(b"\n")
     lines.pop()

@@ -102,7 +102,7 @@ def reconcile(
 
 
 def _order(found: _Found) -> tuple[str, int, bool, int, str]:
-    """The order of import: chain by chain, and each repetition after its original."""
+    """Return the sort key of the import: chain by chain, and each repetition after its original."""
     published = found.manifest
     return published.entity, published.generation, published.redelivers is not None, published.sequence, published.delivery_id
 

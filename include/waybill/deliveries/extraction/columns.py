@@ -36,7 +36,7 @@ def from_json(columns: Sequence[ColumnFacts]) -> dict[str, Column]:
 
 
 def arranged(delivered: Sequence[ColumnFacts] | None, version: int, catalogued: Mapping[str, Column]) -> tuple[dict[str, Column], int]:
-    """The columns of the next file and its schema version.
+    """Return the columns of the next file and its schema version.
 
     The columns of the last file come first, in its order and under the names they have now. Columns that the catalog has gained since then
     follow in catalog order. The version rises by one when the name, the type, the anonymization or the source of a column has changed. A

@@ -63,7 +63,7 @@ class Task:
 
     @property
     def in_parts(self) -> bool:
-        """True if the delivery's files are parts, which have a folder of their own."""
+        """Return whether the delivery's files are parts, which have a folder of their own."""
         return self.dialect.max_rows_per_file is not None or self.streams > 1
 
     @property

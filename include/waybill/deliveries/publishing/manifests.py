@@ -1,4 +1,4 @@
-"""The paths of a delivery's files, and its manifest. Every byte of the manifest follows from two records of the ledger."""
+"""Makes the final paths of a delivery's files, and its manifest. Every byte of the manifest follows from two records of the ledger."""
 
 from __future__ import annotations
 

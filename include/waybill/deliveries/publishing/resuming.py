@@ -1,7 +1,7 @@
-"""Going on with an attempt that had read everything when it ended: its files lie on this machine's disk, and parts that arrived stay.
+"""Continues an attempt that had read everything when it ended. Its files are on this machine's disk, and the parts that arrived stay.
 
-A process holds its spool by a lock that ends with it, so no attempt that is only slow is taken over. An attempt that ended while it was
-reading cannot be gone on with: the snapshot of the source ended with its session.
+A process locks its spool until it ends, so an attempt that is only slow is never taken over. An attempt that ended while it was reading
+cannot be continued, because the snapshot of the source ended with its session.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Claim:
 
 
 def made_of(task: Task) -> str:
-    """What the bytes of an attempt depend on beside the source. When it changes, they are read again."""
+    """Return a hash of what the bytes of an attempt depend on besides the source. If it has changed, the source is read again."""
     told = {
         "entity": task.entity.model_dump(mode="json"),
         "dialect": asdict(task.dialect),
@@ -55,7 +55,10 @@ def made_of(task: Task) -> str:
 
 @contextmanager
 def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterator[Claim]:
-    """An attempt of this delivery that ended here and can be gone on with, or a new one. Its spool is held until the end."""
+    """Yield an attempt of this delivery that ended on this machine and can be continued, or a new one.
+
+    Its spool is locked until the block ends.
+    """
     with ledger.read() as connection:
         recorded = deliveries.attempts(connection, task.delivery.id)
     # What may have been visible may have been collected, too: then the delivery must say that it repeats rows.
@@ -80,7 +83,10 @@ def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterato
 
 @contextmanager
 def _held(spool: Path) -> Iterator[bool]:
-    """False where there is no such folder, another process holds it, or the file system knows no locks."""
+    """Lock a spool folder and yield whether that succeeded.
+
+    It fails if the folder is missing, if another process holds it, or if the file system has no locks.
+    """
     try:
         descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -124,7 +124,7 @@ def listed(
 
 
 def committed_since(installation: Installation, tenant: str, first: str) -> list[Described]:
-    """The tenant's committed scheduled deliveries from the delivery `first` on, oldest first."""
+    """Return the tenant's committed scheduled deliveries from the delivery `first` on, oldest first."""
     with installation.ledger.read() as connection:
         found = deliveries.committed_since(connection, tenant, first)
         adopted = deliveries.adopted_of(connection, found)
@@ -165,12 +165,12 @@ def probe(installation: Installation, tenant: str) -> Probe:
 
 
 def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
-    """The public keys of the tenant's SFTP connection, in the order they are tried, and which one the last rehearsal used.
+    """Return the public keys of the tenant's SFTP connection, in the order they are tried, and which one the last rehearsal used.
 
-    Where the tenant's manifests are signed, the keys to check them with follow.
+    If the tenant's manifests are signed, the keys that verify them follow.
 
     This also works for a tenant whose file is not applied yet, because its consumer needs the key first. Raises PermanentError if there is
-    no key to hand over: manifests are not signed, and the destination is no SFTP server or its connection holds no key.
+    no key to hand over: the manifests are not signed, and the destination is no SFTP server or its connection holds no key.
     """
     from waybill.destinations.sftp.keys import public_keys
 
@@ -196,7 +196,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
 
 
 def _signing_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
-    """The public keys of whoever signs the tenant's manifests, the one in use first."""
+    """Return the public keys of whoever signs the tenant's manifests, the one in use first."""
     signer = installation.signer(tenant)
     if signer is None:
         return []
@@ -214,7 +214,7 @@ def _signing_keys(installation: Installation, tenant: str) -> list[dict[str, Any
 
 
 def as_json(found: Probe) -> dict[str, Any]:
-    """The rehearsal as it is kept and shown, with advice."""
+    """Return the result of a rehearsal as it is kept and shown, with advice."""
     facts = asdict(found)
     return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile.value]}
 

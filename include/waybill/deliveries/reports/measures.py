@@ -32,7 +32,10 @@ class Measures:
 
 
 def measure(installation: Installation) -> Measures:
-    """Three queries, whatever the number of tenants. A tenant without `deliverBy` is held to policy's `notify.late_after`."""
+    """Measure all tenants by three queries, however many there are.
+
+    A tenant without `deliverBy` is held to policy's `notify.late_after`.
+    """
     now, lateness, at_risk = installation.now(), dict[str, float](), 0
     with installation.ledger.read() as connection:
         for standing in overviews.standings(connection):

@@ -15,7 +15,7 @@ Facts = dict[str, Any]
 
 
 def written(notice: Notice, facts: Facts, zone: ZoneInfo, names: Mapping[str, str]) -> tuple[str, str]:
-    """Subject and text of a message. Times are those of `zone`, `names` are the entities' display names by their ids.
+    """Return the subject and the text of a message. Times are those of `zone`, and `names` are the display names of the entities, by id.
 
     Only the house's own people read which command helps.
     """

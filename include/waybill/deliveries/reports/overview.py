@@ -96,22 +96,22 @@ class Row:
 
     @property
     def held(self) -> bool:
-        """Whether an operator paused its DAG, so that no scheduled run starts what its registration asks for."""
+        """Return whether an operator paused the tenant's DAG, so that no scheduled run starts what its registration asks for."""
         return self.entities > 0 and not self.disabled and self.scheduler_state is not None and self.scheduler_state.paused
 
     @property
     def at_work(self) -> bool:
-        """Whether a run of what it asks for is under way or waits for room."""
+        """Return whether a run of what the registration asks for is under way or waits for room."""
         return not (self.held or self.disabled) and self.scheduler_state is not None and bool(self.scheduler_state.run)
 
     @property
     def by_hand(self) -> bool:
-        """Whether nothing but a person starts its runs, though its registration asks for them."""
+        """Return whether only a person starts the tenant's runs, although its registration asks for them."""
         return self.entities > 0 and not self.disabled and self.scheduler_state is not None and not self.scheduler_state.scheduled
 
     @property
     def last_at(self) -> datetime | None:
-        """When something was last committed, as far back as the charts go."""
+        """Return the time of the last commit, as far back as the charts go."""
         return max((day.committed_at for day in self.days), default=None)
 
     @property
@@ -121,17 +121,17 @@ class Row:
 
     @property
     def promised(self) -> str:
-        """What to say before the time of the promise; empty where nothing is promised."""
+        """Return the words before the time of the promise. The text is empty if nothing is promised."""
         return tell(f"promise.{self.promise_state.value}") if self.promise_state else ""
 
     @property
     def rows(self) -> list[tuple[str, int]]:
-        """Rows by delivery day, oldest first."""
+        """Return the rows by delivery day, oldest first."""
         return [(day.date, day.rows) for day in self.days]
 
     @property
     def sizes(self) -> list[tuple[str, int]]:
-        """Bytes by delivery day, oldest first."""
+        """Return the bytes by delivery day, oldest first."""
         return [(day.date, day.bytes) for day in self.days]
 
     @property
@@ -140,7 +140,7 @@ class Row:
 
     @property
     def next_step(self) -> str:
-        """What a person has to do; empty when nothing."""
+        """Return what a person has to do. The text is empty if there is nothing to do."""
         if self.held:
             return tell("advice.held")
         if self.troubles:
@@ -161,7 +161,7 @@ class Row:
 
     @property
     def _coming(self) -> tuple[str, datetime | None]:
-        """The sentence that says what happens by itself, and when."""
+        """Return the key of the sentence that says what happens by itself, and when that is."""
         scheduler_state, missing = self.scheduler_state, bool(self.troubles) or self.state is State.LATE
         if self.held or self.disabled or not self.entities:
             return "", None
@@ -217,7 +217,10 @@ class Asked:
 def overview(
     installation: Installation, visible: Visible, asked: Asked = Asked(), scheduler_states: SchedulerStates | None = None
 ) -> Overview:
-    """Tenants out of those `visible` lets through, worst first, then by id. Without `scheduler_states` nobody here knows the scheduler."""
+    """Return the tenants that `visible` lets through, worst first, then by id.
+
+    Without `scheduler_states`, nobody here knows the scheduler.
+    """
     now = installation.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with installation.ledger.read() as connection:
@@ -243,7 +246,7 @@ def overview(
 
 
 def look(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
-    """One tenant as the overview shows it, without its charts, or None when it is not registered."""
+    """Return one tenant as the overview shows it, without its charts. Returns None if the tenant is not registered."""
     now = installation.now()
     with installation.ledger.read() as connection:
         standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
@@ -253,7 +256,7 @@ def look(installation: Installation, tenant: str, scheduler_states: SchedulerSta
 
 
 def of_tenant(installation: Installation, tenant: str) -> Row | None:
-    """One tenant as the overview shows it, its charts too, where nobody knows the scheduler."""
+    """Return one tenant as the overview shows it, with its charts, for a place where nobody knows the scheduler."""
     row = look(installation, tenant)
     return _charted(installation, [row], installation.now())[0] if row else None
 
@@ -332,7 +335,7 @@ class _Clock:
         return local_time(day, self.at, self.zone)
 
     def around(self, now: datetime) -> tuple[datetime, datetime]:
-        """The last run that should have started at or before now, and the next one after it."""
+        """Return the time of the last run that should have started at or before now, and the time of the next one."""
         today = now.astimezone(self.zone).date()
         first = self.frequency.first_day(today)
         candidates = [self.on(self.frequency.first_day(first - _DAY)), self.on(first), self.on(self.frequency.first_day_after(today))]

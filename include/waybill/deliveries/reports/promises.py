@@ -19,7 +19,10 @@ _TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "
 
 
 def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = None) -> Terms | None:
-    """The times a registration's body promises, `otherwise` so long after each run; None where that is none or the body cannot be read."""
+    """Return the times that a registration's body promises, or else the time `otherwise` after each run.
+
+    Returns None if there is neither, or if the body cannot be read.
+    """
     by = body.get("deliverBy")
     if not (by or otherwise) or body.get("exportOption") == ExportOption.DISABLE:
         return None

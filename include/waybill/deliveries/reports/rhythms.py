@@ -1,4 +1,7 @@
-"""Tenants with entities under their own frequency: looked at once for each frequency, and told as one."""
+"""Splits tenants whose entities have frequencies of their own.
+
+Reports look at each frequency alone, and tell people about the tenant as one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from waybill.ledger.streams import Reached
 
 
 def apart(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
-    """The standings; that of a tenant with several frequencies once for each that an active entity has, which its body then names."""
+    """Return the standings, but that of a tenant with several frequencies once for each frequency of an active entity.
+
+    The body of such a standing names that frequency alone.
+    """
     mixed = {standing.tenant for standing in standings if standing.body.get("frequencies") and standing.streams}
     if not mixed:
         return list(standings)

@@ -153,7 +153,7 @@ def _mail(installation: Installation, notice: Notice) -> None:
 
 
 def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
-    """Subject and text, with the tenant's times and the entities by their display names."""
+    """Return subject and text, with times in the tenant's zone and entities by their display names."""
     with installation.ledger.read() as connection:
         registered = registrations.current(connection, notice.tenant)
     zone = registered.registration.zone if registered else ZoneInfo("UTC")
@@ -189,6 +189,6 @@ def _delivered(installation: Installation, notice: Notice) -> dict[str, Any]:
 
 
 def document(installation: Installation, notice: Notice) -> bytes:
-    """The body of a webhook."""
+    """Return the body of a webhook."""
     body = {"id": notice.id, "type": notice.event, "timestamp": timestamp_text(notice.created_at), "tenant": notice.tenant}
     return json.dumps(body | {"data": facts(installation, notice)}, ensure_ascii=False, separators=(",", ":")).encode()

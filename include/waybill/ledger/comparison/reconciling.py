@@ -63,7 +63,7 @@ def _earliest(newest: str) -> str:
 
 
 def states(connection: Connection, tenant: str) -> dict[str, str]:
-    """The status of every delivery the ledger knows of a tenant, by id."""
+    """Return the status of every delivery the ledger knows of a tenant, by id."""
     query = select(delivery.c.id, delivery.c.status).where(delivery.c.tenant == tenant)
     return {row.id: row.status for row in connection.execute(query)}
 

@@ -43,25 +43,25 @@ def get(connection: Connection, template_id: str) -> Template | None:
 
 
 def listed(connection: Connection, tenant: str) -> list[Template]:
-    """A tenant's templates, newest first."""
+    """Return a tenant's templates, newest first."""
     query = select(export_template).where(_t.tenant == tenant).order_by(_t.id.desc())
     return sound(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
 
 
 def due(connection: Connection, now: datetime) -> list[Template]:
-    """Templates whose next request is to be made by now."""
+    """Return templates whose next request is to be made by now."""
     query = select(export_template).where(_t.paused.is_(False), _t.next_at <= now).order_by(_t.next_at)
     return sound(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
 
 
 def advance(connection: Connection, template: Template, next_at: datetime, note: str) -> bool:
-    """Go on to the next time, from exactly the one that was read."""
+    """Move a template to its next time, if it is still at exactly the time that was read."""
     same = (_t.id == template.id, _t.next_at == template.next_at)
     return connection.execute(update(export_template).where(*same).values(next_at=next_at, note=note)).rowcount == 1
 
 
 def pause(connection: Connection, template_id: str, paused: bool, next_at: datetime) -> bool:
-    """Pause or go on; going on starts with the next time, what was missed is not made up for."""
+    """Pause a template, or resume it. A resumed template begins with its next time, and what it missed is not made up for."""
     same = (_t.id == template_id, _t.paused.is_(not paused))
     return connection.execute(update(export_template).where(*same).values(paused=paused, next_at=next_at)).rowcount == 1
 

@@ -104,9 +104,10 @@ class ExportRequest:
     mail_tries: int
 
     def shown(self, now: datetime) -> str:
-        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it.
+        """Return the state as of `now`. A done request counts as expired from the instant `expires_at`, even before housekeeping has
+        looked.
 
-        One of `Status`, or the word of a newer version of Waybill as it is.
+        The state is one of `Status`, or the unchanged word of a newer version of Waybill.
         """
         if self.status == Status.DONE and self.expires_at is not None and self.expires_at <= now:
             return Status.EXPIRED

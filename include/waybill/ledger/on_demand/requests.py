@@ -48,32 +48,32 @@ def get(connection: Connection, request_id: str) -> ExportRequest | None:
 
 
 def by_key(connection: Connection, tenant: str, person: str, key: str) -> ExportRequest | None:
-    """The request a person made under an idempotency key."""
+    """Return the request a person made under an idempotency key."""
     query = select(export_request).where(_t.tenant == tenant, _t.requested_by == person, _t.idempotency_key == key)
     row = connection.execute(query).one_or_none()
     return None if row is None else ExportRequest(**row._mapping)
 
 
 def one_at_a_time(connection: Connection, tenant: str) -> None:
-    """Until this transaction ends no other counts what this tenant has active. A SQLite ledger has one writer anyway."""
+    """Keep other transactions from counting what this tenant has active, until this one ends. A SQLite ledger has one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_COUNTING, func.hashtext(tenant))))
 
 
 def held_slots(connection: Connection, tenant: str) -> set[str]:
-    """The slots that active requests of the tenant hold."""
+    """Return the slots that active requests of the tenant hold."""
     query = select(_t.slot).where(_t.tenant == tenant, _t.slot.is_not(None), _t.status.in_(ACTIVE))
     return {str(slot) for slot in connection.execute(query).scalars()}
 
 
 def standing(connection: Connection, tenant: str, fingerprint: str) -> bool:
-    """Whether an equal request is pending, running or done."""
+    """Return whether an equal request is pending, running or done."""
     query = select(func.count()).where(_t.tenant == tenant, _t.fingerprint == fingerprint, _t.status.in_([*ACTIVE, Status.DONE]))
     return bool(connection.execute(query).scalar_one())
 
 
 def created_since(connection: Connection, tenant: str, since: datetime) -> list[datetime]:
-    """When requests were made after `since`, oldest first, deleted ones too."""
+    """Return the times after `since` at which requests were made, oldest first. Deleted requests count, too."""
     query = select(audit.c.at).where(audit.c.tenant == tenant, audit.c.action == CREATED, audit.c.at > since).order_by(audit.c.at)
     return list(connection.execute(query).scalars())
 
@@ -96,7 +96,7 @@ def listed(
     limit: int = 50,
     before: str = "",
 ) -> list[ExportRequest]:
-    """Requests, newest first; `before` is the id to go on from."""
+    """Return requests, newest first. The list goes on after the request with the id `before`."""
     query = select(export_request).where(_t.tenant.in_(tenants)).order_by(_t.id.desc()).limit(limit)
     if statuses:
         query = query.where(or_(*(_is_shown_as(status, now) for status in statuses)))
@@ -110,7 +110,7 @@ def listed(
 
 
 def pending(connection: Connection, due: datetime | None = None) -> list[ExportRequest]:
-    """Pending requests in the order they were made; with `due` only those that may start by then."""
+    """Return pending requests in the order they were made. With `due`, only those that may start by then."""
     query = select(export_request).where(_t.status == Status.PENDING).order_by(_t.id)
     if due is not None:
         query = query.where(_t.due_at <= due)
@@ -125,13 +125,13 @@ def running(connection: Connection, tenant: str | None = None) -> list[ExportReq
 
 
 def _move(connection: Connection, request: ExportRequest, **values: Any) -> bool:
-    """The one conditional update: from exactly the status and attempt that were read."""
+    """Change a request by one conditional update, from exactly the status and attempt that were read. Every move uses it."""
     same = and_(_t.id == request.id, _t.status == request.status, _t.attempt == request.attempt)
     return connection.execute(update(export_request).where(same).values(**values)).rowcount == 1
 
 
 def claim(connection: Connection, request: ExportRequest, worker: str, now: datetime) -> ExportRequest | None:
-    """pending -> running, as a new attempt. None when it is not pending any more."""
+    """Move a request from pending to running, as a new attempt. Returns None if the request is no longer pending."""
     if request.status != Status.PENDING:
         return None
     moved = _move(
@@ -141,7 +141,7 @@ def claim(connection: Connection, request: ExportRequest, worker: str, now: date
 
 
 def beat(connection: Connection, request: ExportRequest, progress: int, now: datetime) -> bool:
-    """A sign of life of a running attempt. Progress never falls; 100 is kept for done."""
+    """Record that a running attempt is alive, and its progress. Progress never falls, and 100 is kept for done."""
     reached = min(progress, 99)
     return _move(connection, request, heartbeat_at=now, progress=case((_t.progress < reached, reached), else_=_t.progress))
 
@@ -149,7 +149,10 @@ def beat(connection: Connection, request: ExportRequest, progress: int, now: dat
 def publish(
     connection: Connection, request: ExportRequest, files: Sequence[ExportFile], values: dict[str, Any], mail: str | None, now: datetime
 ) -> bool:
-    """running -> done, with the facts of the archive. False when the attempt is not the running one any more: it must not be published."""
+    """Move a request from running to done, with the facts of its archive.
+
+    Returns False if the attempt is no longer the running one. Then its archive must not be published.
+    """
     done = {"status": Status.DONE, "progress": 100, "finished_at": now, "heartbeat_at": now, **values, **_outbox(mail, now)}
     if not _move(connection, request, **done):
         return False
@@ -159,7 +162,7 @@ def publish(
 
 
 def fail(connection: Connection, request: ExportRequest, why: Failure, mail: str | None, now: datetime) -> bool:
-    """pending or running -> failed."""
+    """Move a pending or running request to failed."""
     told = {"error_code": why.code, "error_message": why.message, "error_advice": why.advice}
     return request.is_active and _move(connection, request, status=Status.FAILED, finished_at=now, **told, **_outbox(mail, now))
 
@@ -169,12 +172,12 @@ def _outbox(mail: str | None, now: datetime) -> dict[str, Any]:
 
 
 def cancel(connection: Connection, request: ExportRequest, now: datetime) -> bool:
-    """pending or running -> cancelled; the slot is free at once."""
+    """Move a pending or running request to cancelled. Its slot is free at once."""
     return request.is_active and _move(connection, request, status=Status.CANCELLED, finished_at=now)
 
 
 def expire(connection: Connection, now: datetime, tenant: str | None = None) -> int:
-    """done -> expired for all whose time is over; the archive's name stays until the file is gone."""
+    """Move every done request whose time is over to expired. The name of its archive stays until the file is removed."""
     over = [_t.status == Status.DONE, _t.expires_at <= now]
     if tenant is not None:
         over.append(_t.tenant == tenant)
@@ -202,7 +205,7 @@ def files_of(connection: Connection, request_id: str) -> list[ExportFile]:
 
 
 def with_dead_archives(connection: Connection) -> list[ExportRequest]:
-    """Requests that have ended and whose archive may still lie in the store."""
+    """Return requests that have ended and whose archive may still lie in the store."""
     query = select(export_request).where(_t.status == Status.EXPIRED, _t.archive.is_not(None))
     return sound(connection, query, _t.id, _request)
 
@@ -212,24 +215,24 @@ def forget_archive(connection: Connection, request: ExportRequest) -> None:
 
 
 def archives(connection: Connection) -> set[str]:
-    """The names of all archives that requests speak of."""
+    """Return the names of all archives that requests speak of."""
     return set(connection.execute(select(_t.archive).where(_t.archive.is_not(None))).scalars())
 
 
 def ended_before(connection: Connection, tenant: str, before: datetime) -> list[ExportRequest]:
-    """Requests of a tenant that ended at or before an instant, expired ones counted from their expiry."""
+    """Return requests of a tenant that ended at or before an instant, expired ones counted from their expiry."""
     ended = case((_t.expires_at.is_not(None), _t.expires_at), else_=_t.finished_at)
     query = select(export_request).where(_t.tenant == tenant, _t.status.not_in([*ACTIVE, Status.DONE]), ended <= before)
     return sound(connection, query, _t.id, _request)
 
 
 def tenants(connection: Connection) -> list[str]:
-    """Every tenant that has requests."""
+    """Return every tenant that has requests."""
     return sorted(connection.execute(select(_t.tenant).distinct()).scalars())
 
 
 def salt(connection: Connection, tenant: str) -> bytes:
-    """The tenant's secret salt for anonymized columns; a tenant that was never registered gets one too."""
+    """Return the tenant's secret salt for anonymized columns. A tenant that was never registered gets one, too."""
     query = select(tenants_table.c.salt).where(tenants_table.c.id == tenant)
     found = connection.execute(query).scalar_one_or_none()
     if found is None:
@@ -243,7 +246,7 @@ MAIL_LEASE = timedelta(minutes=5)
 
 
 def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
-    """Requests whose mail is to be sent now and that nobody else is sending."""
+    """Return requests whose mail is to be sent now and that nobody else is sending."""
     free = or_(_t.mail_claimed_at.is_(None), _t.mail_claimed_at <= now - MAIL_LEASE)
     query = (
         select(export_request)
@@ -265,7 +268,7 @@ def mail_sent(connection: Connection, request: ExportRequest, now: datetime) -> 
 
 
 def mail_postponed(connection: Connection, request: ExportRequest, until: datetime | None) -> None:
-    """Try again at `until`; None: never, there is nothing left to tell."""
+    """Let the mail be tried again at `until`. With None it is never tried again, because there is nothing left to tell."""
     values: dict[str, Any] = {"mail_due_at": until, "mail_tries": request.mail_tries + 1, "mail_claimed_at": None}
     if until is None:
         values["mail"] = None
@@ -273,7 +276,7 @@ def mail_postponed(connection: Connection, request: ExportRequest, until: dateti
 
 
 def keys(connection: Connection, now: datetime) -> tuple[bytes, ...]:
-    """All keys, newest first; the first call makes one. Two first calls at once agree on it."""
+    """Return all keys, newest first. The first call makes one, and two first calls at the same time agree on it."""
     found = _stored(connection)
     if not found:
         try:

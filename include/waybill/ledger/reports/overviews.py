@@ -56,7 +56,7 @@ class Day:
 
 
 def standings(connection: Connection, only: str | None = None) -> list[Standing]:
-    """Every registered tenant, by id, or `only` that one."""
+    """Return every registered tenant, ordered by id, or `only` that one."""
     active = (
         select(
             stream.c.tenant,
@@ -87,7 +87,7 @@ def _standing(row: Any) -> Standing:
 
 
 def troubles(connection: Connection, only: str | None = None) -> list[Trouble]:
-    """Every open scheduled delivery that has failed, newest first; `only` those of one tenant."""
+    """Return every open scheduled delivery that has failed, newest first. With `only`, those of one tenant."""
     # Literals, not parameters: only so does SQLite see that its partial index of open deliveries answers this.
     is_open = text("delivery.status = 'open' AND delivery.purpose = 'schedule'")
     facts = delivery.c
@@ -98,7 +98,7 @@ def troubles(connection: Connection, only: str | None = None) -> list[Trouble]:
 
 
 def days(connection: Connection, tenants: Collection[str], since: datetime) -> list[Day]:
-    """Rows and bytes of scheduled deliveries planned since, by tenant and export date, oldest date first."""
+    """Return the rows and bytes of scheduled deliveries planned since then, by tenant and export date, oldest date first."""
     query = (
         select(
             delivery.c.tenant,
@@ -121,7 +121,10 @@ def days(connection: Connection, tenants: Collection[str], since: datetime) -> l
 
 
 def committed_since(connection: Connection, since: datetime, planned_since: datetime) -> dict[str, tuple[int, int, int]]:
-    """Deliveries, rows and bytes by tenant of what was committed since; `planned_since` bounds the search by the ids' own time."""
+    """Return the deliveries, rows and bytes that were committed since then, by tenant.
+
+    `planned_since` bounds the search by the time in the ids.
+    """
     first = f"{int(planned_since.timestamp() * 1000):012x}"
     # An expression, not the column: else SQLite reads the whole table in the order of an index that begins with it.
     name = delivery.c.tenant.concat("")

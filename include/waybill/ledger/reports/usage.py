@@ -31,7 +31,7 @@ class Month:
 
 
 def months(connection: Connection) -> list[Month]:
-    """The newest months of every tenant, newest first."""
+    """Return the newest months of every tenant, newest first."""
     found: dict[str, list[Month]] = {}
     for month in _added_up(connection, _USAGE, func.sum(_USAGE.c.deliveries), ()):
         found.setdefault(month.tenant, []).append(month)
@@ -39,9 +39,9 @@ def months(connection: Connection) -> list[Month]:
 
 
 def last_months(connection: Connection, tenant: str, now: datetime) -> list[Month]:
-    """The months of one tenant in the year before `now`, newest first: what came earlier is not read.
+    """Return the months of one tenant in the year before `now`, newest first. Earlier ones are not read.
 
-    A delivery that was open for a quarter before its month does not count here; the view knows it.
+    A delivery that was open for more than a quarter before its month does not count here, although it counts in the view.
     """
     begin = now.astimezone(UTC) - YEAR
     planned = f"{int((begin - STAYS_OPEN).timestamp() * 1000):012x}"  # ids begin with the time of planning

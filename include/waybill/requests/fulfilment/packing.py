@@ -192,7 +192,7 @@ def _kind(column: Column) -> str:
 
 
 def _scope(request: ExportRequest, scope_words: Mapping[str, str]) -> str:
-    """The level in the form's words, then what it names."""
+    """Return the level of the scope in the form's words, then what the scope names."""
     level, fields = scope_words.get(request.scope["level"], request.scope["level"]), table("export_fields")
     named = [(key, value) for key, value in request.scope.items() if key != "level"]
     words = [f"{fields.get(key, key)}: {', '.join(value) if isinstance(value, list) else value}" for key, value in named]

@@ -56,12 +56,12 @@ class Task:
 
     @property
     def zone(self) -> str:
-        """The zone of the request's dates."""
+        """Return the zone of the request's dates."""
         return self.registrations[self.request.tenant].zone.key
 
     @property
     def filters(self) -> dict[str, tuple[str, ...]]:
-        """The scope as conditions on scope columns."""
+        """Return the scope as conditions on scope columns."""
         return Scope.model_validate(self.request.scope).filters()
 
     @property
@@ -83,7 +83,8 @@ class Resources:
 
 
 def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
-    """Carry a claimed request to `done` or `failed`. None if it was cancelled, deleted or given up meanwhile: nothing is left of it.
+    """Carry a claimed request to `done` or `failed`. Returns None if it was cancelled, deleted or given up meanwhile. Then nothing is left
+    of it.
 
     A WaybillError ends in `failed`, and the failed request is returned. Any other error is kept as `internal` and raised again.
     """

@@ -78,7 +78,7 @@ def _texts(values: _Values, native: str) -> pa.Array:
 
 
 def _natural_text(value: Any) -> str | None:
-    """The canonical text of a value by its own nature, for a column catalogued as string."""
+    """Return the canonical text of a value by its own nature, for a column catalogued as string."""
     return None if value is None else canonical.natural_text(value)
 
 
@@ -117,7 +117,7 @@ def _floats(values: _Values, native: str) -> pa.Array:
 
 
 def _decimals(values: _Values, native: str) -> pa.Array:
-    """In the column's own scale where it declares one, else each value in the scale it comes with, as text."""
+    """Return decimals in the scale that the column declares, else as text, each in the scale it comes with."""
     declared = re.match(r"(?:decimal|numeric)\((\d+),\s*(\d+)\)", native.lower())
     if declared and int(declared[1]) <= 38 and all(value is None or (isinstance(value, Decimal) and value.is_finite()) for value in values):
         return pa.array(values, pa.decimal128(int(declared[1]), int(declared[2])))
@@ -174,7 +174,7 @@ def _timestamps(values: _Values, native: str) -> pa.Array:
 
 
 def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The texts as what they say; as they are where Arrow does not know the spelling, for the engine may."""
+    """Return the texts parsed, or as they are if Arrow does not know the spelling, because the engine may know it."""
     with suppress(pa.ArrowInvalid):
         return texts.cast(kind)
     return texts

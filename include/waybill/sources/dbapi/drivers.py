@@ -104,7 +104,10 @@ class Database:
     """True if a declared type does not restrict values (SQLite). Each value is then checked as it is read."""
 
     def binding(self, native: str) -> str:
-        """The declared type, in small letters, as far as it says what a value is. A FLOAT has four bytes in MySQL, eight elsewhere."""
+        """Return the declared type, in small letters, as far as it says what a value is.
+
+        A FLOAT has four bytes in MySQL, eight elsewhere.
+        """
         declared = "" if self.dynamic else native.lower()
         return "double" if declared.startswith("float") and self.name != "MySQL" else declared
 
@@ -124,21 +127,21 @@ class Database:
         return statement.render(self.placeholder, escape)
 
     def never_null(self, relation: list[str]) -> Sql:
-        """The statement that lists a relation's columns that are declared NOT NULL."""
+        """Return the statement that lists a relation's columns that are declared NOT NULL."""
         if self.dynamic:  # a primary key that is no INTEGER may hold NULL in SQLite
             return sql("""SELECT name FROM pragma_table_xinfo({}) WHERE "notnull" = 1""", Bind(relation[-1]))
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         return sql(_NEVER_NULL, Bind(relation[-1]), schema)
 
     def without_snapshots(self, relation: list[str]) -> Sql | None:
-        """The statement that names a table's engine where that has no transactions; None where all have."""
+        """Return the statement that names a table's engine if it has no transactions. None if all engines of the database have them."""
         if self.name != "MySQL":
             return None
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         return sql(_WITHOUT_SNAPSHOTS, schema, Bind(relation[-1]))
 
     def literal_columns(self, relation: list[str]) -> Sql:
-        """The statement that lists a relation's columns and declared types."""
+        """Return the statement that lists a relation's columns and declared types."""
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         if self.dynamic:
             return sql("SELECT name, type FROM pragma_table_xinfo({})", Bind(relation[-1]))
@@ -280,7 +283,7 @@ class TableFlavour:
         return x
 
     def value(self, x: str, kind: ColumnType, native: str) -> str:
-        """What is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
+        """Return what is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
         return f"CAST({x} AS DOUBLE)" if self.database.name == "MySQL" and self.kind(native) is ColumnType.FLOAT else x
 
     def equal(self, x: str, native: str, value: str) -> Sql:
@@ -332,7 +335,7 @@ _DECLARED = (
 
 
 def _declared(native: str) -> ColumnType | None:
-    """A declared type's nature by the word in it, as SQLite judges affinity; None when nothing is known."""
+    """Return a declared type's nature by the word in it, as SQLite judges affinity; None when nothing is known."""
     for words, kind in _DECLARED:
         if any(word in native for word in words):
             return kind
@@ -394,7 +397,7 @@ class FrameCursor:
         self._frames = iter(self._hook.get_df_by_chunks(statement, parameters=parameters, chunksize=self.arraysize))
 
     def fetchmany(self, size: int = 0, /) -> list[Any]:
-        """The rows of the next frame, however many; missing values become None."""
+        """Return the rows of the next frame, however many. Missing values become None."""
         for frame in self._frames:
             if len(frame):
                 values = frame.astype(object)

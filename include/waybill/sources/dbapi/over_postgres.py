@@ -40,7 +40,7 @@ class PostgresTable(TableFlavour):
         return self.spelling.equal(x, native, value)
 
     def value(self, x: str, kind: ColumnType, native: str) -> str:
-        """The column itself, where every driver gives what is stored, else its text."""
+        """Return the column itself if every driver gives what is stored, else its text."""
         natural, is_text = self.kind(native), kind is ColumnType.STRING
         if base(native) == "character":
             return f"{x}::text"
@@ -54,7 +54,10 @@ class PostgresTable(TableFlavour):
 
 
 def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) -> PostgresTable:
-    """The flavour of one relation, with what its types are made of. Every text is compared by its bytes, whatever its collation says."""
+    """Return the flavour of one relation, with what its types are made of.
+
+    Every text is compared by its bytes, whatever its collation says.
+    """
     spelling = PostgresFlavour()
     unknown = [native for native in natives.values() if spelling.unknown(native)]
     shapes = nested.shapes(_rows(connection, nested.SHAPES, unknown)) if unknown else {}
@@ -76,7 +79,7 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
 
 
 def types_of_result(connection: Any, description: Any) -> dict[str, str]:
-    """The native types of a query's columns, whose numbers every driver of PostgreSQL tells."""
+    """Return the native types of a query's columns, whose numbers every driver of PostgreSQL tells."""
     numbers = [(column[0], int(column[1])) for column in description or ()]
     names = dict(_rows(connection, _NAMED, [number for _, number in numbers]))
     return {name: names[number] for name, number in numbers}

@@ -59,11 +59,11 @@ class TableQuery(Query):
         return sql("{} < {}", self.flavour.name(name), Bind((value.astimezone(UTC) + 2 * _DAY).date().isoformat()))
 
     def textual_times(self) -> list[str]:
-        """The columns of change positions that hold text: a text that is no time would compare anyhow and be passed over."""
+        """Return the columns of change positions that hold text. A text that is no time would still compare, and its row be passed over."""
         return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) is ColumnType.TIMESTAMP]
 
     def unreadable(self, name: str) -> Sql:
-        """How many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
+        """Return how many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
         x = self.flavour.name(name)
         whole = f"CASE WHEN length({x}) > 10 AND {x} GLOB '*[+-][0-9][0-9]' THEN {x} || ':00' ELSE {x} END"
         shape = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"

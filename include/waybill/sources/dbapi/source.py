@@ -290,7 +290,7 @@ class DbApiSnapshot:
         return self._flavours[entity.id]
 
     def _natives(self, entity: Entity) -> dict[str, str]:
-        """The declared types; where those bind nobody, a time column declared otherwise is taken as a time stored as text."""
+        """Return the declared types. If those bind nobody, a time column that is declared otherwise counts as a time stored as text."""
         natives = self.columns(entity)
         if not self.database.dynamic:
             return natives
@@ -299,7 +299,7 @@ class DbApiSnapshot:
         return natives | dict.fromkeys(textual, "TIMESTAMP")
 
     def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], ordered: bool = True) -> Iterator[pa.RecordBatch]:
-        """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
+        """Yield the answers of the engine, chunk by chunk. It sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (
             drift.naming(selection, query.natives, query.flavour, binding=not self.database.dynamic),

@@ -80,9 +80,9 @@ _UNFIT = {
 
 
 def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable.
+    """Return an in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable.
 
-    A task that does one thing after the other has the same one again (`keeping`).
+    A task that does one thing after the other gets the same one again (`keeping`).
     """
     return reuse.lent("engine", _opened, _emptied)
 
@@ -104,7 +104,7 @@ def _opened() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _emptied(connection: duckdb.DuckDBPyConnection) -> None:
-    """As it was opened: no transaction, no attached file, no file system, its usual limits."""
+    """Empty a connection for its next user: no transaction, no attached file, no file system, and the usual limits."""
     with suppress(duckdb.TransactionException):  # none is open
         connection.execute("ROLLBACK")
     connection.execute("USE memory")
@@ -164,7 +164,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
 
 
 def _storage_failed(kind: str, where: str) -> WaybillError:
-    """What a file system raised in the middle of a statement, by the name of its class: no more of it reaches us."""
+    """Return what a file system raised in the middle of a statement, by the name of its class: no more of it reaches us."""
     if kind == "PermissionError":
         return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them")
     if kind == "FileNotFoundError":
@@ -189,9 +189,9 @@ def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BA
 
 
 def arrow(query: Query, typed: bool = True) -> Sql:
-    """The selected rows in key order, in Arrow's types and under their own names; anonymized columns hold their pseudonyms.
+    """Yield the selected rows in key order, in Arrow's types and under their own names. Anonymized columns hold their pseudonyms.
 
-    `typed` off leaves text what an Arrow type might not hold.
+    Without `typed`, a column stays text if an Arrow type might not hold a value.
     """
     flavour = DuckDBFlavour()
     values, wanted = [], []
@@ -218,7 +218,7 @@ def unknown(batches: Iterator[pa.RecordBatch], known: Container[bytes] | None) -
 
 
 def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tuple[memoryview, int]]:
-    """The texts of the first column back to back, as Arrow holds them, with their number. Nothing is copied.
+    """Yield the texts of the first column back to back, as Arrow holds them, with their number. Nothing is copied.
 
     No block crosses a multiple of `most` texts.
     """
@@ -291,7 +291,7 @@ class DuckDBFlavour:
         return kind, f"CAST({x} AS VARCHAR)" if kind in (None, ColumnType.STRING) else self.text(x, kind, native)
 
     def arrow(self, x: str, kind: ColumnType, native: str) -> str:
-        """The value in the Arrow type of its catalogued type: UUID and JSON as text, times in UTC."""
+        """Return the value in the Arrow type of its catalogued type: UUID and JSON as text, times in UTC."""
         natural = self.kind(native)
         if kind is ColumnType.TIMESTAMP:
             return f"{self.instant(x, native)} AT TIME ZONE 'UTC'"

@@ -79,7 +79,7 @@ _LIMITS: dict[str, Any] = {"connect_timeout": 15, "read_timeout": 60, "retries":
 
 
 def _s3_settings(target: Connection) -> dict[str, Any]:
-    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times.
+    """Return what s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times.
 
     Without keys, a profile or a role in the connection, s3fs finds credentials as every AWS program does, and renews them.
     """
@@ -209,7 +209,7 @@ class LakeSnapshot(EngineSnapshot):
 
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
-        """The files, shared out by their rows in the order of their names, each share in an engine of its own.
+        """Yield the files, shared out by their rows in the order of their names, each share in an engine of its own.
 
         A file that holds more than a share is cut between its groups of rows.
         """
@@ -250,7 +250,10 @@ class LakeSnapshot(EngineSnapshot):
         return list(shares.values())
 
     def _groups(self, selection: Selection, paths: list[str]) -> dict[str, list[int]]:
-        """How many rows each group of these files holds, in their order. A file with a column of the engine's own name is not cut."""
+        """Return how many rows each group of these files holds, in their order.
+
+        A file with a column of the engine's own name is not cut.
+        """
         if not paths or "file_row_number" in map(str.casefold, self.columns(selection.entity)):
             return {}
         asked = sql("SELECT DISTINCT file_name, row_group_id, row_group_num_rows FROM parquet_metadata({}) ORDER BY ALL", _these(paths))
@@ -260,7 +263,7 @@ class LakeSnapshot(EngineSnapshot):
         return found
 
     def _scale(self, entity: Entity, name: str) -> int:
-        """The most fraction digits a decimal partition column is spelt with."""
+        """Return the most fraction digits a decimal partition column is spelt with."""
         return max(len(partitions.values_of(path).get(name, "").partition(".")[2]) for path in self._all_paths(entity))
 
     def columns(self, entity: Entity) -> dict[str, str]:
@@ -276,7 +279,10 @@ class LakeSnapshot(EngineSnapshot):
             super().check(selection)
 
     def _paths(self, entity: Entity, tenant: str) -> list[str]:
-        """The entity's files; where they are partitioned by tenant, only the tenant's, so that another's broken file holds nobody up."""
+        """Return the entity's files.
+
+        If they are partitioned by tenant, only the tenant's are read, so that another's broken file holds nobody up.
+        """
         paths = self._all_paths(entity)
         if not tenant or entity.tenant_column not in partitions.values_of(paths[0]):
             return paths
@@ -291,9 +297,9 @@ class LakeSnapshot(EngineSnapshot):
         return found
 
     def _list(self, entity: Entity) -> list[str]:
-        """The file an entity names, else the files that match its pattern, by name. The path of the source is never a pattern.
+        """Return the file that an entity names, else the files that match its pattern, by name. The path of the source is never a pattern.
 
-        What starts with a dot or underscore is somebody's unfinished work.
+        A name that begins with a dot or an underscore is somebody's unfinished work.
         """
         named, fixed, depth = self._place(entity.relation)
         matches = self._matches(entity.relation)
@@ -320,7 +326,7 @@ class LakeSnapshot(EngineSnapshot):
         return f"{root}{relation}", fixed, fixed.count("/")
 
     def _matches(self, relation: str) -> dict[str, Stamp]:
-        """The file a relation names, else those its pattern matches, in order, each with what changes when it is written again."""
+        """Return the file a relation names, else those its pattern matches, in order, each with what changes when it is written again."""
         named, _, _ = self._place(relation)
         if self.files.isfile(named):
             return {named: _stamp(self.files.info(named))}
@@ -330,7 +336,7 @@ class LakeSnapshot(EngineSnapshot):
         return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in sorted(listed)}
 
     def every_file(self, most: int) -> list[str]:
-        """The Parquet files below the root, as paths from there, by name; unfinished ones are left out. At most `most`."""
+        """Return at most `most` Parquet files below the root, as paths from there, by name. Unfinished ones are left out."""
         root = self.root.rstrip("/")
         with _unreadable(self.where):
             if not self.files.exists(root or "."):
@@ -353,7 +359,7 @@ class LakeSnapshot(EngineSnapshot):
 
 
 def pattern_entity(pattern: str) -> Entity:
-    """What a pattern of files can be looked at by before there is an entity for it."""
+    """Return what a pattern of files can be looked at by before there is an entity for it."""
     plain = {"source": "", "key": ["*"], "changes": {"mode": "full"}, "columns": {"*": {"type": "string"}}}
     return Entity.model_validate({"id": "files", "relation": pattern, "tenant_column": "", **plain})
 

@@ -28,7 +28,7 @@ def is_nested(native: str) -> bool:
 
 
 def parts(native: str) -> list[tuple[str, str]]:
-    """What a nested type is made of, as (name, native type); a list has one part, a map two, and they have no names."""
+    """Return what a nested type is made of, as (name, native type); a list has one part, a map two, and they have no names."""
     if match := _ARRAY.match(native):
         return [("", match[1])]
     family, _, inner = native.removesuffix(")").partition("(")
@@ -41,12 +41,12 @@ def parts(native: str) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1_000)
 def leaves(native: str) -> frozenset[str]:
-    """The plain types inside a type; the type itself where it is plain."""
+    """Return the plain types inside a type, or the type itself if it is plain."""
     return frozenset().union(*(leaves(part) for _, part in parts(native))) if is_nested(native) else frozenset({native})
 
 
 def json(x: str, native: str, leaf: Leaf, depth: int = 0) -> str:
-    """The canonical JSON of a value; NULL stays NULL."""
+    """Return the canonical JSON of a value; NULL stays NULL."""
     if not is_nested(native):
         return _plain(x, native, leaf)
     found = parts(native)
@@ -83,7 +83,7 @@ def _plain(x: str, native: str, leaf: Leaf) -> str:
 
 
 def string(x: str) -> str:
-    """A text as JSON. DuckDB's own spelling but for the letters of escaped control characters."""
+    """Return a text as JSON, in DuckDB's own spelling except for the letters of escaped control characters."""
     each = "lambda c: CASE WHEN c < ' ' THEN lower(CAST(to_json(c) AS VARCHAR)) ELSE CAST(to_json(c) AS VARCHAR) END"
     spelt = f"array_to_string(list_transform(list_transform(string_split({x}, ''), {each}), lambda c: c[2:-2]), '')"
     return f"CASE WHEN regexp_matches({x}, '{_PRINTED_IN_CAPITALS}') THEN '\"' || {spelt} || '\"' ELSE CAST(to_json({x}) AS VARCHAR) END"
@@ -98,7 +98,7 @@ def _pair(x: str, name: str, native: str, leaf: Leaf, depth: int) -> str:
 
 
 def _key(x: str, native: str, leaf: Leaf, depth: int) -> str:
-    """The key of a map: its text, whatever its type, for JSON has no other keys."""
+    """Return the key of a map. It is its text, whatever its type, because JSON has no other keys."""
     if is_nested(native):
         return string(f"({json(x, native, leaf, depth)})")
     kind, shown = leaf(x, native)
@@ -123,7 +123,7 @@ def _text(name: str) -> str:
 
 
 def _separated(inner: str) -> list[str]:
-    """The parts between commas that stand neither in quotes nor in parentheses."""
+    """Return the parts between commas that stand neither in quotes nor in parentheses."""
     found, depth, start, mark = [], 0, 0, ""
     for at, character in enumerate(inner):
         if mark:

@@ -107,7 +107,7 @@ def _is_untyped(element: Element) -> bool:
 
 
 def _columns(elements: list[Element]) -> dict[str, Shape]:
-    """Top-level column to its elements, from Parquet's depth-first list (the first element is the root)."""
+    """Map each top-level column to its elements, from Parquet's depth-first list. The first element of the list is the root."""
     found: dict[str, Shape] = {}
     at = 1
     while at < len(elements):

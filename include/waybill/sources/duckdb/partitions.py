@@ -23,13 +23,16 @@ PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
 
 
 def types_of(path: str, entity: Entity) -> dict[str, str]:
-    """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
+    """Return the hive partition columns of a path and the types to read them as.
+
+    A type is what the catalog says, else text. It is never guessed.
+    """
     catalogued = {column.source(name): _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
     return {name: catalogued.get(name, "VARCHAR") for name in values_of(path)}
 
 
 def values_of(path: str) -> dict[str, str]:
-    """The hive partition columns of a path with their values."""
+    """Return the hive partition columns of a path with their values."""
     matches = (PARTITION.match(part) for part in path.split("/")[:-1])
     return {unquote(match[1]): unquote(match[2]) for match in matches if match}
 

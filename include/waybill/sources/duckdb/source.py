@@ -155,7 +155,9 @@ class EngineSnapshot(ABC):
         return None if newest is None else int(newest)
 
     def _read(self, selection: Selection, ask: Callable[[Query], Sql]) -> Iterator[pa.RecordBatch]:
-        """What is asked of whole rows, which are sorted unless they are stored in key order: that costs far less to see than to sort.
+        """Yield what is asked of whole rows, in key order.
+
+        Rows that are stored in key order are not sorted, because it costs far less to see that order than to sort.
 
         Rows are sorted as they are stored, and become text afterwards, which is longer.
         """
@@ -177,7 +179,7 @@ class EngineSnapshot(ABC):
             yield from self._stream(selection, ask(rows), limits)
 
     def _stream(self, selection: Selection, statement: Sql, limits: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """The rows of a statement that has one order. Where the limits leave too little memory, it is begun again with more.
+        """Yield the rows of a statement that has one order. Where the limits leave too little memory, it is begun again with more.
 
         It goes on from where it was: no row comes twice.
         """
@@ -201,8 +203,9 @@ class EngineSnapshot(ABC):
                 self.connection.execute("BEGIN TRANSACTION")
 
     def _parts(self, selection: Selection) -> list[Sql]:
-        """Conditions, in key order, each of which picks few enough rows to be sorted in little memory; none when the rows are stored in
-        key order.
+        """Return conditions, in key order, each of which picks few enough rows to be sorted in little memory.
+
+        There are none if the rows are stored in key order.
         """
         if self._parted is None or self._parted[0] != selection:
             query = self.query(selection)

@@ -20,7 +20,7 @@ _HELD = "in-use"
 
 @contextmanager
 def spill_folder() -> Iterator[str]:
-    """A folder for one connection. What killed processes left is removed first: it holds rows of tenants.
+    """Yield a folder for one connection. What killed processes left is removed first: it holds rows of tenants.
 
     Raises TransientError when there is no room for one.
     """

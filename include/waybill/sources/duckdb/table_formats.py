@@ -34,7 +34,7 @@ def refuse(files: Any, entity: Entity, paths: Sequence[str], depth: int, known: 
 
 
 def _marks(files: Any, folder: str, own: int) -> Iterator[str]:
-    """The marks in a folder with about so many files. One listing costs a store less than a question for each mark."""
+    """Return the marks in a folder with about so many files. One listing costs a store less than a question for each mark."""
     if own >= _ONE_LISTING:
         return iter([mark for mark in _MARKS if files.exists(f"{folder}/{mark}")])
     there = {name.rstrip("/").rpartition("/")[2] for name in files.ls(folder or "/", detail=False)}

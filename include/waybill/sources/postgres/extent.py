@@ -73,7 +73,7 @@ def _lost(start: Any, facts: Facts, snapshot: str) -> str:
 
 
 def _newest(snapshot: str) -> int:
-    """The xmax of a pg_snapshot text, `xmin:xmax:running,running`."""
+    """Return the xmax of a pg_snapshot text, `xmin:xmax:running,running`."""
     return int(snapshot.split(":")[1])
 
 

@@ -133,7 +133,7 @@ class Call(NamedTuple):
 
 
 def lockable(ask: Ask, names: Sequence[str]) -> dict[str, str]:
-    """The tables and views among these names, in their order, each with the name that LOCK TABLE takes."""
+    """Return the tables and views among these names, in their order, each with the name that LOCK TABLE takes."""
     found = dict(ask(sql(_LOCKABLE, row_security.listed(names))))
     return {name: found[name] for name in names if name in found}
 
@@ -170,27 +170,27 @@ class Behind:
         return f"VALUES {', '.join(rows)}"
 
     def tables(self) -> list[str]:
-        """The quoted names of what functions read, beside `names`."""
+        """Return the quoted names of what functions read, beside `names`."""
         return [name for (name,) in self._ask(sql(_TABLES, self._behind, NEXT))] if self.has_functions else []
 
     def views(self) -> dict[str, str]:
-        """A digest of each view's text, by its quoted name."""
+        """Return a digest of each view's text, by its quoted name."""
         return {name: digest[:16] for name, digest in self._ask(sql(_VIEWS, self._behind))} if self.has_functions else {}
 
     @cached_property
     def hidden(self) -> list[str]:
-        """The tables whose row-level security decides what this session sees."""
+        """Return the tables whose row-level security decides what this session sees."""
         return [name for (name,) in self._ask(row_security.hiding(self.names, self._written, NEXT))]
 
     def functions(self, version: int) -> dict[str, str]:
-        """A digest of each function's definition. `version` is the server's, as libpq counts."""
+        """Return a digest of each function's definition. `version` is the server's, as libpq counts."""
         if not self.has_functions:
             return {}
         parsed = "pg_get_function_sqlbody(oid)" if version >= _PARSED_BODIES else "''"
         return {name: digest[:16] for name, digest in self._ask(sql(_FUNCTIONS, self._behind, parsed))}
 
     def policies(self) -> dict[str, str]:
-        """A digest of the policies of each table that hides rows from this session."""
+        """Return a digest of the policies of each table that hides rows from this session."""
         return (
             {name: (digest or "")[:16] for name, digest in self._ask(sql(_POLICIES, row_security.listed(self.hidden)))}
             if self.hidden
@@ -199,5 +199,5 @@ class Behind:
 
 
 def _words(text: str) -> set[str]:
-    """What may name a relation, a function or an operator."""
+    """Return what may name a relation, a function or an operator."""
     return {*words(text), *_SYMBOLS.findall(text)}

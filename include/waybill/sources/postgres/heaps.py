@@ -103,7 +103,7 @@ def _unsafe(entity: Entity, why: str, step: str) -> PermanentError:
 
 
 def appeared(heaps: Iterable[Heap], before: Collection[int], mode: Mode) -> list[Heap]:
-    """The heaps that hold rows and were not there at the last delivery, as far as the mode depends on it.
+    """Return the heaps that hold rows and were not there at the last delivery, as far as the mode depends on it.
 
     Modes that look back by a time the application sets depend on it where a partition joins: with other tables nothing tells how old what
     they hold is.
@@ -113,7 +113,7 @@ def appeared(heaps: Iterable[Heap], before: Collection[int], mode: Mode) -> list
 
 
 def passed_over(query: Query, heap: Heap, start: object, *, view: bool) -> Sql | None:
-    """The statement that finds a row of a new heap which the next span does not hold; None where that cannot be asked."""
+    """Return the statement that finds a row of a new heap which the next span does not hold; None where that cannot be asked."""
     before = query.before(start)
     if not view:
         conditions = every((query.tenant(), *map(query.condition, query.selection.where), before))

@@ -59,12 +59,12 @@ Shapes = Mapping[str, Shape]
 
 
 def base(native: str) -> str:
-    """A type without its modifier: `timestamp(3) with time zone` is `timestamp with time zone`."""
+    """Return a type without its modifier: `timestamp(3) with time zone` is `timestamp with time zone`."""
     return re.sub(r"\([^)]*\)", "", native)
 
 
 def shapes(rows: list[tuple[str, str, bool, str, str, str, list[list[str]]]]) -> Shapes:
-    """From the rows of `SHAPES`."""
+    """Return the shapes of all types, from the rows of `SHAPES`."""
     return {
         base(name): Shape(
             base(element) if is_array else "",
@@ -85,13 +85,13 @@ def resolved(native: str, known: Shapes) -> str:
 
 
 def shape_of(native: str, known: Shapes) -> Shape | None:
-    """What an array or composite is made of; None for anything else."""
+    """Return what an array or composite is made of; None for anything else."""
     shape = known.get(resolved(native, known))
     return shape if shape and (shape.element or shape.fields is not None) else None
 
 
 def leaves(native: str, known: Shapes) -> frozenset[str]:
-    """The plain types inside a type, ranges by what they are over; the type itself where it is plain."""
+    """Return the plain types inside a type, and for a range the type it is over. A plain type is returned itself."""
     name = resolved(native, known)
     shape = known.get(name, Shape())
     inner = [shape.element, shape.range_over] + [field for _, field in shape.fields or ()]
@@ -100,7 +100,7 @@ def leaves(native: str, known: Shapes) -> frozenset[str]:
 
 
 def json(x: str, native: str, known: Shapes, leaf: Callable[[str, str], str], depth: int = 0) -> str:
-    """The canonical JSON of a value; NULL stays NULL. `leaf` spells a plain value as JSON."""
+    """Return the canonical JSON of a value; NULL stays NULL. `leaf` spells a plain value as JSON."""
     shape = shape_of(native, known)
     if shape is None:
         return leaf(x, resolved(native, known))

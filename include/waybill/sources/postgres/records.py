@@ -20,8 +20,8 @@ _BLOCK = 1 << 18
 
 
 def records(connection: psycopg.Connection, statement: str, values: list[Any], most: int | None = None) -> Iterator[list[Buffer]]:
-    """What `COPY (...) TO STDOUT` yields, in short lists of records that never cross a multiple of `most`: the server sends a message for
-    each.
+    """Yield what `COPY (...) TO STDOUT` yields, in short lists of records that never cross a multiple of `most`: the server sends a message
+    for each.
 
     COPY takes no bind parameters: psycopg quotes the values itself, as literals. A copy left early is cancelled.
     """
@@ -46,7 +46,7 @@ _MARK = 33
 
 
 def unknown(lists: Iterator[list[Buffer]], known: Container[bytes], most: int | None) -> Iterator[list[Buffer]]:
-    """The records whose digest, which is their last field, is not known; without it, in lists that never cross a multiple of `most`."""
+    """Yield the records whose digest is not known, without the digest, which is their last field. No list crosses a multiple of `most`."""
     seen = 0
     for found in lists:
         kept = [bytes(record[: -_MARK - 1]) + b"\n" for record in found if bytes.fromhex(bytes(record[-_MARK:-1]).decode()) not in known]
@@ -57,7 +57,7 @@ def unknown(lists: Iterator[list[Buffer]], known: Container[bytes], most: int | 
 
 
 def blocks(lists: Iterator[list[Buffer]], rewrite: Callable[[Buffer], bytes] | None, most: int | None) -> Iterator[tuple[bytes, int]]:
-    """The records, each rewritten where that is asked for, in blocks with their number; none crosses a multiple of `most`."""
+    """Yield the records, each rewritten where that is asked for, in blocks with their number; none crosses a multiple of `most`."""
     parts: list[bytes] = []
     seen = rows = size = 0
     for found in lists:

@@ -57,9 +57,9 @@ class Facts:
 
 @contextmanager
 def connect(target: Connection) -> Iterator[psycopg.Connection]:
-    """An autocommit session, as it comes: nothing is set outside of a transaction, nothing is prepared on the server.
+    """Open an autocommit session. Nothing is set outside of a transaction, and nothing is prepared on the server.
 
-    Raises TransientError when out of reach, PermanentError when the login is refused.
+    Raises TransientError if the server is out of reach, and PermanentError if it refuses the login.
     """
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - _OURS
     settings = {name: str(value) for name, value in target.extra.items() if name in known}
@@ -75,7 +75,7 @@ def connect(target: Connection) -> Iterator[psycopg.Connection]:
 
 
 def emptied(connection: psycopg.Connection) -> None:
-    """As it was opened: outside of any transaction. Raises for a session that is closed or in the middle of something."""
+    """Make a session as it was opened: roll back what is open. Raises RuntimeError for one that is closed or in the middle of something."""
     match connection.info.transaction_status:
         case TransactionStatus.IDLE:
             pass
@@ -222,6 +222,6 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
 
 
 def _names(said: str, types: Collection[str]) -> bool:
-    """Whether an error is about one of these types; the value comes behind the colon."""
+    """Return whether an error is about one of these types; the value comes behind the colon."""
     words = said.partition(":")[0]
     return any(re.search(rf"\b{re.escape(native)}\b", words) for native in types)

@@ -42,7 +42,7 @@ _TRANSACTION_TIMEOUT_SINCE = 170000
 
 
 def transaction_settings(server_version: int, statement_timeout: timedelta) -> list[str]:
-    """Statements that set what counts until the transaction ends. `server_version` as libpq tells it."""
+    """Return statements that set what counts until the transaction ends. `server_version` as libpq tells it."""
     settings = _SETTINGS | {"statement_timeout": str(int(statement_timeout.total_seconds() * 1000))}
     if server_version >= _TRANSACTION_TIMEOUT_SINCE:
         settings["transaction_timeout"] = "0"

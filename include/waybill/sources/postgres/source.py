@@ -113,10 +113,7 @@ class PostgresSnapshot:
         self.taken_at: datetime = now.astimezone(UTC)
 
     def _lockable(self, entities: tuple[Entity, ...], statement_timeout: timedelta) -> dict[str, str]:
-        """The tables and views that entities read, each by the name LOCK TABLE takes; found in one transaction of their own.
-
-        Of a query the planner tells the tables, whatever views are between. What is missing is told where it is read.
-        """
+        """Return the tables and views that entities read, each by the name LOCK TABLE takes. A transaction of their own finds them."""
         if not entities:
             return {}
         with self._catalogue(statement_timeout):
@@ -228,7 +225,7 @@ class PostgresSnapshot:
         return row_security.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
-        """The tables whose row-level security applies to this session."""
+        """Return the tables whose row-level security applies to this session."""
         behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
             return behind.hidden
@@ -298,7 +295,7 @@ class PostgresSnapshot:
         return found
 
     def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
-        """The records of a statement, in lists that never cross a multiple of `most`."""
+        """Yield the records of a statement, in lists that never cross a multiple of `most`."""
         text, values = render(statement)
         with self._reading(selection):
             yield from records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
@@ -360,7 +357,10 @@ class PostgresSnapshot:
         return [(name, native, False, False, True) for name, (native,) in zip(names, types, strict=True)]
 
     def _has_unique_index(self, entity: Entity) -> bool:
-        """Whether a unique index covers no more than key and tenant, with a key that is never NULL: then the database keeps it unique."""
+        """Return whether a unique index covers no more than key and tenant, with a key that is never NULL.
+
+        Then the database keeps the key unique.
+        """
         if entity.query:
             return False
         rows = self.connection.execute(_UNIQUE, [relation_name(entity)]).fetchall()
@@ -375,7 +375,10 @@ class PostgresSnapshot:
         return None if row is None or row[0] is None else int(row[0])
 
     def _parsed(self, selection: Selection) -> set[str]:
-        """The types that we have the server read from text: what else is no text of its type is an error of the relation itself."""
+        """Return the types that the statement has the server read from text.
+
+        Any other value that is no text of its type is the relation's own error.
+        """
         natives, read = self.columns(selection.entity), drift.catalogued_types(selection)
         found = {kind.value for name, kinds in read.items() for kind in kinds if self._is_text(natives.get(name, ""))}
         if any(ColumnType.INTEGER in kinds and natives.get(name, "").startswith("numeric") for name, kinds in read.items()):
@@ -405,7 +408,7 @@ class SnapshotQuery(Query):
         return sql("pg_visible_in_snapshot({}, {})", self.flavour.name(self.entity.changes.column), Bind(end, "pg_snapshot"))
 
     def unreached(self, snapshot: str) -> Sql:
-        """How many of the tenant's rows are stamped with a transaction that has not begun, and the greatest such stamp."""
+        """Return how many of the tenant's rows are stamped with a transaction that has not begun, and the greatest such stamp."""
         x = self.flavour.name(self.entity.changes.column)
         ahead = sql("{} >= pg_snapshot_xmax({})", x, Bind(snapshot, "pg_snapshot"))
         return sql("SELECT count(*), max({}::text::numeric)::text FROM {} WHERE {} AND {}", x, self.relation, self.tenant(), ahead)

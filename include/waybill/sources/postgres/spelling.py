@@ -99,7 +99,7 @@ class PostgresFlavour:
         return _UNFIT[min(inside)] if inside else None
 
     def unknown(self, native: str) -> bool:
-        """Whether only the server can tell what a type is made of."""
+        """Return whether only the server can tell what a type is made of."""
         return base(native) not in _KINDS
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
@@ -128,7 +128,7 @@ class PostgresFlavour:
         return x
 
     def _json_leaf(self, x: str, native: str) -> str:
-        """A plain value inside a nested one, as JSON."""
+        """Return a plain value inside a nested one, as JSON."""
         kind = self.kind(native)
         match kind:
             case ColumnType.JSON:
@@ -203,7 +203,10 @@ def _timestamp_text(x: str, native: str) -> str:
 
 
 def _whole_text(x: str) -> str:
-    """Of a numeric that is catalogued as integer. One that is no whole number fails to become one: NaN and the infinities have no scale."""
+    """Return the text of a numeric that is catalogued as integer.
+
+    A value that is no whole number fails to become one, because NaN and the infinities have no scale.
+    """
     refused = f"('no whole number' || left({x}::text, 0))::bigint::text"
     return f"CASE WHEN scale({x}) = 0 THEN {x}::text WHEN {x} = trunc({x}) AND scale({x}) >= 0 THEN trunc({x})::text ELSE {refused} END"
 
@@ -224,7 +227,10 @@ def _json_text(x: str, native: str) -> str:
 
 
 def _with_numbers_of_json(x: str) -> str:
-    """A text that is to be JSON, with NaN and infinities, which JSON does not have, as strings. The cast to JSON tells what is none."""
+    """Return a text that is to be JSON, with NaN and infinities, which JSON does not have, as strings.
+
+    The cast to JSON tells what is none.
+    """
     marked = f"regexp_replace({x}::text, {_NO_NUMBERS}, '\\1' || chr(1) || '\\2' || chr(2), 'g')"
     quoted = f"""replace(replace(replace({marked}, chr(1) || chr(2), ''), chr(1), '"'), chr(2), '"')"""
     return f"(CASE WHEN {x}::text ~ 'NaN|Infinity' THEN {quoted} ELSE {x}::text END)"

@@ -63,7 +63,7 @@ class _Cuts:
 
 @contextmanager
 def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statement_timeout: timedelta) -> Iterator[list[Stream]]:
-    """Up to `most` streams that hold each selected row once, and fewer where the server has no connections left."""
+    """Yield up to `most` streams that hold each selected row once, and fewer where the server has no connections left."""
     if len(_ranges(snapshot, selection, most)) < 2:
         yield [Rows(snapshot, selection)]
         return
@@ -100,7 +100,7 @@ def _stop(connection: psycopg.Connection) -> None:
 
 
 def _ranges(snapshot: PostgresSnapshot, selection: Selection, most: int) -> list[Sql]:
-    """Conditions of up to `most` ranges; none where the statistics show no way to part the rows."""
+    """Return conditions of up to `most` ranges; none where the statistics show no way to part the rows."""
     if selection.entity.query or selection.changed.back or most < 2:
         return []
     query = snapshot.query(selection)
@@ -115,7 +115,7 @@ def _ranges(snapshot: PostgresSnapshot, selection: Selection, most: int) -> list
 
 
 def _cuts(column: str, values: Sequence[tuple[str, float]], most: int) -> _Cuts:
-    """The values before which a range is full."""
+    """Return the values before which a range is full."""
     whole = sum(weight for _, weight in values)
     cuts: list[str] = []
     largest = before = held = 0.0
@@ -129,7 +129,7 @@ def _cuts(column: str, values: Sequence[tuple[str, float]], most: int) -> _Cuts:
 
 
 def _values(snapshot: PostgresSnapshot, query: Query, name: str) -> list[tuple[str, float]]:
-    """The most common values of a column and the bounds of its histogram, each once."""
+    """Return the most common values of a column and the bounds of its histogram, each once."""
     native = query.natives[name]
     statement = _VALUES.format(native=native, order=query.flavour.order("bound", query.kind(name), native))
     connection = snapshot.connection

@@ -135,7 +135,7 @@ class PostgresStructure:
 
 
 def _stamped(triggers: str | None, columns: list[tuple[Any, ...]]) -> frozenset[str]:
-    """The columns that triggers before each update name, in their code or among their arguments."""
+    """Return the columns that triggers before each update name, in their code or among their arguments."""
     named = set(re.findall(r"\w+", triggers or ""))
     return frozenset(name for name, *_ in columns if name.lower() in named)
 

@@ -84,21 +84,21 @@ class Structure(Protocol):
         ...
 
     def ask(self, statement: Sql) -> list[Any]:
-        """The rows of one statement. Raises what a snapshot of the source raises."""
+        """Return the rows of one statement. Raises what a snapshot of the source raises."""
         ...
 
 
 def found_column(
     flavour: Flavour, name: str, native: str, not_null: bool = False, comment: str = "", identity: bool = False
 ) -> FoundColumn:
-    """A column as its engine knows the type."""
+    """Return a column as its engine knows the type."""
     unfit = flavour.unfit(native)
     why = f"it is {native}, {unfit[0]}. {unfit[1]}" if unfit else ""
     return FoundColumn(name, native, flavour.kind(native), not_null, comment, identity, why)
 
 
 def written(*parts: str) -> str:
-    """The parts of a name as an entity's relation says them: a part with a dot in double quotes."""
+    """Return the parts of a name as an entity's relation says them: a part with a dot in double quotes."""
     return ".".join(f'"{part}"' if "." in part else part for part in parts)
 
 
