@@ -3,6 +3,9 @@
 In: the structure that a source reports of itself (`waybill.sources.structures.base`), and the names of tenant columns. Out: proposals of
 entities that pass `waybill check`, as YAML with remarks, and the differences between a catalog and what its source holds now. Nothing is
 written to the source.
+
+`tenants` finds out whose rows a table holds, `proposing` makes an entity of it, `naming` names it, `writing` writes it as YAML, and
+`projects` puts the YAML into a project folder. `differences` compares a catalog with its source.
 """
 
 from waybill.discovery.differences import Drift, drifts

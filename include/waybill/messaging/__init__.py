@@ -1,4 +1,4 @@
 """Sends one message. `mail` hands it to the house's mail server, and `webhooks` posts it to an address.
 
-`waybill.deliveries.reports` and `waybill.requests.mailing` decide who hears of what.
+`waybill.deliveries.reports` and `waybill.requests.mailing` decide who is told about what.
 """

@@ -1,1 +1,5 @@
-"""What a source holds, as its own catalogue tells it: `base` has the words, and one module per kind of source reads them."""
+"""Reads what a source holds from the source's own catalogue: tables and views, columns, keys and references.
+
+`base` defines the values, and each kind of source has a module that fills them (`sources/postgres/structure` for PostgreSQL). `discovery`
+makes entities of them.
+"""

@@ -1,1 +1,4 @@
-"""Who looks at a page. `session` knows it from Airflow or a cookie, and `identity` asks the house's identity provider."""
+"""Finds out who looks at a page.
+
+`session` reads it from Airflow's session or a cookie, and `identity` asks the house's identity provider.
+"""
