@@ -27,7 +27,7 @@ from waybill.requests.upkeep import keep_requests
 from waybill.states import DeliveryStatus
 
 DEAD_AFTER = timedelta(days=1)
-TOLD_FOR = timedelta(days=90)
+NOTICES_KEPT_FOR = timedelta(days=90)
 """How long the ledger remembers what people were told."""
 
 PARALLEL = 4
@@ -78,7 +78,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
     with installation.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
         keys.forget_unfinished(connection)
-        notices.forget(connection, now - TOLD_FOR)
+        notices.forget(connection, now - NOTICES_KEPT_FOR)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
     return done
 

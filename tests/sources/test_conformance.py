@@ -29,7 +29,7 @@ from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, Postg
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
 from waybill.connection import Connection
-from waybill.deliveries.extraction.other_formats import shaped
+from waybill.deliveries.extraction.other_formats import other_format
 from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.records import texts_of
@@ -587,7 +587,7 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
         return sinks[-1]
 
     with installation.source.snapshot() as snapshot:
-        front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.binding(selection.entity))
+        front = None if dialect.format == "csv" else other_format(dialect, selection, snapshot.binding(selection.entity))
         found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
     assert [item.sha256 for item in found] == [sink.sha256 for sink in sinks]
     dialect_said = manifest.csv_of(manifest.dialect_of(dialect))
@@ -672,7 +672,7 @@ def test_a_value_that_parquet_cannot_hold_is_refused_and_not_told() -> None:
     columns = {"id": Column(type="integer"), "note": Column(type="string")}
     entity = ENTITY.model_copy(update={"columns": columns})
     sink = _Memory()
-    front = shaped(Dialect(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
+    front = other_format(Dialect(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
     with pytest.raises(PermanentError, match="does not fit into the type that Parquet and XLSX have") as caught:
         front.write(b"1,fine\n99999999999999999999,private\n")
     front.discard()

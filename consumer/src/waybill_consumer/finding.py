@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from waybill_consumer import signatures
 from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.errors import Refused
-from waybill_consumer.fed import FeedReader
+from waybill_consumer.feed_reader import FeedReader
 from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
 from waybill_consumer.position import SETTLE_SECONDS, Known, Position

@@ -13,7 +13,7 @@ from typing import Any
 from waybill_consumer import chain
 from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.held import Held, Holdings, counting, holdings, is_signed, require_signed
+from waybill_consumer.holdings import Held, Holdings, counting, holdings, is_signed, require_signed
 from waybill_consumer.loads import Loads, database_named
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
 from waybill_consumer.position import Kept, Position, forget, is_pulled

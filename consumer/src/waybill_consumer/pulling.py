@@ -14,8 +14,8 @@ from waybill_consumer.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import discard, fetch
 from waybill_consumer.finding import Finder
-from waybill_consumer.held import adopt
 from waybill_consumer.histories import OTHER_HISTORY_STEP, Foreign, other_history, require_same_history, require_same_tenant
+from waybill_consumer.holdings import adopt
 from waybill_consumer.layout import POSITION
 from waybill_consumer.loads import Loads
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse

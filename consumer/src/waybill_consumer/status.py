@@ -14,7 +14,7 @@ from typing import Any
 from waybill_consumer import chain, missing
 from waybill_consumer.chain import Link
 from waybill_consumer.errors import Refused, Unreachable
-from waybill_consumer.held import Held, Holdings, holdings
+from waybill_consumer.holdings import Held, Holdings, holdings
 from waybill_consumer.loads import Loads, database_named, reached
 from waybill_consumer.manifest import Manifest, instant, instant_text
 from waybill_consumer.position import Kept, Position, forget, is_pulled

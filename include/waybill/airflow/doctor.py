@@ -82,11 +82,11 @@ def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
         said = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * len(paths), check=False).stdout
     except subprocess.TimeoutExpired as slow:
         said = bytes(slow.stdout or b"").decode()  # bytes, although text was asked for
-        reached = [path for path, what, _ in _told(said) if what == "begun"][-1:]
+        reached = [path for path, what, _ in _reported_lines(said) if what == "begun"][-1:]
         for path in reached:
             yield Check(Path(path).name, "failed", f"parsing takes longer than {timeout:.0f} s", f"{_SHARE}, or {_RAISE}")
     slowest = 0.0
-    for path, what, seconds in _told(said):
+    for path, what, seconds in _reported_lines(said):
         slowest = max(slowest, seconds)
         if seconds * _BUSY > timeout:
             found = f"parsing takes {seconds:.1f} s of the processor, and {timeout:.0f} s end it on a busy machine"
@@ -96,7 +96,7 @@ def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
     yield Check("time-outs", "ok", f"a DAG file may parse for {timeout:.0f} s, the slowest takes {slowest:.1f} s of the processor")
 
 
-def _told(said: str) -> list[tuple[str, str, float]]:
+def _reported_lines(said: str) -> list[tuple[str, str, float]]:
     """Return what the process printed, without the lines that a DAG file itself prints."""
     found: list[tuple[str, str, float]] = []
     for line in said.splitlines():

@@ -38,7 +38,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
     from waybill.configuration.loading import Settings
     from waybill.errors import PermanentError
     from waybill.ledger import Ledger
-    from waybill.ledger.rows import sound
+    from waybill.ledger.rows import readable_rows
     from waybill.ledger.tables import registration, tenant
 
     current = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
@@ -49,7 +49,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
             if files is not None and files != set(range(1, DAG_FILES + 1)):
                 every = connection.scalars(select(tenant.c.id))
                 query = query.where(tenant.c.id.in_([tenant_id for tenant_id in every if file_number(tenant_id) in files]))
-            found = sound(connection, query, tenant.c.id, lambda row: _schedule(row._asdict()))
+            found = readable_rows(connection, query, tenant.c.id, lambda row: _schedule(row._asdict()))
     except PermanentError as error:
         if error.code != "ledger_not_upgraded":
             raise

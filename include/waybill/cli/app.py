@@ -249,7 +249,7 @@ def run(
     for problem in sending.tell(installation, tenant)[1]:
         complain(str(problem))
     if as_json:
-        dump([operations.told(installation, result) for result in results])
+        dump([operations.result_facts(installation, result) for result in results])
     for result in () if as_json else results:
         delivery = result.delivery
         if result.outcome:

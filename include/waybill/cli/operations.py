@@ -160,7 +160,7 @@ def backfill(
     span = midnight(start, zone), midnight(end, zone)
     with _rows() as progress:
         result = repairs.backfill(installation, tenant, entity, *span, actor=actor(), again=again, progress=progress)
-    _tell(installation, result, as_json)
+    _print_result(installation, result, as_json)
 
 
 @app.command()
@@ -174,10 +174,10 @@ def redeliver(
     installation = open_installation()
     with _rows() as progress:
         result = repairs.redeliver(installation, delivery_id, actor=actor(), progress=progress)
-    _tell(installation, result, as_json)
+    _print_result(installation, result, as_json)
 
 
-def told(installation: Installation, result: Result) -> dict[str, Any]:
+def result_facts(installation: Installation, result: Result) -> dict[str, Any]:
     """Return one delivery and how it ended, for programs."""
     from waybill.deliveries.reports import describing
 
@@ -188,12 +188,12 @@ def told(installation: Installation, result: Result) -> dict[str, Any]:
     return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
 
 
-def _tell(installation: Installation, result: Result, as_json: bool) -> None:
+def _print_result(installation: Installation, result: Result, as_json: bool) -> None:
     """Print one finished delivery, or what stopped it."""
     from waybill.deliveries.reports import describing
 
     if as_json:
-        dump(told(installation, result))
+        dump(result_facts(installation, result))
     if result.error:
         raise result.error
     delivery = result.delivery

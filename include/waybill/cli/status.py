@@ -43,7 +43,7 @@ def status(
     if not rows:
         write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
         return
-    notes = {number: _told(row) for number, row in enumerate(rows) if _told(row)}
+    notes = {number: _why_and_what_to_do(row) for number, row in enumerate(rows) if _why_and_what_to_do(row)}
     shown = [_cells(row) for row in rows]
     table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
     if used:
@@ -76,7 +76,7 @@ def _promised(row: Any) -> str | None:
     return f"{_short(row.promise.deliver_by)}{'' if state == 'kept' else f' {state}'}"
 
 
-def _told(row: Any) -> str:
+def _why_and_what_to_do(row: Any) -> str:
     """Return why, and what to do, for a tenant that needs something."""
     if row.causes:
         cause = row.causes[0]

@@ -12,7 +12,7 @@ from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction.columns import from_json
 from waybill.deliveries.extraction.extracting import Extracted, Read, Task
-from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, placed
+from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
@@ -30,7 +30,7 @@ BLOCK = 1 << 20
 Blocks = Callable[[], Iterable[bytes]]
 
 
-def again(installation: Installation, session: Session, task: Task) -> tuple[Task, Read]:
+def repetition_of(installation: Installation, session: Session, task: Task) -> tuple[Task, Read]:
     """Return what the protocol needs for a redelivery: the original's bytes, facts and dialect. The catalog of today does not matter.
 
     Raises PermanentError if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
@@ -93,7 +93,7 @@ def _stored(installation: Installation, family: list[Delivery], number: int, cou
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
     for delivery in family:
         attempt = adopted[delivery.id]
-        path = f"{placed(delivery, attempt).folder}/{attempt.all_files[number]['path']}"
+        path = f"{target_of_attempt(delivery, attempt).folder}/{attempt.all_files[number]['path']}"
         if session.size(path) is not None:
             yield _remote(session, path)
 

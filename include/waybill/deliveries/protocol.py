@@ -24,7 +24,7 @@ from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.encrypting import file_facts
 from waybill.deliveries.extraction.extracting import Extracted, Read, Task, extract
 from waybill.deliveries.publishing import renaming, resuming
-from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, placed, target_of
+from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.resuming import Claim
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
@@ -411,7 +411,7 @@ class _Worker:
                 raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [now])[now.id]
         self.keep_bytes(adopted)
-        folder = placed(now, adopted).folder
+        folder = target_of_attempt(now, adopted).folder
         hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.all_files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:

@@ -127,7 +127,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         signer=installation.signer(delivery.tenant),
     )
     if delivery.purpose == Purpose.REDELIVERY:
-        repeated, read = kept_bytes.again(installation, session, task)
+        repeated, read = kept_bytes.repetition_of(installation, session, task)
         return protocol.deliver_one(repeated, resources, read)
     try:
         return protocol.deliver_one(task, resources)

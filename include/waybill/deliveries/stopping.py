@@ -13,7 +13,7 @@ from types import FrameType
 
 from waybill.errors import TransientError
 
-LOOK = 0.5
+CHECK_SECONDS = 0.5
 """Seconds between two checks whether the process has to stop, while something waits."""
 
 _asked = threading.Event()

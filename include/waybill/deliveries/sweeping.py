@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from waybill import layout
-from waybill.deliveries.publishing.manifests import manifest_sha256, placed
+from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import Ledger, deliveries, signatures, upkeep
@@ -101,7 +101,7 @@ def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, 
     with ledger.read() as connection:
         ended = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status == DeliveryStatus.ABANDONED]
         attempts = [(delivery, attempt) for delivery in ended for attempt in deliveries.attempts(connection, delivery.id)]
-        owners = {layout.signature(placed(delivery, attempt).manifest): attempt.id for delivery, attempt in attempts}
+        owners = {layout.signature(target_of_attempt(delivery, attempt).manifest): attempt.id for delivery, attempt in attempts}
         ours = [path for path in alone if path in owners and signatures.is_own(connection, tenant, session.read(path) or b"")]
     for path in ours:
         yield _Part(path, owners[path], visible[path].modified)
@@ -117,7 +117,7 @@ def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part]
     for part in parts:
         owner = owners.get(part.attempt)
         finished = owner is None or owner.status != DeliveryStatus.OPEN
-        age = part.modified or born(part.attempt)
+        age = part.modified or began_at(part.attempt)
         if finished and age is not None and age < before:
             session.remove(part.path)
             removed += 1
@@ -137,7 +137,7 @@ def _server_now(session: Session, root: str, now: datetime) -> datetime:
     return now
 
 
-def born(attempt: str) -> datetime | None:
+def began_at(attempt: str) -> datetime | None:
     """Return when an attempt began, read from its id (a UUIDv7). None for other ids."""
     if attempt[12] != "7":
         return None
@@ -175,7 +175,7 @@ def _retire_delivery(
     session: Session, delivery: Delivery, attempt: Attempt, visible: set[str], sha256: str, signature: bytes | None
 ) -> tuple[int, list[str]]:
     """Remove a delivery's files, unless one of them is not what was published. `sha256` and `signature` belong to its manifest."""
-    target = placed(delivery, attempt)
+    target = target_of_attempt(delivery, attempt)
     files = {f"{target.folder}/{file['path']}": file["sha256"] for file in attempt.all_files}
     here = [path for path in files if path in visible]
     foreign = [path for path in here if session.sha256(path) != files[path]]

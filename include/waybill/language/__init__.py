@@ -1,5 +1,4 @@
-"""Every sentence that people read on pages and in mails, from one file for each language (`en.yaml`). Templates and modules hold no
-sentences.
+"""Every sentence that people read on pages and in mails, from one file for each language (`en.yaml`). No other file holds one.
 
 A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value, and text in backticks is shown as code. A
 sentence that counts has two forms, `one` and `other`, and `{count}` is the number.

@@ -123,6 +123,6 @@ def mark_published(connection: Connection, page: Page, now: datetime) -> None:
     connection.execute(delete(feed_entry).where(*own, feed_entry.c.number < newest))
 
 
-def said(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
+def note_shown(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
     """Remember what the destination shows now: the feed's `problem`, or the hash of the `readme`."""
     connection.execute(update(feed).where(feed.c.tenant == tenant, feed.c.id == feed_id).values(**what))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
 from waybill.errors import PermanentError
 from waybill.ledger import streams
-from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, sound
+from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, readable_rows
 from waybill.ledger.tables import CopyOf, InData, audit, registration, tenant
 
 FILE_ORIGIN = "file:"
@@ -138,7 +138,7 @@ def all_current(connection: Connection, only: Collection[str] | None = None) -> 
         .where(*(() if only is None else (tenant.c.id.in_(list(only)),)))
         .order_by(tenant.c.id)
     )
-    return sound(connection, query, tenant.c.id, _registered)
+    return readable_rows(connection, query, tenant.c.id, _registered)
 
 
 def history(connection: Connection, tenant_id: str) -> list[Registered]:

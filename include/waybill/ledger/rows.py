@@ -22,7 +22,7 @@ _Made = TypeVar("_Made")
 log = logging.getLogger(__name__)
 
 
-def sound(connection: Connection, query: Select[Any], by: Column[Any], make: Callable[[Any], _Made]) -> list[_Made]:
+def readable_rows(connection: Connection, query: Select[Any], by: Column[Any], make: Callable[[Any], _Made]) -> list[_Made]:
     """Return what `make` returns for each row of a query, in its order. A row that cannot be read is left out, and the log names it by the
     value of the column `by`.
 

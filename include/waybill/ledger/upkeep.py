@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, select
 from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.rows import sound
+from waybill.ledger.rows import readable_rows
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
 
 _MANY = 500
@@ -35,7 +35,7 @@ def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner
     for start in range(0, len(ids), _MANY):
         query = select(attempt.c.id, attempt.c.delivery, delivery.c.status, delivery.c.adopted, delivery.c.committed_at)
         query = query.join(delivery, delivery.c.id == attempt.c.delivery).where(attempt.c.id.in_(ids[start : start + _MANY]))
-        found |= dict(sound(connection, query, attempt.c.id, _owner))
+        found |= dict(readable_rows(connection, query, attempt.c.id, _owner))
     return found
 
 
@@ -49,7 +49,7 @@ def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, date
     found: dict[str, datetime | None] = {}
     for start in range(0, len(wanted), _MANY):
         query = select(delivery.c.id, delivery.c.committed_at).where(delivery.c.id.in_(wanted[start : start + _MANY]))
-        found |= dict(sound(connection, query, delivery.c.id, lambda row: (row.id, row.committed_at)))
+        found |= dict(readable_rows(connection, query, delivery.c.id, lambda row: (row.id, row.committed_at)))
     return found
 
 
@@ -68,7 +68,7 @@ def days_of(connection: Connection, tenant: str, export_date: str) -> list[Day]:
 def open_since(connection: Connection, before: datetime) -> list[Delivery]:
     """Return deliveries that are still open and were planned before an instant, oldest first."""
     query = select(delivery).where(IS_OPEN, delivery.c.created_at < before).order_by(delivery.c.id)
-    return sound(connection, query, delivery.c.id, lambda row: Delivery(**row._mapping))
+    return readable_rows(connection, query, delivery.c.id, lambda row: Delivery(**row._mapping))
 
 
 def drop_ended_digests(connection: Connection) -> int:

@@ -16,7 +16,7 @@ from waybill.registrations.filling import followed, source_of
 
 READING = "reading"
 """In a stream's position: what the last delivery read, by the catalog."""
-_SAID = {
+_MEANINGS = {
     "relation": "other rows (relation or query)",
     "tenant": "the tenant's rows otherwise (tenant_column or tenant_through)",
     "key": "rows by another key",
@@ -45,7 +45,7 @@ def redefined(stream: Stream, entity: Entity, same: Callable[[str, str], bool] =
         return ""
     before: Mapping[str, Any] = (stream.position or {}).get(READING) or {}
     now = reading(entity)
-    for name, what in _SAID.items():
+    for name, what in _MEANINGS.items():
         if before.get(name, now[name]) != now[name]:
             return f"the catalog now reads {what}"
     for name, fact in followed(stream.columns or [], entity.columns).items():

@@ -71,7 +71,7 @@ STATUS = {
 }
 """The status of each code. Other errors follow their class: permanent 400, conflict 409, transient and broken configuration 503."""
 
-SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
+MORE_GENERAL_CODES = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
 """Codes of the rooms below that the API knows under a more general name."""
 
 MOST = 100
@@ -147,7 +147,7 @@ def problem(
 
 def of_error(error: WaybillError) -> JSONResponse:
     """Return what a caller may see of an error. Failures of the service itself are logged in full, and the caller gets general words."""
-    status, code = status_of(error), SAID_AS.get(error.code, error.code)
+    status, code = status_of(error), MORE_GENERAL_CODES.get(error.code, error.code)
     headers = dict(error.headers) if isinstance(error, Refused) else {}
     if isinstance(error, request_.Refused) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after.total_seconds())))

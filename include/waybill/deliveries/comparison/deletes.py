@@ -176,7 +176,7 @@ _BEYOND: dict[type, Any] = {datetime: datetime(9999, 12, 31, tzinfo=UTC), int: 2
 
 
 @dataclass(frozen=True)
-class _But:
+class _KnownExcept:
     """The known digests, except some."""
 
     known: Container[bytes]
@@ -202,23 +202,23 @@ class _Scan:
     def all(self) -> Buckets:
         return self._read(self._plain)
 
-    def told_apart(self, selection: Selection) -> Changed:
+    def with_known_columns(self, selection: Selection) -> Changed:
         """Return the span with the columns that its digests cover, so that fewer columns can be read."""
         return replace(selection.changed, known_columns=selection.changed.known_columns or selection.columns)
 
     def with_back(self, selection: Selection, back: tuple[bytes, ...]) -> Changed:
         """Return the span with the rows that came back. Consumers deleted their versions, so these no longer count as known."""
-        changed = self.told_apart(selection)
+        changed = self.with_known_columns(selection)
         if changed.known is None:
             return replace(changed, back=back)
         beyond = Changed(start=_BEYOND[type(changed.end)], back=back)
         came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=beyond)
         digests = frozenset(digest for batch in self.snapshot.digests(came_back) for digest in batch)
-        return replace(changed, back=back, known=_But(changed.known, digests))
+        return replace(changed, back=back, known=_KnownExcept(changed.known, digests))
 
     def delivered(self, selection: Selection) -> Buckets:
         """Return the keys of exactly the rows that a selection delivers."""
-        return self._read(replace(selection, columns=self._plain.columns, changed=self.told_apart(selection), in_key_order=False))
+        return self._read(replace(selection, columns=self._plain.columns, changed=self.with_known_columns(selection), in_key_order=False))
 
     def later(self, selection: Selection) -> Buckets:
         """Return the keys of rows that the next delivery brings, because their change position is at or past the end of this one.
@@ -346,14 +346,14 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
         if seen == sha256:
             return
         if seen is not None:
-            _make_way(ledger, session, delivery, adopted, final, seen)
+            _remove_given_up(ledger, session, delivery, adopted, final, seen)
         session.upload(part, _recorded(ledger, adopted))
         if renaming.publish(session, part, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
             return
     raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
 
 
-def _make_way(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
+def _remove_given_up(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
     """Remove the deletes file of an attempt that was given up, because its data was collected before its manifest came.
 
     Raises ConflictError for a file that no attempt of the delivery recorded, and TransientError if this worker's own attempt was given up.

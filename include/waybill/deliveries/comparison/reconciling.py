@@ -17,7 +17,7 @@ from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
 from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, unseen_generation
-from waybill.deliveries.publishing.manifests import SOMETIMES, manifest_bytes
+from waybill.deliveries.publishing.manifests import OPTIONAL_FACTS, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
@@ -375,7 +375,7 @@ def _facts(found: _Found) -> Facts:
     raw = json.loads(found.data)
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
-    sometimes = {key: raw[key] for key in ("format", *SOMETIMES) if key in raw}
+    sometimes = {key: raw[key] for key in ("format", *OPTIONAL_FACTS) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
     place = {"folder": folder, "stem": name.removesuffix(SUFFIX), "manifest_sha256": hashlib.sha256(found.data).hexdigest()}
     return cast(Facts, {**{key: raw[key] for key in kept}, **sometimes, **window, **place})

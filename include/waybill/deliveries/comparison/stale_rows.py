@@ -48,7 +48,7 @@ def count(
         held = deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
         if held is None:
             return None
-        here = _there(snapshot, selection, Buckets(folder), exact=exact)
+        here = _keys_in_source(snapshot, selection, Buckets(folder), exact=exact)
     gone = total = 0
     for bucket in range(keysets.BUCKETS):
         keys = held(bucket)
@@ -57,7 +57,7 @@ def count(
     return gone, total, here.count
 
 
-def _there(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: bool) -> Buckets:
+def _keys_in_source(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: bool) -> Buckets:
     for block, _ in snapshot.csv(selection, Dialect()):
         records = keysets.records(block)
         found.add(records if exact else [_loose(deletes.fields(record.decode())) for record in records])
@@ -95,7 +95,7 @@ def _step(installation: Installation, session: Session, delivery: Delivery, atte
     dialect = csv_of(attempt.facts["csv"])
     names = [source_of(column) for column in attempt.columns]
     at = [names.index(name) for name in entity.key]
-    is_deleted = _told(entity, names)
+    is_deleted = _deletion_test(entity, names)
     files = find_bytes(installation, session, [delivery], {delivery.id: attempt})
     for number, blocks in enumerate(files):
         rows = records_of(blocks(), dialect) if number >= len(attempt.files) else delivered_texts(attempt, blocks())
@@ -113,7 +113,7 @@ def _add(found: Buckets, records: Iterator[bytes]) -> None:
         found.add(some)
 
 
-def _told(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
+def _deletion_test(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
     """Return whether a delivered row marks itself as deleted, so that the consumer has removed it. `names` are the source's."""
     state = entity.deleted_when
     if entity.tombstone_column and entity.deleted_column in names:

@@ -15,7 +15,7 @@ from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
-from waybill.deliveries.extraction.other_formats import shaped
+from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
@@ -165,7 +165,7 @@ def _written(
     task: Task, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
 ) -> list[Written]:
     columns, dialect = selection.columns, task.dialect
-    front = shaped(dialect, selection, snapshot.binding(task.entity)) if dialect.format != "csv" else None
+    front = other_format(dialect, selection, snapshot.binding(task.entity)) if dialect.format != "csv" else None
     with encrypting(task.recipient, new_file) as sinks:
         if task.streams < 2:
             return sinks.measured(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))

@@ -26,9 +26,9 @@ GROUP = 10_000
 """Rows in a row group of Parquet. The number is fixed, so that the same rows give the same bytes, in whatever blocks they come."""
 
 
-def shaped(dialect: Dialect, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
+def other_format(dialect: Dialect, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
     """Return the object that makes files of the dialect's format out of canonical records. The format is not CSV."""
-    return lambda sink: _Shaped(dialect, selection, natives, sink)
+    return lambda sink: _FormattedFile(dialect, selection, natives, sink)
 
 
 class _Output:
@@ -61,7 +61,7 @@ class _Output:
         self._given_up = True
 
 
-class _Shaped:
+class _FormattedFile:
     """One file. The first records begin it, because a run may end before there are any."""
 
     def __init__(self, dialect: Dialect, selection: Selection, natives: Natives, sink: Sink) -> None:

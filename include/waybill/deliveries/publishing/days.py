@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries.publishing import feed
-from waybill.deliveries.publishing.manifests import manifest_sha256, placed
+from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.destinations import Profile, Session
@@ -99,7 +99,7 @@ def _freeze_day(connection: Connection, tenant: str, export_date: str, now: date
 
 def _day_entry(delivery: Delivery, attempt: Attempt) -> dict[str, object]:
     folder = layout.day_folder(delivery.tenant, date.fromisoformat(delivery.export_date))
-    target = placed(delivery, attempt)
+    target = target_of_attempt(delivery, attempt)
 
     def file_entry(file: FileFacts) -> FileFacts:
         return {**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")}

@@ -16,10 +16,10 @@ from sqlalchemy.exc import IntegrityError
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import Landing
-from waybill.deliveries.publishing.manifests import manifest_sha256, placed
+from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.reports import overview
-from waybill.deliveries.reports.causes import said_outside
+from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.overview import GRACE, Row, State
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, PermanentError, TransientError
@@ -115,7 +115,7 @@ class _Writer:
         if feed.readme == digest:
             return
         with self._installation.ledger.begin() as connection:
-            feeds.said(connection, self._tenant, feed.id, readme=digest)
+            feeds.note_shown(connection, self._tenant, feed.id, readme=digest)
         if self._is_blind:  # on a drop box a second try could not see that the first succeeded
             self._session.upload(path, [files.README])
         elif (there := self._session.read(path)) is None:
@@ -198,7 +198,7 @@ class _Writer:
                 break
             self._freeze(feed, len(pages) + 1, after, found, status)
             with self._installation.ledger.begin() as connection:
-                feeds.said(connection, self._tenant, feed.id, problem=problem)
+                feeds.note_shown(connection, self._tenant, feed.id, problem=problem)
             feed = Feed(**vars(feed) | {"problem": problem})
         self._publish(feed)
 
@@ -273,7 +273,7 @@ def _problem(row: Row) -> str | None:
     """Return what keeps data away, as the feed says it. None if nothing does."""
     said: dict[str, list[str]] = {}
     for trouble in row.troubles:
-        said.setdefault(said_outside(trouble.code), []).append(trouble.entity)
+        said.setdefault(words_for_outsiders(trouble.code), []).append(trouble.entity)
     if said:
         return " ".join(f"{', '.join(dict.fromkeys(entities))}: {words}" for words, entities in said.items())
     if row.state is State.LATE:
@@ -287,7 +287,7 @@ def _text(at: datetime) -> str:
 
 def _entry(number: int, delivery: Delivery, attempt: Attempt, sha256: str, *, is_signed: bool) -> dict[str, Any]:
     """Return the entry of one delivery. Paths are below the tenant's folder."""
-    target = placed(delivery, attempt)
+    target = target_of_attempt(delivery, attempt)
     return {
         "number": number,
         "delivery_id": delivery.id,

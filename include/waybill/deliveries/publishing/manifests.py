@@ -17,7 +17,7 @@ from waybill.ledger.facts import ColumnFacts, Facts
 from waybill.states import Purpose
 from waybill_consumer.manifest import FORMAT_VERSION
 
-SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
+OPTIONAL_FACTS = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
 """Fields that only some manifests have. The attempt's facts hold them."""
 
 
@@ -38,7 +38,7 @@ def is_in_parts(attempt: Attempt) -> bool:
     return any(str(file["path"]).startswith(f"{attempt.facts['stem']}-0001.") for file in attempt.files)
 
 
-def placed(delivery: Delivery, attempt: Attempt) -> Target:
+def target_of_attempt(delivery: Delivery, attempt: Attempt) -> Target:
     """Return the final paths of a recorded attempt."""
     facts = attempt.facts
     looks = facts["csv"]["compression"], format_of(attempt), is_encrypted(attempt), is_in_parts(attempt)
@@ -64,7 +64,7 @@ def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -
         "exact": extracted.exact,
         "key": list(entity.delivered_key),
         "tombstone_column": entity.tombstone_column,
-        "tombstone_when": _told_state(entity),
+        "tombstone_when": _deleted_state(entity),
         "columns": _columns(extracted, filled_from),
         "format": task.dialect.format,
         "csv": dialect_of(task.dialect),
@@ -88,7 +88,7 @@ def _columns(extracted: Extracted, filled_from: Mapping[str, int]) -> list[Colum
     return columns
 
 
-def _told_state(entity: Entity) -> dict[str, Any] | None:
+def _deleted_state(entity: Entity) -> dict[str, Any] | None:
     """Return the condition that marks a deleted row, if its column is exported as it is."""
     state = entity.deleted_when
     name = entity.exported(state.column) if state else None
@@ -115,7 +115,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
             "from": optional_timestamp_text(delivery.window_from),
             "to": optional_timestamp_text(adopted.window_to),
             "mode": facts["mode"],
-            **_had(facts, "exact"),
+            **_recorded_of(facts, "exact"),
         },
         "position": {"from": at[0], "to": at[1]},
         "snapshot_time": adopted.snapshot_time,
@@ -126,7 +126,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         "columns": facts["columns"],
         "key": facts["key"],
         "schema_version": adopted.schema_version,
-        **_had(facts, "format"),
+        **_recorded_of(facts, "format"),
         "csv": facts["csv"],
         "possible_duplicate": adopted.possible_duplicate,
         "tombstone_column": facts["tombstone_column"],
@@ -136,7 +136,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         body["tombstone_when"] = facts["tombstone_when"]
     if facts["mode"] == Mode.FULL.value:
         body["unchanged"] = adopted.sha256 == delivery.previous_sha256
-    body |= _had(facts, *SOMETIMES)
+    body |= _recorded_of(facts, *OPTIONAL_FACTS)
     body |= {"note": adopted.note} if adopted.note else {}
     body |= {"redelivers": delivery.redelivers} if delivery.redelivers else {}
     return document(body)
@@ -147,6 +147,6 @@ def manifest_sha256(delivery: Delivery, adopted: Attempt) -> str:
     return str(adopted.facts.get("manifest_sha256") or hashlib.sha256(manifest_bytes(delivery, adopted)).hexdigest())
 
 
-def _had(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _recorded_of(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Return those facts that the attempt has. Attempts of an earlier version lack some, and their manifests stay as they were."""
     return {name: facts[name] for name in names if name in facts}

@@ -218,7 +218,7 @@ class SpoolFile(Spool):
     def _await(self, wanted: int) -> tuple[int, bool]:
         """Wait until `wanted` bytes are there or the file is finished. Returns the number of bytes and whether the file is finished."""
         with self._changed:
-            while not self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted, stopping.LOOK):
+            while not self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted, stopping.CHECK_SECONDS):
                 stopping.check()
             if self._failed:
                 raise TransientError("reading from the source stopped before the file was complete", code="extraction_stopped")

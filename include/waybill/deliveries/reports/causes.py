@@ -16,14 +16,14 @@ OUTSIDE = table("outside")
 """What people with a tenant's token read about an error, by its code: no host, login, connection or path of the operator."""
 
 
-def said_outside(code: str) -> str:
+def words_for_outsiders(code: str) -> str:
     """Return the words of an error for people outside the operator's organisation."""
     return OUTSIDE.get(code, OUTSIDE["other"])
 
 
 def discreet(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
     """Return the same failures in words for people outside."""
-    return tuple(replace(trouble, error=said_outside(trouble.code)) for trouble in troubles)
+    return tuple(replace(trouble, error=words_for_outsiders(trouble.code)) for trouble in troubles)
 
 
 _DERIVED = "destination_paused"

@@ -11,8 +11,8 @@ from waybill import layout
 from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.publishing.manifests import placed, target_of
-from waybill.deliveries.reports.causes import said_outside
+from waybill.deliveries.publishing.manifests import target_of, target_of_attempt
+from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.destinations import Probe
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
@@ -62,7 +62,7 @@ def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialec
     the parts.
     """
     parts = dialect.max_rows_per_file is not None or (streams > 1 and delivery.reads_all)
-    target = placed(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
+    target = target_of_attempt(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
         "delivery_id": delivery.id,
@@ -96,7 +96,7 @@ def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialec
 
 def described_outside(described: Described) -> Described:
     """Return a described delivery with its error in words for people outside."""
-    return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
+    return {**described, "error": words_for_outsiders(described["error_code"] or "")} if described["error"] else described
 
 
 def where(installation: Installation, delivery: Delivery) -> str:

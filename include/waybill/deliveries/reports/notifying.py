@@ -18,8 +18,8 @@ from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
 from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import Registration
+from waybill.deliveries.reports.frequencies import by_frequency
 from waybill.deliveries.reports.promises import promise_of
-from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -126,7 +126,7 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
         alarms: dict[str, list[Alarm]] = {}
         for alarm in notices.raised(connection, tenant):
             alarms.setdefault(alarm.tenant, []).append(alarm)
-        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
+        standings = by_frequency(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
         each = [_look(installation, connection, standing, alarms.get(standing.tenant, ()), now) for standing in standings]
     looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda look: look.standing.tenant)]
     told = []

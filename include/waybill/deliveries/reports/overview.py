@@ -16,8 +16,8 @@ from waybill.access import Visible
 from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.deliveries.reports.causes import Cause, causes
+from waybill.deliveries.reports.frequencies import by_frequency
 from waybill.deliveries.reports.promises import promise_of
-from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.ledger.reports import overviews
@@ -224,7 +224,7 @@ def overview(
     now = installation.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with installation.ledger.read() as connection:
-        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection))
+        standings = by_frequency(connection, installation.configuration.catalog, overviews.standings(connection))
         troubles = overviews.troubles(connection)
         promises = _promises(installation, connection, standings, now)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
@@ -249,7 +249,7 @@ def look(installation: Installation, tenant: str, scheduler_states: SchedulerSta
     """Return one tenant as the overview shows it, without its charts. Returns None if the tenant is not registered."""
     now = installation.now()
     with installation.ledger.read() as connection:
-        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
+        standings = by_frequency(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
         troubles = overviews.troubles(connection, tenant)
         promises = _promises(installation, connection, standings, now)
     return next(iter(_rows(installation, standings, troubles, promises, scheduler_states, now)), None)

@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
-from waybill.deliveries.publishing.manifests import manifest_bytes, placed
+from waybill.deliveries.publishing.manifests import manifest_bytes, target_of_attempt
 from waybill.deliveries.reports import notifying
-from waybill.deliveries.reports.causes import said_outside
+from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.messages import written
 from waybill.destinations.public_addresses import checked_address
 from waybill.errors import PermanentError, WaybillError
@@ -169,7 +169,7 @@ def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
     found = dict(notice.detail)
     for key in {"deliveries", "missing"} & found.keys():
         found[key] = [
-            {**each, "error": said_outside(each["error_code"] or "")} if notice.channel["own"] and each["error"] else each
+            {**each, "error": words_for_outsiders(each["error_code"] or "")} if notice.channel["own"] and each["error"] else each
             for each in found[key]
         ]
     return found
@@ -182,7 +182,7 @@ def _delivered(installation: Installation, notice: Notice) -> dict[str, Any]:
         adopted = deliveries.adopted_of(connection, [delivery]).get(delivery.id) if delivery else None
     if delivery is None or adopted is None:
         raise PermanentError(f"the ledger has no delivery {notice.delivery} any more", code="unknown_delivery")
-    target, manifest = placed(delivery, adopted), json.loads(manifest_bytes(delivery, adopted))
+    target, manifest = target_of_attempt(delivery, adopted), json.loads(manifest_bytes(delivery, adopted))
     if len(json.dumps(manifest)) > MOST_BYTES:
         manifest.pop("columns")
     return {"folder": target.folder, "manifest_path": target.manifest, "manifest": manifest}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from waybill.ledger.on_demand.request_tables import export_template
-from waybill.ledger.rows import require, sound
+from waybill.ledger.rows import readable_rows, require
 
 _t = export_template.c
 
@@ -45,13 +45,13 @@ def get(connection: Connection, template_id: str) -> Template | None:
 def listed(connection: Connection, tenant: str) -> list[Template]:
     """Return a tenant's templates, newest first."""
     query = select(export_template).where(_t.tenant == tenant).order_by(_t.id.desc())
-    return sound(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
+    return readable_rows(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
 
 
 def due(connection: Connection, now: datetime) -> list[Template]:
     """Return templates whose next request is to be made by now."""
     query = select(export_template).where(_t.paused.is_(False), _t.next_at <= now).order_by(_t.next_at)
-    return sound(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
+    return readable_rows(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
 
 
 def advance(connection: Connection, template: Template, next_at: datetime, note: str) -> bool:

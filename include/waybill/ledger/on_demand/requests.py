@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.ledger.on_demand.request_tables import export_file, export_request, link_key
-from waybill.ledger.rows import require, sound
+from waybill.ledger.rows import readable_rows, require
 from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
 
@@ -106,7 +106,7 @@ def listed(
         query = query.where(_t.template == template)
     if before:
         query = query.where(_t.id < before)
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def pending(connection: Connection, due: datetime | None = None) -> list[ExportRequest]:
@@ -114,14 +114,14 @@ def pending(connection: Connection, due: datetime | None = None) -> list[ExportR
     query = select(export_request).where(_t.status == Status.PENDING).order_by(_t.id)
     if due is not None:
         query = query.where(_t.due_at <= due)
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def running(connection: Connection, tenant: str | None = None) -> list[ExportRequest]:
     query = select(export_request).where(_t.status == Status.RUNNING)
     if tenant is not None:
         query = query.where(_t.tenant == tenant)
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def _move(connection: Connection, request: ExportRequest, **values: Any) -> bool:
@@ -207,7 +207,7 @@ def files_of(connection: Connection, request_id: str) -> list[ExportFile]:
 def with_dead_archives(connection: Connection) -> list[ExportRequest]:
     """Return requests that have ended and whose archive may still lie in the store."""
     query = select(export_request).where(_t.status == Status.EXPIRED, _t.archive.is_not(None))
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def forget_archive(connection: Connection, request: ExportRequest) -> None:
@@ -223,7 +223,7 @@ def ended_before(connection: Connection, tenant: str, before: datetime) -> list[
     """Return requests of a tenant that ended at or before an instant, expired ones counted from their expiry."""
     ended = case((_t.expires_at.is_not(None), _t.expires_at), else_=_t.finished_at)
     query = select(export_request).where(_t.tenant == tenant, _t.status.not_in([*ACTIVE, Status.DONE]), ended <= before)
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def tenants(connection: Connection) -> list[str]:
@@ -253,7 +253,7 @@ def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
         .where(_t.mail.is_not(None), _t.mail_sent_at.is_(None), _t.mail_due_at <= now, free)
         .order_by(_t.mail_due_at, _t.id)
     )
-    return sound(connection, query, _t.id, _request)
+    return readable_rows(connection, query, _t.id, _request)
 
 
 def claim_mail(connection: Connection, request: ExportRequest, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text
 
-from waybill.ledger.rows import UNREADABLE, mapping, sound
+from waybill.ledger.rows import UNREADABLE, mapping, readable_rows
 from waybill.ledger.tables import attempt, delivery, registration, stream, tenant
 from waybill.states import DeliveryStatus, Purpose
 
@@ -78,7 +78,7 @@ def standings(connection: Connection, only: str | None = None) -> list[Standing]
         .where(*(() if only is None else (tenant.c.id == only,)))
         .order_by(tenant.c.id)
     )
-    return sound(connection, query, tenant.c.id, _standing)
+    return readable_rows(connection, query, tenant.c.id, _standing)
 
 
 def _standing(row: Any) -> Standing:
@@ -94,7 +94,7 @@ def troubles(connection: Connection, only: str | None = None) -> list[Trouble]:
     columns = (facts.tenant, facts.id, facts.entity, facts.error, facts.error_code, facts.failures, facts.created_at)
     mine = () if only is None else (facts.tenant == only,)
     query = select(*columns).where(is_open, facts.error != "", *mine).order_by(delivery.c.id.desc())
-    return sound(connection, query, delivery.c.id, lambda row: Trouble(*row))
+    return readable_rows(connection, query, delivery.c.id, lambda row: Trouble(*row))
 
 
 def days(connection: Connection, tenants: Collection[str], since: datetime) -> list[Day]:
@@ -117,7 +117,7 @@ def days(connection: Connection, tenants: Collection[str], since: datetime) -> l
         .group_by(delivery.c.tenant, delivery.c.export_date)
         .order_by(delivery.c.tenant, delivery.c.export_date)
     )
-    return sound(connection, query, delivery.c.tenant, lambda row: Day(row[0], row[1], int(row[2]), int(row[3]), row[4]))
+    return readable_rows(connection, query, delivery.c.tenant, lambda row: Day(row[0], row[1], int(row[2]), int(row[3]), row[4]))
 
 
 def committed_since(connection: Connection, since: datetime, planned_since: datetime) -> dict[str, tuple[int, int, int]]:

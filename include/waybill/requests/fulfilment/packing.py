@@ -144,7 +144,7 @@ def _manifest(request: ExportRequest, entities: Sequence[Entity], parts: Sequenc
 def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
     mine = {part.tenant: part for part in parts if part.entity.id == entity.id}
     first = next(iter(mine.values()))
-    range_column = _told(first.entity, entity.time_column)
+    range_column = _exported_name(first.entity, entity.time_column)
     return {
         "entity": entity.id,
         "name": entity.display_name,
@@ -152,12 +152,12 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
         "rows": sum(part.written.rows for part in mine.values()),
         "rows_left_out_as_later": sum(part.changed_since for part in mine.values()),
         "range_column": range_column,
-        "cut_at_the_request_by": _told(first.entity, entity.changes.column) if first.selection.changed.end else range_column,
+        "cut_at_the_request_by": _exported_name(first.entity, entity.changes.column) if first.selection.changed.end else range_column,
         "columns": columns_of(first.entity.columns),
     }
 
 
-def _told(entity: Entity, source: str) -> str | None:
+def _exported_name(entity: Entity, source: str) -> str | None:
     """Return the exported name of a source column, its own name if it is not exported, or None if there is no column."""
     return entity.exported(source) or source or None
 

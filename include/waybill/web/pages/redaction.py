@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from waybill.deliveries.reports.causes import discreet, said_outside
+from waybill.deliveries.reports.causes import discreet, words_for_outsiders
 from waybill.deliveries.reports.overview import Overview, Row
 from waybill.language import tell
 from waybill.ledger.destinations import Rehearsed
@@ -23,4 +23,6 @@ def rehearsed(kept: Rehearsed | None) -> Rehearsed | None:
     """Return what is kept of the rehearsals."""
     if kept is None or kept.failed is None:
         return kept
-    return replace(kept, failed={**kept.failed, "what": said_outside(kept.failed["code"]), "next_step": tell("refusal.ask_operator")})
+    return replace(
+        kept, failed={**kept.failed, "what": words_for_outsiders(kept.failed["code"]), "next_step": tell("refusal.ask_operator")}
+    )

@@ -56,7 +56,7 @@ LINE_ENDS = table("line_ends")
 _UNSET = table("unset")
 """What counts if a body leaves a field out."""
 
-_SAID = ("etag_mismatch",)
+_WITH_OWN_SENTENCE = ("etag_mismatch",)
 _FINDINGS = {("entityList", "no_entities"): "refusal.at_least_one_or", ("destination", "not_allowed"): "refusal.set_by_operator"}
 
 _CODES = dict.fromkeys(("no_entities", "format_required"), "refusal.at_least_one")
@@ -85,7 +85,7 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
         return None
     if labels is EXPORT:
         labels = {name: word.removesuffix(" (optional)") for name, word in export_labels(called).items()}
-    if error.code in _SAID:
+    if error.code in _WITH_OWN_SENTENCE:
         return Message(tell(f"refusal.{error.code}"), [])
     if not isinstance(error, InvalidInput):
         return None

@@ -17,7 +17,7 @@ from waybill.ledger.reports.overviews import Standing
 from waybill.ledger.streams import Reached
 
 
-def apart(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
+def by_frequency(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
     """Return the standings, but that of a tenant with several frequencies once for each frequency of an active entity.
 
     The body of such a standing names that frequency alone.
