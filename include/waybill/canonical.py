@@ -32,7 +32,10 @@ def optional_timestamp_text(value: datetime | None) -> str | None:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The inverse of `timestamp_text`. It accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time."""
+    """Return the instant that a text means: the inverse of `timestamp_text`.
+
+    It accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time.
+    """
     value = datetime.fromisoformat(text)
     if value.tzinfo is None:
         raise ValueError(f"{text!r} has no offset; allowed: RFC 3339 with an offset, as in 2026-06-01T00:00:00Z")

@@ -12,7 +12,7 @@ _WHITE_SPACE_BETWEEN_TOKENS = rf"({JSON_STRING})|[ \t\r\n]+"
 
 
 def float_text(x: str) -> str:
-    """The text of a DOUBLE.
+    """Return the text of a DOUBLE.
 
     DuckDB writes 1e15 to 1e16 in full, puts `.0` behind whole numbers, and spells `nan` and `inf`. Everything else is spelt as in
     PostgreSQL.
@@ -28,7 +28,7 @@ def float_text(x: str) -> str:
 
 
 def timestamp_text(x: str) -> str:
-    """The text of a TIMESTAMP in UTC.
+    """Return the text of a TIMESTAMP in UTC.
 
     RFC 3339 cannot hold infinite times and times before year 1. They are spelt as in PostgreSQL.
     """
@@ -41,7 +41,7 @@ def timestamp_text(x: str) -> str:
 
 
 def nanosecond_text(x: str) -> str:
-    """The text of a TIMESTAMP_NS or TIMESTAMPTZ_NS, with nine digits if six do not say everything. It serves text and nested values.
+    """Return the text of a TIMESTAMP_NS or TIMESTAMPTZ_NS, with nine digits if six do not say everything. It serves text and nested values.
 
     DuckDB's strftime and AT TIME ZONE lose digits of such times, so arithmetic cuts them.
     """
@@ -51,13 +51,13 @@ def nanosecond_text(x: str) -> str:
 
 
 def microseconds(x: str) -> str:
-    """A TIMESTAMP_NS or TIMESTAMPTZ_NS as a TIMESTAMP in UTC. A finer value is an error. Infinite times have no number."""
+    """Return a TIMESTAMP_NS or TIMESTAMPTZ_NS as a TIMESTAMP in UTC. A finer value is an error. Infinite times have no number."""
     whole = f"WHEN epoch_ns({x}) % 1000 = 0 THEN make_timestamp(epoch_ns({x}) // 1000)"
     return f"CASE {whole} WHEN epoch_ns({x}) % 1000 <> 0 THEN error('finer than a microsecond') ELSE CAST({x} AS TIMESTAMP) END"
 
 
 def interval_text(x: str) -> str:
-    """The text of an INTERVAL as in PostgreSQL: `1 year 2 mons -3 days +04:05:06.5`.
+    """Return the text of an INTERVAL as in PostgreSQL: `1 year 2 mons -3 days +04:05:06.5`.
 
     A part that follows a negative part shows its own sign. A time of day of zero is left out if there is another part.
     """
@@ -82,12 +82,12 @@ def interval_text(x: str) -> str:
 
 
 def date_text(x: str) -> str:
-    """The text of a DATE."""
+    """Return the text of a DATE."""
     return f"replace(CAST({x} AS VARCHAR), ' (BC)', ' BC')"
 
 
 def json_text(x: str) -> str:
-    """JSON text without the white space between tokens. NaN and infinities, which JSON does not have, become strings.
+    """Return JSON text without the white space between tokens. NaN and infinities, which JSON does not have, become strings.
 
     Text that is still no JSON is an error.
     """
@@ -100,7 +100,7 @@ def json_text(x: str) -> str:
 
 
 def is_json(x: str) -> str:
-    """Whether a text is JSON. DuckDB's own check accepts NaN, Infinity and trailing commas."""
+    """Return whether a text is JSON. DuckDB's own check accepts NaN, Infinity and trailing commas."""
     doubtful = "'(?i)nan|inf|,[ \\t\\r\\n]*[\\]}]'"
     bare = f"regexp_replace({x}, '{JSON_STRING}', '\"\"', 'g')"
     closer = f"CASE WHEN regexp_matches({x}, {doubtful}) THEN NOT regexp_matches({bare}, {doubtful}) ELSE true END"
@@ -108,7 +108,7 @@ def is_json(x: str) -> str:
 
 
 def csv_field(x: str, *separators: str) -> str:
-    """A field of text that could contain one of the separators (SQL literals), a quote or a line end. It is quoted if it does."""
+    """Return a field of text, quoted if it contains one of the separators (SQL literals), a quote or a line end."""
     marks = " OR ".join(f"contains({x}, {mark})" for mark in (*separators, "chr(10)", "chr(13)"))
     doubled = f"""'"' || replace({x}, '"', '""') || '"'"""
     return f"""CASE WHEN contains({x}, '"') THEN {doubled} WHEN {x} = '' OR {marks} THEN '"' || {x} || '"' ELSE {x} END"""

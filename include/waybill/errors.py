@@ -14,7 +14,7 @@ from typing import Self
 
 
 def counted(number: int, what: str) -> str:
-    """`1 file`, `2 files`, `2 entities`, `2 deliveries`."""
+    """Return a number with its word: `1 file`, `2 files`, `2 entities`, `2 deliveries`."""
     many = what if number == 1 else f"{what[:-1]}ies" if re.search(r"[^aeiou]y$", what) else f"{what}s"
     return f"{number:,} {many}"
 
@@ -51,7 +51,7 @@ class WaybillError(Exception):
 
 @contextmanager
 def located_at(place: str) -> Iterator[None]:
-    """Errors that are raised inside also name this place."""
+    """Add this place to every error that is raised inside the block."""
     try:
         yield
     except WaybillError as error:

@@ -68,12 +68,12 @@ class Installation:
 
     @property
     def kept(self) -> Kept | None:
-        """Where delivered bytes are kept for redelivery, or None if the policy keeps none."""
+        """Return the place where delivered bytes are kept for redelivery, or None if the policy keeps none."""
         return self.all_kept if self.configuration.policy.archive_days else None
 
     @property
     def all_kept(self) -> Kept:
-        """The store of deliveries whose bytes were ever kept, even if the policy keeps none any more."""
+        """Return the store of deliveries whose bytes were ever kept, even if the policy keeps none any more."""
         return open_kept(self.settings.archive_url, self.settings.base, self.connections)
 
     def registered(self, tenant: str) -> Registered:
@@ -108,7 +108,7 @@ class Installation:
             return {}
 
     def speaking_to(self, tenant: str) -> AbstractContextManager[None]:
-        """Inside it, every sentence is in the words of the tenant's product."""
+        """Put every sentence inside the block into the words of the tenant's product."""
         return wording(cache(lambda: self.own_words(tenant)))
 
     def entity(self, entity_id: str) -> Entity:
@@ -185,7 +185,7 @@ class Installation:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Inside it, everything shares one connection to each destination, and one engine."""
+        """Let everything inside the block share one connection to each destination, and one engine."""
         with ExitStack() as stack, reuse.kept():
             self._sessions.append(_OpenSessions(stack))
             try:

@@ -81,7 +81,7 @@ class Target:
 
     @property
     def suffix(self) -> str:
-        """The ending of the data files' names. Parquet is compressed inside."""
+        """Return the ending of the data files' names. Parquet is compressed inside."""
         plain = ".parquet" if self.format == "parquet" else f".{self.format}{SUFFIXES[self.compression]}"
         return plain + ENCRYPTED * self.encrypted
 
@@ -91,12 +91,12 @@ class Target:
 
     @property
     def appears(self) -> str:
-        """What one rename makes visible: the data file, or the folder that holds the parts."""
+        """Return what one rename makes visible: the data file, or the folder that holds the parts."""
         return self.folder if self.in_parts else self.data
 
     @property
     def deletes(self) -> str:
-        """The file with the keys that are gone, beside the data. It is CSV for every format."""
+        """Return the file with the keys that are gone, beside the data. It is CSV for every format."""
         return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}{ENCRYPTED * self.encrypted}"
 
     @property

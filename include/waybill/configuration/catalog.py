@@ -134,12 +134,12 @@ class Entity(Strict):
 
     @property
     def compares_keys(self) -> bool:
-        """Whether deliveries compare the delivered keys with those that are there."""
+        """Return whether deliveries compare the delivered keys with those that are there."""
         return self.deletes is not None and self.deletes.compares
 
     @property
     def tombstone_column(self) -> str | None:
-        """The exported column that marks a deletion, or None."""
+        """Return the exported column that marks a deletion, or None."""
         return self.exported(self.deleted_column)
 
     def exported(self, source: str) -> str | None:
@@ -148,12 +148,12 @@ class Entity(Strict):
 
     @property
     def delivered_key(self) -> tuple[str, ...]:
-        """The key by the names under which its columns are delivered. A column that is not exported has its own name."""
+        """Return the key by the names under which its columns are delivered. A column that is not exported has its own name."""
         return tuple(self.exported(name) or name for name in self.key)
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
-        """Every source column that an extraction reads, exported or not, each once."""
+        """Return every source column that an extraction reads, exported or not, each once."""
         owner = self.tenant_through[0].on if self.tenant_through else (self.tenant_column,)
         state = self.deleted_when.column if self.deleted_when else ""
         named = [*sources(self.columns), *self.key, *owner, self.changes.column, self.deleted_column, state]
@@ -161,11 +161,11 @@ class Entity(Strict):
 
     @property
     def read_from(self) -> str:
-        """The relation, as messages name it."""
+        """Return the relation, as messages name it."""
         return self.relation or "the entity's query"
 
     def parents(self) -> tuple[Entity, ...]:
-        """The tables of `tenant_through`, in a form that a source can be asked about."""
+        """Return the tables of `tenant_through`, in a form that a source can be asked about."""
         plain: dict[str, Any] = {"query": "", "tenant_through": ()}
         return tuple(self.model_copy(update=plain | {"relation": step.table}) for step in self.tenant_through)
 

@@ -55,7 +55,7 @@ class Settings:
 
     @property
     def own_folders(self) -> tuple[Path, ...]:
-        """The local folders that hold tenants' rows and nothing of anybody else's: spool and archive."""
+        """Return the local folders that hold tenants' rows and nothing of anybody else's: spool and archive."""
         archive = self.archive_url.removeprefix("file://")
         return (self.spool_dir, *(() if "://" in archive else (self.base / archive,)))
 
@@ -108,7 +108,7 @@ class Configuration:
 
     @property
     def policy(self) -> Policy:
-        """What policy.yaml says.
+        """Return what policy.yaml says.
 
         Raises ConfigError while it or a preset has a mistake. What they forbid must not become allowed because nobody can read it.
         """
@@ -153,7 +153,7 @@ class Configuration:
 
     @cached_property
     def files(self) -> TenantFiles:
-        """Every tenant's file."""
+        """Return every tenant's file."""
         return self._folder.read() if self._folder else TenantFiles({}, frozenset(), ())
 
     @property
@@ -175,7 +175,7 @@ class Configuration:
         return (*self.shared_findings, *self.tenants_findings)
 
     def require_catalog(self) -> Catalog:
-        """The catalog. Raises ConfigError if the catalog or the policy has problems."""
+        """Return the catalog. Raises ConfigError if the catalog or the policy has problems."""
         if bad := self.shared_findings:
             raise ConfigError(list(bad))
         return self.catalog

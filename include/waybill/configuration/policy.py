@@ -251,14 +251,14 @@ class ExportPolicy(Strict):
 
     @property
     def without_plan(self) -> str:
-        """What a tenant reads whose plan does not include exports, and what to do."""
+        """Return what a tenant reads whose plan does not include exports, and what to do."""
         if self.plan_sentence:
             return self.plan_sentence
         contact = f", or contact {self.support_contact}" if self.support_contact else ""
         return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
 
     def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
-        """What these roles may do. None stands for a token that names no roles. What lets people in limits it.
+        """Return what these roles may do. None stands for a token that names no roles. What lets people in limits it.
 
         Without a role table, everybody may do everything with requests except administer them. Registrations are managed by those to whom
         the table gives the right, by administrators of requests, and by `admin` if the table has no such role. In a house that uses no

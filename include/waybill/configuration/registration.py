@@ -280,18 +280,18 @@ class Registration(Strict):
 
     @property
     def dialect(self) -> Dialect:
-        """How the tenant's files are written."""
+        """Return how the tenant's files are written."""
         return replace(self.csv.dialect, format=self.files.format, encrypted=self.encryption is not None)
 
     def frequency_of(self, entity: str, catalog: Catalog) -> Frequency:
-        """How often an entity comes, given by id."""
+        """Return how often an entity comes, given by id."""
         known = catalog.entity(entity)
         names = {entity, known.display_name.casefold() if known else entity}
         return next((frequency for name, frequency in self.frequencies.items() if name.casefold() in names), self.frequency)
 
     @property
     def rhythm(self) -> tuple[Frequency, ...]:
-        """Every frequency that something may come by, the shortest first."""
+        """Return every frequency that something may come by, the shortest first."""
         asked = {self.frequency, *self.frequencies.values()}
         return tuple(rhythm for rhythm in Frequency if rhythm in asked)
 
@@ -345,12 +345,12 @@ class Registration(Strict):
         return {"exportOption": self.export_option.value, "entityList": list(self.entity_list), "frequency": self.frequency.value, **given}
 
     def cron(self, tenant: str) -> str:
-        """When runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+        """Return when runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
         at = self.starts(tenant)
         return cron(self.rhythm, at.minute, at.hour)
 
     def starts(self, tenant: str) -> time:
-        """The local time of day at which runs start."""
+        """Return the local time of day at which runs start."""
         return starts_at(tenant, self.deliver_at)
 
     def terms(self, tenant: str) -> Terms | None:
@@ -369,7 +369,7 @@ def _about(entity: Entity, by_entity: Mapping[str, _Given]) -> Iterator[_Given]:
 
 
 def starts_at(tenant: str, deliver_at: str | None) -> time:
-    """The local time of day at which a tenant's runs start: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+    """Return the local time of day at which a tenant's runs start: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
     if deliver_at:
         return time.fromisoformat(deliver_at)
     return time(1, int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60)

@@ -99,8 +99,9 @@ class Dialect:
 
     @property
     def records(self) -> Dialect:
-        """How sources are asked for records. It is the dialect itself for CSV, and a plain one for other formats, which are made of the
-        records.
+        """Return how sources are asked for records.
+
+        It is the dialect itself for CSV, and a plain one for other formats, which are made of the records.
         """
         return self if self.format == "csv" else Dialect(max_rows_per_file=self.max_rows_per_file)
 

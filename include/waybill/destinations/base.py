@@ -113,7 +113,7 @@ class Session(Protocol):
 
     @property
     def replaces(self) -> bool:
-        """Whether a file can be replaced here so that a reader sees the old one or the new one, and never none."""
+        """Return whether a file can be replaced here so that a reader sees the old one or the new one, and never none."""
         ...
 
     def replace(self, part: str, final: str) -> None:

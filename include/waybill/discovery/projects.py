@@ -41,7 +41,7 @@ class Look:
 
     @property
     def known(self) -> bool:
-        """Whether the catalog reads this source already."""
+        """Return whether the catalog reads this source already."""
         return any(entity.source == self.name for entity in self.catalog.entities.values())
 
     def differences(self) -> list[Drift]:

@@ -26,7 +26,7 @@ class Signer:
 
     @property
     def public(self) -> tuple[Key, ...]:
-        """What a consumer needs to know: every key whose signatures it may meet."""
+        """Return what a consumer needs to know: every key whose signatures it may meet."""
         return tuple(signatures.public(key) for key in self.keys)
 
 

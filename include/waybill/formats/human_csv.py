@@ -101,7 +101,7 @@ def guard(text: str) -> str:
 
 
 def unguard(text: str) -> str:
-    """The inverse of `guard`, for every text."""
+    """Return the text that `guard` was given: its inverse, for every text."""
     return text[1:] if _GUARDED.match(text) else text
 
 

@@ -32,7 +32,7 @@ class TextWriter:
         return b""
 
     def values(self, schema: pa.Schema) -> list[str]:
-        """The values that a row is made of, as v0, v1, ... in `expression`."""
+        """Return the values that a row is made of, as v0, v1, ... in `expression`."""
         return [
             lines.json_token(field.name, column.leaves_as, field.type)
             for field, column in zip(schema, self._intake.columns.values(), strict=True)

@@ -154,7 +154,7 @@ class _Steps:
             yield f"DROP TABLE {alias};"
 
     def _typed(self, indent: str = "") -> str:
-        """The staged rows with the types of the table."""
+        """Return the staged rows with the types of the table."""
         values = (f"{self._db.value(field, self._db.quoted(field.name))} AS {self._db.quoted(field.name)}" for field in self._table.fields)
         return f"{indent}SELECT {', '.join(values)}\n{indent}FROM {self._staged}"
 

@@ -42,7 +42,7 @@ class Field:
 
     @property
     def is_long(self) -> bool:
-        """Whether an integer may need more than 64 bits."""
+        """Return whether an integer may need more than 64 bits."""
         if self.precision is not None:
             return self.precision > MOST_INTEGER_DIGITS
         return self.native_type.lower().startswith(_WIDE)
@@ -67,7 +67,7 @@ class Table:
 
     @property
     def gone(self) -> tuple[Field, ...]:
-        """The columns of a deletes file."""
+        """Return the columns of a deletes file."""
         return (*self.key, Field(NOTICED, ColumnType.TIMESTAMP, "When the row was found missing.", is_key=False))
 
 

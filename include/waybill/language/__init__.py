@@ -43,13 +43,16 @@ _own: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("own words", defa
 
 
 def plain() -> AbstractContextManager[None]:
-    """Within it every sentence is as in the file: for what is kept and read by others than whom it was made for."""
+    """Leave every sentence inside the block as it is in the file.
+
+    This is for what is kept, and read by other people than those it was made for.
+    """
     return wording(_none)
 
 
 @contextmanager
 def wording(own: Callable[[], Mapping[str, str]]) -> Iterator[None]:
-    """Inside it, a sentence is in the words of a product if `own` has it. `own` is called when a sentence is needed."""
+    """Put each sentence inside the block into the words of a product if `own` has it. `own` is called when a sentence is needed."""
     token = _own.set(own)
     try:
         yield

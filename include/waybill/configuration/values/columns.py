@@ -34,7 +34,7 @@ class Column(Strict):
 
     @property
     def leaves_as(self) -> ColumnType:
-        """The type of what is delivered. A pseudonym is text, whatever it stands for."""
+        """Return the type of what is delivered. A pseudonym is text, whatever it stands for."""
         return ColumnType.STRING if self.export == "anonymize" else self.type
 
     def source(self, name: str) -> str:

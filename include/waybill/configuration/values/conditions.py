@@ -62,7 +62,7 @@ class Condition(Strict):
     """What it is compared with: a list for `in` and `not in`, nothing for `is null` and `is not null`."""
 
     def values(self) -> tuple[Plain, ...]:
-        """What the column is compared with. There is nothing for `is null` and `is not null`."""
+        """Return what the column is compared with. There is nothing for `is null` and `is not null`."""
         if self.op in _WITHOUT_VALUE:
             return ()
         return self.value if isinstance(self.value, tuple) else (self.value,)

@@ -97,7 +97,7 @@ T = TypeVar("T")
 
 @contextmanager
 def running_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop that runs in a thread for the length of the block. What still runs at the end is cancelled."""
+    """Yield a loop that runs in a thread for the length of the block. What still runs at the end is cancelled."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()

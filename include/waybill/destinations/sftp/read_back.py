@@ -35,7 +35,7 @@ class ReadBack:
 
     @property
     def found(self) -> Stored:
-        """What came back until now."""
+        """Return what came back until now."""
         if self._back is None and self._back_bytes < self._sent_bytes:
             self._take_up()
         return Stored(self._back_bytes, (self._back or self._sent).hexdigest())

@@ -220,7 +220,7 @@ class SftpSession(Reading):
         return sent
 
     def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
-        """What was sent, and what came back of it."""
+        """Return what was sent, and what came back of it."""
         both = ReadBack(expected=self._sees)
         for chunk, last in pieces:
             both.send(chunk)

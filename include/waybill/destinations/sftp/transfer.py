@@ -181,7 +181,7 @@ class Upload:
             self._moved.set()
 
     def _piece(self, handle: bytes) -> int:
-        """The size of one write. Through asyncssh it fills exactly one SSH packet."""
+        """Return the size of one write. Through asyncssh it fills exactly one SSH packet."""
         return self._wire.largest_write - _WRITE_HEADER - len(handle)
 
     async def _settle(self) -> None:
