@@ -12,7 +12,7 @@ import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.deliveries import running
-from waybill.deliveries.comparison.reconciling import reconcile
+from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
 from waybill.errors import ConflictError
 

@@ -17,7 +17,7 @@ from tests.copies import Copy
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.configuration.catalog import warnings
 from waybill.deliveries import full_loads, running
-from waybill.deliveries.comparison.reconciling import reconcile
+from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import backfill, redeliver
 from waybill.destinations import open_destination
 from waybill.errors import PermanentError

@@ -26,8 +26,8 @@ from tests.consumer.copies import consumer
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill import kits, pgp
 from waybill.deliveries import repairs
-from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.publishing.upload import SpoolFile
+from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.running import run
 from waybill.doctor import examine
 from waybill.errors import InvalidInput, PermanentError, TransientError

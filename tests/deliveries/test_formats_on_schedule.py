@@ -17,7 +17,7 @@ from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.configuration import loading
 from waybill.deliveries import repairs
-from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.recovery import reconciling
 from waybill.files.places import verify
 from waybill.registrations.applying import apply
 

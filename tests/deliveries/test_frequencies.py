@@ -14,8 +14,8 @@ import pytest
 from tests.installations import DAY, Place, make_place
 from waybill.airflow.schedule import schedules
 from waybill.configuration.registration import Registration
-from waybill.deliveries.comparison.reconciling import reconcile
 from waybill.deliveries.planning import preview
+from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.reports.notifying import watch
 from waybill.deliveries.reports.overview import State, look
 from waybill.files import places

@@ -18,7 +18,7 @@ from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill import housekeeping
 from waybill.connection import Connection
-from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places

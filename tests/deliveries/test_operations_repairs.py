@@ -18,7 +18,7 @@ from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
 from waybill import housekeeping
 from waybill.deliveries import full_loads, repairs, running
-from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.repairs import backfill_id, queue_redelivery
 from waybill.deliveries.reports import describing
 from waybill.deliveries.running import Result

@@ -14,7 +14,7 @@ import pytest
 from tests.consumer.copies import rows, well
 from tests.exports import Office, make_office
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
-from waybill.deliveries.comparison.reconciling import reconcile
+from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import backfill
 from waybill.errors import InvalidInput
 from waybill.files import places

@@ -16,7 +16,7 @@ from tests.requests.test_requests_fulfilled import fulfilled, lines
 from tests.servers.postgres import Database
 from tests.sources.test_replaced_tables import REPLACEMENTS, ROWS, SHAPE, _wait_until_somebody_waits
 from waybill.deliveries import planning
-from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.recovery import reconciling
 from waybill.registrations import estimating
 
 ORDERS = {

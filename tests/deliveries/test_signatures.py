@@ -25,8 +25,8 @@ from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess, new_key
 from waybill.connection import Connection
 from waybill.deliveries import repairs
-from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.publishing import signing
+from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.reports import describing
 from waybill.doctor import examine
 from waybill.errors import ConflictError, PermanentError

@@ -347,7 +347,7 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "a ledger that is behind goes on",
-        "deliveries/comparison/stale_ledger.py",
+        "deliveries/recovery/stale_ledger.py",
         "if entry.delivery_id not in known and",
         "if False and entry.delivery_id not in known and",
         restored,

@@ -63,7 +63,7 @@ SECRECY_MUTANTS = [
     ),
     Mutant(
         "unsigned manifests are imported",
-        "deliveries/comparison/reconciling.py",
+        "deliveries/recovery/reconciling.py",
         "if not self._unsigned:",
         "if False:",
         taken_back_unsigned,

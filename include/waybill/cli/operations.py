@@ -219,7 +219,7 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
-    from waybill.deliveries.comparison import reconciling
+    from waybill.deliveries.recovery import reconciling
     from waybill.registrations import applying
 
     installation = open_installation()

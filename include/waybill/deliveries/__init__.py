@@ -8,5 +8,6 @@ of one snapshot of the source, `publishing/` sends them with the manifests that 
 `sizing` shares the work between tasks, and `stopping` ends them.
 
 `full_loads` asks for the full history again, `repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes files whose
-retention is over, `comparison/` compares a source with its deliveries, and `reports/` tells people about them.
+retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a destination, and `reports/`
+tells people about deliveries.
 """

@@ -13,12 +13,12 @@ from time import monotonic
 from waybill import logs, pgp
 from waybill.deliveries import kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
-from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
 from waybill.deliveries.extraction.extracting import PositionLost, Task
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing.days import close_day
+from waybill.deliveries.recovery.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError, located_at

@@ -16,8 +16,8 @@ from typing import Any, cast
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
-from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, unseen_generation
 from waybill.deliveries.publishing.manifests import OPTIONAL_FACTS, manifest_bytes
+from waybill.deliveries.recovery.stale_ledger import BEGUN_AGAIN, unseen_generation
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
