@@ -53,9 +53,10 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], i
         if isinstance(access, Rechecks)
         else links.open_download(installation, token, taken=taken)
     )
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "no-store, no-transform", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
     if found.path is None:
         return RedirectResponse(found.url or "", 307, headers)
+    headers["Content-Encoding"] = "identity"  # what nginx heeds: it compresses a zip for `gzip_types *`, whatever Cache-Control says
     if found.request.sha256:
         headers["ETag"] = f'"{found.request.sha256}"'
     _check_range(request, found.request.bytes or 0, headers.get("ETag", ""))
