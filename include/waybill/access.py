@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from waybill.errors import PermanentError
+from waybill.language import tell
 
 
 class Permission(StrEnum):
@@ -120,10 +121,9 @@ class TokenRights:
         return False  # a token binds its tenants
 
     def needed(self, wanted: Permission, tenant: str) -> str:
-        scope = f"a token with the scope {_scope(wanted)}"
         if wanted not in MANAGING:
-            return scope
-        return f"{scope}, of a role with the permission {Permission.REGISTRATIONS_MANAGE}, that is not bound to projects"
+            return tell("call.needs_scope", scope=_scope(wanted))
+        return tell("call.needs_role", scope=_scope(wanted), permission=Permission.REGISTRATIONS_MANAGE)
 
     def allows(self, wanted: Permission, tenant: str) -> bool:
         if tenant not in self.tenants or _scope(wanted) not in self.scopes:

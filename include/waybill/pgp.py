@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from waybill.errors import PermanentError, TransientError
+from waybill.language import tell
 from waybill.sink import Plain, Sink
 
 LEAST_BITS = 2048
@@ -32,7 +33,7 @@ SECONDS = 60
 
 _BLOCK = 1 << 16
 _BY_BITS = {"1": "RSA", "2": "RSA", "3": "RSA", "16": "ElGamal", "17": "DSA"}
-_UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
+_UNUSABLE = {"e": "expired", "r": "revoked", "d": "disabled", "i": "invalid"}
 _STEP = "Register the consumer's current public key: `gpg --armor --export FINGERPRINT`"
 _ARMOR = re.compile(r"-----BEGIN PGP [A-Z ]+-----\s*\n(.*?)-----END PGP [A-Z ]+-----", re.DOTALL)
 _OF_KEYS = {2, 5, 6, 7, 10, 12, 13, 14, 17, 21}
@@ -87,7 +88,7 @@ def rehearse(key: str) -> Recipient:
     with _home() as home:
         done = _run(home, _encryption(_written(home, key)), b"a rehearsal")
         if done.returncode or not done.stdout:
-            raise UnusableKey(f"gpg does not encrypt to the key {found.fingerprint}: {_said(done.stderr, home)}", next_step=_STEP)
+            raise UnusableKey(tell("pgp.refused", fingerprint=found.fingerprint, said=_said(done.stderr, home)), next_step=_STEP)
     return found
 
 
@@ -95,14 +96,14 @@ def _judged(rows: list[list[str]]) -> str:
     """Return the fingerprint of the one usable key in gpg's listing. `rows` has one row for each line."""
     if any(row[0] in ("sec", "ssb") for row in rows):
         step = "Take it out and treat it as known to others: the consumer makes a new one and hands over the public half only"
-        raise UnusableKey("this is a private key", next_step=step)
+        raise UnusableKey(tell("pgp.private"), next_step=step)
     primary = [row for row in rows if row[0] == "pub"]
     if len(primary) != 1:
-        what = "holds no public key that gpg can read" if not primary else f"holds {len(primary)} keys instead of one"
-        raise UnusableKey(f"the text {what}", next_step=_STEP)
+        what = tell("pgp.several", keys=len(primary)) if primary else tell("pgp.none")
+        raise UnusableKey(what, next_step=_STEP)
     fingerprint = next((row[9] for row in rows if row[0] == "fpr"), "")
     if why := _why_unusable(primary[0]) or _why_weak(primary[0]) or _why_unread([row for row in rows if row[0] in ("pub", "sub")]):
-        raise UnusableKey(f"the key {fingerprint} {why}", next_step=_STEP)
+        raise UnusableKey(tell("pgp.unusable", fingerprint=fingerprint, why=why), next_step=_STEP)
     return fingerprint
 
 
@@ -110,20 +111,21 @@ def _why_unread(parts: list[list[str]]) -> str:
     """Return why nothing can be encrypted safely to any part of a key. gpg itself chooses among the parts that may be used."""
     readers = [row for row in parts if "e" in row[11]]
     if not readers:
-        return "is for signatures only: it has no part to encrypt to"
+        return tell("pgp.signs_only")
     usable = [row for row in readers if not _why_unusable(row)]
     if not usable:
-        return f"has no part to encrypt to that may be used: it {_why_unusable(readers[0])}"
+        return tell("pgp.no_part", why=_why_unusable(readers[0]))
     return next((why for row in usable if (why := _why_weak(row))), "")
 
 
 def _why_unusable(row: list[str]) -> str:
-    return _UNUSABLE.get(row[1][:1], "")
+    why = _UNUSABLE.get(row[1][:1])
+    return tell(f"pgp.{why}") if why else ""
 
 
 def _why_weak(row: list[str]) -> str:
     kind, bits = _BY_BITS.get(row[3]), int(row[2] or 0)
-    return f"is weak: {kind} of {bits} bits, and {LEAST_BITS} is the least" if kind and bits < LEAST_BITS else ""
+    return tell("pgp.weak", kind=kind, bits=bits, least=LEAST_BITS) if kind and bits < LEAST_BITS else ""
 
 
 class Encryption:
@@ -284,9 +286,9 @@ def _packets(key: str) -> bytes:
         data = b"".join(_without_armor(block) for block in _ARMOR.findall(key))
         kinds = set(_kinds(data))
     except (binascii.Error, ValueError, IndexError) as error:
-        raise UnusableKey("the text holds no public key that gpg can read", next_step=_STEP) from error
+        raise UnusableKey(tell("pgp.none"), next_step=_STEP) from error
     if kinds - _OF_KEYS:
-        raise UnusableKey("the text holds something besides a public key", next_step=_STEP)
+        raise UnusableKey(tell("pgp.besides"), next_step=_STEP)
     return data
 
 

@@ -33,6 +33,7 @@ from waybill.doctor import examine
 from waybill.errors import InvalidInput, PermanentError, TransientError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
+from waybill.language import replaceable, wording
 from waybill.ledger.registrations import Provenance
 from waybill.registrations import replacing
 from waybill.registrations.applying import apply, record
@@ -267,6 +268,19 @@ def test_keys_that_nothing_may_be_encrypted_to_are_refused_by_name(place: Place,
                 call(place.installation(), "acme", body, operator=True, **({"actor": "test"} if call is replacing.replace else {}))
             (finding,) = refused.value.findings
             assert (finding.path, finding.code, says in finding.reason) == ("encryption.public_key", "pgp_key", True), (name, finding)
+
+
+def test_what_is_wrong_with_a_key_is_in_the_products_words(place: Place, ring: Ring, unusable: dict[str, tuple[str, str]]) -> None:
+    (place.root / "config/tenants/acme.yaml").unlink()
+    good = ring.gpg("--export", "consumer@example.org")
+    keys = [*(key for key, _ in unusable.values()), armored(good + b"\xcb\x02b\x00"), armored(b"\x00")]
+    with wording(lambda: {key: f"§ {text}" for key, text in replaceable().items()}):
+        for key in keys:
+            body = {"exportOption": "export all", "destination": {"kind": "folder", "root": "out"}, **encrypted_to(key)}
+            with pytest.raises(InvalidInput) as refused:
+                replacing.rehearse(place.installation(), "acme", body, operator=True)
+            (finding,) = refused.value.findings
+            assert (finding.code, finding.reason[:2], finding.allowed[:2]) == ("pgp_key", "§ ", "§ "), finding
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,20 @@ def test_a_page_tells_a_link_that_is_over_from_an_export_that_is(shop: Shop) -> 
     assert "new link" not in page()
 
 
+def test_looks_and_parts_end_with_the_link_to_the_second(shop: Shop) -> None:
+    shop.policy(archive_life="7d", link_life="1h")
+    link = shop.link(shop.done())["url"]
+    part = {"Range": "bytes=0-9"}
+    for clock, expected in ((NOW + HOUR - timedelta(seconds=1), (200, 206)), (NOW + HOUR, (410, 410)), (NOW + 7 * 24 * HOUR, (410, 410))):
+        shop.clock = clock
+        looked, taken = shop.client.head(link), shop.client.get(link, headers=part)
+        assert (looked.status_code, taken.status_code) == expected
+        assert looked.content == b""
+        if taken.status_code == 410:
+            assert taken.json()["code"] == "expired"
+            assert "content-range" not in taken.headers
+
+
 def test_a_mailed_link_lives_as_long_as_the_mail_says(shop: Shop, smtp: SmtpServer) -> None:
     shop.policy(notify=["ready", "failed"], archive_life="30d", link_life="1h")
     export = shop.done()

@@ -16,7 +16,8 @@ import pytest
 
 from tests.exports import MINUTE, Office, make_office, person
 from tests.servers.postgres import Database
-from waybill.errors import WaybillError
+from waybill.destinations.archives import FolderArchives
+from waybill.errors import TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger.clock import LedgerClock
 from waybill.ledger.on_demand import requests
@@ -282,3 +283,35 @@ def test_deleting_at_once_in_ten_threads_deletes_once(office: Office) -> None:
     publish(office, export)
     got = at_once(10, lambda _: delete(office.installation(), person(), "acme", [export.id]))
     assert Counter(got) == {None: 1, "not_found": 9}
+
+
+class Away(FolderArchives):
+    """A store that does not answer when something is to be removed."""
+
+    def remove(self, name: str) -> None:
+        raise TransientError("the archive cannot be reached", code="storage_unavailable")
+
+
+def test_a_store_that_is_away_when_a_cancelled_export_is_tidied_up_holds_up_no_other(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    export, installation = claimed(office), office.installation()
+
+    def source(name: str) -> Source:
+        cancel(office.installation(), person(), "acme", export.id)
+        return installation.source(name)
+
+    task = Task(
+        export,
+        installation.configuration.export_policy("acme"),
+        (installation.entity("measurement"),),
+        {"acme": b"salt"},
+        {"acme": installation.words_of("acme")},
+        "test",
+    )
+    archives = Away(office.place.root / "archive")
+    resources = Resources(
+        installation.ledger, source, archives, installation.settings.spool_dir, installation.now, time.sleep, lambda kind: None
+    )
+    assert fulfil(task, resources) is None
+    assert "Housekeeping removes" in caplog.text

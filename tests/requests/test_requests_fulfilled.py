@@ -22,6 +22,7 @@ from sqlalchemy import text
 from tests.exports import MINUTE, START, Office, make_office, person
 from waybill import housekeeping
 from waybill.access import Caller, TokenRights
+from waybill.configuration.registration import Registration
 from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.ledger.on_demand import requests
@@ -307,6 +308,54 @@ def test_a_bug_fails_the_request_and_is_raised(office: Office) -> None:
     seen = following.get_request(office.installation(), person(), "acme", export.id)
     assert (seen.status, seen.error_code) == (Status.FAILED, "internal")
     assert leftovers(office) == []
+
+
+class BuggyWords(Installation):
+    """Has a programming error where the words of a registration are read, before any source is opened."""
+
+    def words_of(self, tenant: str) -> Registration:
+        raise KeyError(tenant)
+
+
+def test_a_bug_before_the_data_is_read_fails_the_request_at_once(office: Office) -> None:
+    export = office.ask()
+    with pytest.raises(KeyError):
+        fulfil(BuggyWords(**given(office.installation())), export.id)
+    seen = following.get_request(office.installation(), person(), "acme", export.id)
+    assert (seen.status, seen.error_code) == (Status.FAILED, "internal")
+
+
+@dataclass(frozen=True)
+class SlowToAnswer(Installation):
+    """A source that a worker asks about a scope, and that answers after longer than the stall time."""
+
+    office: Office | None = None
+    request: str = ""
+
+    def source(self, name: str) -> Source:
+        assert self.office is not None
+        for _ in range(3):
+            now = self.office.later(MINUTE)
+            deadline = time.monotonic() + 60
+            while (running := self._running()).heartbeat_at != now:
+                assert time.monotonic() < deadline, running
+                time.sleep(0.02)
+        return super().source(name)
+
+    def _running(self) -> ExportRequest:
+        with self.ledger.read() as connection:
+            running = requests.get(connection, self.request)
+        assert running is not None
+        return running
+
+
+def test_a_worker_that_waits_to_hear_of_a_scope_is_not_given_up(office: Office) -> None:
+    office.policy(heartbeat="1s", stall_after="2m")
+    office.measure(1)
+    export = office.ask(scope={"level": "project", "project": "p1"})
+    done = fulfil(SlowToAnswer(**given(office.installation()), office=office, request=export.id), export.id)
+    assert done is not None
+    assert (done.status, done.rows) == (Status.DONE, 1)
 
 
 def test_an_archive_is_served_until_the_second_it_expires_with_no_sweeper(office: Office) -> None:

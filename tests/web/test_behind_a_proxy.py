@@ -96,6 +96,23 @@ def test_locations_and_links_follow_the_public_address(public: Public) -> None:
         assert httpx.get(f"{public.url}/openapi.json", timeout=120).status_code == 200
 
 
+def test_a_download_keeps_its_size_and_can_be_resumed_although_nginx_compresses_everything(public: Public) -> None:
+    with httpx.Client(timeout=120, headers={"Accept-Encoding": "gzip"}) as browser:
+        page = browser.get(f"{public.url}/docs")
+        assert page.headers["content-encoding"] == "gzip"
+        place = f"{public.url}/api/v1/tenants/acme/exports"
+        program = public.issuer.bearer(roles=["admin"])
+        made = browser.post(place, json={"entities": ["measurement"], "formats": ["csv"]}, headers=program).json()
+        fulfil_all(public.office.installation())
+        link = browser.post(f"{place}/{made['id']}/link", headers=program).json()["url"]
+        whole = browser.get(link)
+        assert whole.headers["content-length"] == str(len(whole.content))
+        assert whole.headers["accept-ranges"] == "bytes"
+        assert whole.headers["etag"].startswith('"')
+        rest = browser.get(link, headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]})
+        assert (rest.status_code, rest.content) == (206, whole.content[100:])
+
+
 def test_forwarded_headers_count_only_where_the_house_names_the_proxy(public: Public, request: pytest.FixtureRequest) -> None:
     httpx.get(f"{public.url}/openapi.json?from=proxy", timeout=120)
     lines = [line for line in public.log.read_text().splitlines() if "openapi.json" in line]

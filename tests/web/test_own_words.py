@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -40,7 +42,20 @@ class Texts(HTMLParser):
 
 @pytest.fixture
 def shop(tmp_path: Path, issuer: TestIssuer) -> Iterator[Shop]:
-    with opened("studies", tmp_path, issuer) as shop:
+    with marked(tmp_path, issuer) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Shop]:
+    """The same for tests that change nothing."""
+    with marked(tmp_path_factory.mktemp("words"), issuer) as shop:
+        yield shop
+
+
+@contextmanager
+def marked(folder: Path, issuer: TestIssuer) -> Iterator[Shop]:
+    with opened("studies", folder, issuer) as shop:
         preset = shop.sample.config_dir / "presets/studies.yaml"  # its own words for fields and states could hide a sentence
         preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | {"page": {}, "labels": {}}))
         shop.policy(words={key: f"{MARK}{text}" for key, text in replaceable().items()})
@@ -181,6 +196,49 @@ def test_what_is_wrong_with_single_entities_is_in_the_products_words_at_the_form
     assert told.count(MARK) >= 1
     assert not re.search(r"(?<!§ )(allowed: |did you mean )", told)
     assert unmarked(said.text) == []
+
+
+JSON = {"Content-Type": "application/json"}
+CALLS: dict[str, dict[str, Any]] = {
+    "another kind of body": {"content": b"a: b", "headers": {"Content-Type": "application/yaml"}},
+    "another charset": {"content": b"{}", "headers": {"Content-Type": "application/json; charset=latin-1"}},
+    "a compressed body": {"content": b"{}", "headers": JSON | {"Content-Encoding": "gzip"}},
+    "a large body": {"content": b" " * 300_000, "headers": JSON},
+    "no JSON": {"content": b'{"a": }', "headers": JSON},
+    "no UTF-8": {"content": b'{"a": "\xff"}', "headers": JSON},
+    "a key twice": {"content": b'{"a": 1, "a": 2}', "headers": JSON},
+    "no number of JSON": {"content": b'{"a": NaN}', "headers": JSON},
+    "many digits": {"content": b'{"a": ' + b"1" * 2000 + b"}", "headers": JSON},
+    "a deep body": {"content": b'{"a":' * 40 + b"1" + b"}" * 40, "headers": JSON},
+    "a very deep body": {"content": b"[" * 100_000, "headers": JSON},
+    "a list": {"json": []},
+    "an unknown parameter": {"json": {}, "params": {"nothing": "1"}},
+    "another method": {"method": "PATCH"},
+    "nothing there": {"path": "/nothing"},
+    "a parameter twice": {"method": "GET", "params": [("limit", "1"), ("limit", "2")]},
+    "a parameter that does not fit": {"method": "GET", "params": {"limit": "many"}},
+    "no token": {"method": "GET", "headers": {"Authorization": ""}},
+    "another kind of login": {"method": "GET", "headers": {"Authorization": "Basic YTpi"}},
+    "no real token": {"method": "GET", "headers": {"Authorization": "Bearer nobody"}},
+    "another tenant": {"method": "GET", "path": "/../../nosuch/exports"},
+    "no export": {"method": "GET", "path": f"/{'0' * 32}"},
+    "a tag that is none": {"method": "PUT", "path": "/../export", "json": {}, "headers": {"If-None-Match": "1"}},
+    "a right that is missing": {"method": "POST", "path": "/../export/full-load", "json": {}},
+    "an unknown entity": {"method": "GET", "path": "/../deliveries", "params": {"entity": "nothing"}},
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_that_is_refused_before_anybody_looks_at_it_is_answered_in_the_products_words(words: Shop, call: dict[str, Any]) -> None:
+    bearer = words.issuer.bearer(**words.sample.people["tom"] | {"roles": ["admin", "tenant_admin"] if "tag" in str(call) else ["admin"]})
+    asked = {"method": "POST", "path": ""} | call
+    path = posixpath.normpath(f"/api/v1/tenants/acme/exports{asked.pop('path')}")
+    answer = words.client.request(url=path, **asked | {"headers": bearer | call.get("headers", {})})
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    said = answer.json()
+    assert 400 <= answer.status_code < 500
+    assert said["detail"].partition(": ")[2 if said["errors"] and not said["detail"].startswith(MARK) else 0].startswith(MARK), said
+    assert all(each["message"].startswith(MARK) for each in said["errors"]), said
 
 
 def test_mistakes_in_files_are_kept_for_everybody_and_stay_plain(shop: Shop) -> None:

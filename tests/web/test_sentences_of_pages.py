@@ -35,8 +35,15 @@ SPEAKING = [
     *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),
+    *(INCLUDE / f"web/{name}.py" for name in ("bodies", "oauth")),
 ]
 """Modules that put together what people read."""
+ANSWERING = [
+    *sorted((INCLUDE / "web/api").glob("*.py")),
+    *(INCLUDE / f"{name}.py" for name in ("access", "airflow/users", "pgp", "registrations/encryption_keys", "web/problems")),
+    *(INCLUDE / f"deliveries/{name}.py" for name in ("full_loads", "planning", "repairs")),
+]
+"""Modules that refuse calls in sentences of the language file, beside words of their own for logs, documents and operators."""
 HEADER = re.compile(r"[A-Z]\w*(-[A-Z]\w*)+$")
 TECHNICAL = {
     "mail about export",
@@ -180,7 +187,7 @@ def test_no_line_of_a_template_is_longer_than_people_read(template: Path) -> Non
 
 def test_every_sentence_is_used_and_every_used_one_is_there() -> None:
     """A key put together in a template or in code, such as `recurring.` and a frequency, stands for the keys that begin so."""
-    source = "\n".join(path.read_text() for path in [*TEMPLATES, *SPEAKING, *REFUSING, INCLUDE / "web/dependencies.py"])
+    source = "\n".join(path.read_text() for path in [*TEMPLATES, *SPEAKING, *REFUSING, *ANSWERING, INCLUDE / "web/dependencies.py"])
     written = set(re.findall(r'["\']([a-z_]+\.[a-zA-Z_0-9]+)["\']', source))
     beginnings = tuple(set(re.findall(r'"([a-z_]+\.[a-z_]*)" ?~', source)) | set(re.findall(r'f"([a-z_]+\.[a-z_]*){', source)))
     tables = re.findall(r'head\("(\w+)", (.*?)\) }}', source, re.DOTALL)

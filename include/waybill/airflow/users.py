@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from waybill.access import Caller, Permission
 from waybill.airflow.names import dag_id
+from waybill.language import tell
 
 PREFIX = "airflow:"
 
@@ -96,8 +97,8 @@ class DagRights:
 
     def needed(self, wanted: Permission, tenant: str) -> str:
         method, on_runs = _RIGHTS[wanted]
-        right = "create runs of" if on_runs else {"GET": "read", "PUT": "edit"}.get(method, "use")
-        return f"the right to {right} the DAG {dag_id(tenant)}, which an administrator of Airflow can give"
+        right = "runs" if on_runs else {"GET": "read", "PUT": "edit"}.get(method, "use")
+        return tell(f"call.needs_{right}", dag=dag_id(tenant))
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         from airflow.api_fastapi.app import get_auth_manager

@@ -8,6 +8,7 @@ from datetime import datetime
 from waybill.deliveries.planning import entity_ids
 from waybill.errors import PermanentError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations, streams
 from waybill.registrations.replacing import require
 
@@ -36,7 +37,7 @@ def queue_full_load(installation: Installation, tenant: str, entities: Collectio
     with installation.ledger.read() as connection:
         active = streams.active(connection, tenant)
     if not active:
-        raise PermanentError(f"nothing is active for the tenant {tenant}", next_step="Register entities first", code="not_found")
+        raise PermanentError(tell("call.nothing_active", tenant=tenant), next_step=tell("call.nothing_active_step"), code="not_found")
     chosen = ask_full_load(installation, tenant, entities)
     with installation.ledger.begin() as connection:
         registrations.note(connection, tenant, actor, "full_load", {"entities": chosen, "when": when}, installation.now())

@@ -15,6 +15,7 @@ from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Provenance, Registered
@@ -96,8 +97,8 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
     wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
     if unknown := sorted(wanted - active):
         raise PermanentError(
-            f"the tenant {tenant} does not receive {', '.join(unknown)}",
-            allowed=", ".join(sorted(active)) or "nothing is registered",
+            tell("call.not_received", tenant=tenant, entities=", ".join(unknown)),
+            allowed=", ".join(sorted(active)) or tell("call.nothing_registered"),
             code="not_registered",
         )
     return wanted

@@ -18,6 +18,7 @@ from waybill.deliveries.publishing.days import close_day
 from waybill.deliveries.running import Progress, Result, deliver_batch, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
@@ -54,7 +55,7 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
     with installation.ledger.read() as connection:
         found = deliveries.get(connection, delivery_id)
     if found is None or found.tenant != tenant:
-        raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
+        raise PermanentError(tell("call.no_delivery", tenant=tenant, id=delivery_id), code="unknown_delivery")
     family = _committed_family(installation, delivery_id)
     return next((delivery for delivery in family if delivery.status == DeliveryStatus.OPEN), None) or _plan_redelivery(
         installation, family, actor
@@ -75,8 +76,8 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
     if not family:
         raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
     if family[0].status != DeliveryStatus.COMMITTED:
-        step = "It is delivered by the next run" if family[0].status == DeliveryStatus.OPEN else "There is nothing to send again"
-        raise PermanentError(f"the delivery {family[0].id} is {family[0].status}, not committed", next_step=step, code="not_committed")
+        step = tell("call.delivered_next") if family[0].status == DeliveryStatus.OPEN else tell("call.nothing_to_send")
+        raise PermanentError(tell("call.not_committed", id=family[0].id, status=family[0].status), next_step=step, code="not_committed")
     return family
 
 

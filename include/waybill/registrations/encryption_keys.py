@@ -5,10 +5,9 @@ from __future__ import annotations
 from waybill import pgp
 from waybill.configuration.registration import Registration
 from waybill.errors import Finding, WaybillError
+from waybill.language import tell
 from waybill.ledger.registrations import Registered
 from waybill.pgp import UnusableKey
-
-_ALLOWED = "one current OpenPGP public key that has a part to encrypt to"
 
 
 def unusable(wanted: Registration, before: Registered | None, file: str = "") -> list[Finding]:
@@ -22,7 +21,7 @@ def unusable(wanted: Registration, before: Registered | None, file: str = "") ->
     try:
         pgp.rehearse(encryption.public_key)
     except UnusableKey as error:
-        return [Finding(file, "encryption.public_key", error.what, _ALLOWED, code=error.code)]
+        return [Finding(file, "encryption.public_key", error.what, tell("pgp.allowed"), code=error.code)]
     return []
 
 

@@ -174,7 +174,7 @@ def require(installation: Installation, tenant: str) -> Registered:
     """Return the registration in force. Raises not_found, and the error names no other tenant."""
     found = find(installation, tenant)
     if found is None:
-        raise PermanentError(f"the tenant {tenant} is not registered", code="not_found")
+        raise PermanentError(tell("call.no_registration", tenant=tenant), code="not_found")
     return found
 
 
@@ -211,8 +211,8 @@ def _refuse_managed_as_code(installation: Installation, tenant: str) -> Register
     file = managing_file(installation, tenant, registered)
     if file is not None:
         raise PermanentError(
-            f"the tenant {tenant} is managed as code by {file}",
-            next_step="Change that file and run `waybill apply`",
+            tell("call.managed_as_code", tenant=tenant, file=file),
+            next_step=tell("call.managed_as_code_step"),
             code="managed_as_code",
         )
     return registered
@@ -288,9 +288,10 @@ def _record(
 
 
 def _mismatch(tenant: str, expected: int | None) -> PermanentError:
-    what, step = f"the registration of {tenant} is not the one that If-Match names", "GET it again and repeat your change"
     if expected == 0:
-        what, step = f"the tenant {tenant} has a registration already", "GET it, and send its ETag as If-Match to replace it"
+        what, step = tell("call.registered_already", tenant=tenant), tell("call.registered_already_step")
+    else:
+        what, step = tell("call.other_version", tenant=tenant), tell("call.other_version_step")
     return PermanentError(what, next_step=step, code="etag_mismatch")
 
 

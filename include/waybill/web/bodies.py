@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from waybill.configuration.catalog import suggester
 from waybill.configuration.findings import kind_of, validated
 from waybill.errors import Finding, InvalidInput
+from waybill.language import tell
 from waybill.web.dependencies import CallerDep
 from waybill.web.problems import Refused
 
@@ -36,13 +37,13 @@ async def json_object(request: Request) -> dict[str, Any]:
         value = json.loads(raw.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_int=_integer)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half surrogate pairs and numbers past every bound end here
     except RecursionError as error:
-        raise Refused("bad_request", "The body is nested too deeply.") from error
+        raise Refused("bad_request", tell("call.nested")) from error
     except ValueError as error:  # covers malformed JSON and text that is not UTF-8
-        raise Refused("bad_request", f"The body is not valid JSON: {_reason(error)}.") from error
+        raise Refused("bad_request", tell("call.no_json", reason=_reason(error))) from error
     if _is_deeper(value, DEEPEST):
-        raise Refused("bad_request", f"The body is nested more than {DEEPEST} levels deep.")
+        raise Refused("bad_request", tell("call.nested_levels", levels=DEEPEST))
     if not isinstance(value, dict):
-        raise InvalidInput([Finding("", "", f"the body is {kind_of(value)}", "a JSON object", code="invalid_type")])
+        raise InvalidInput([Finding("", "", tell("call.no_object", kind=kind_of(value)), tell("call.object"), code="invalid_type")])
     return value
 
 
@@ -59,15 +60,14 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _refuse_other_media(request: Request) -> None:
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
-        what = "The body must be sent as it is: Content-Encoding may only be identity."
-        raise Refused("unsupported_media_type", what, {"Accept-Encoding": "identity"})
+        raise Refused("unsupported_media_type", tell("call.encoded"), {"Accept-Encoding": "identity"})
     declared = Message()
     declared["Content-Type"] = request.headers.get("content-type", "")
     media = declared.get_content_type() if declared["Content-Type"] else ""
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise Refused("unsupported_media_type", "The body must be JSON with Content-Type: application/json.")
+        raise Refused("unsupported_media_type", tell("call.media_type"))
     if (declared.get_content_charset() or "utf-8") not in ("utf-8", "utf8"):
-        raise Refused("unsupported_media_type", "JSON is UTF-8: leave the charset out of Content-Type, or say utf-8.")
+        raise Refused("unsupported_media_type", tell("call.charset"))
 
 
 async def _bounded(request: Request) -> bytes:
@@ -75,31 +75,31 @@ async def _bounded(request: Request) -> bytes:
     async for chunk in request.stream():
         read += chunk
         if len(read) > LARGEST:
-            raise Refused("too_large", f"The body is larger than {LARGEST // 1024} KiB.")
+            raise Refused("too_large", tell("call.too_large", limit=LARGEST // 1024))
     return bytes(read)
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError(tell("call.key_twice"))
     return found
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _DIGITS:
-        raise ValueError(f"a number has more than {_DIGITS} digits")
+        raise ValueError(tell("call.digits", digits=_DIGITS))
     return int(digits)
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(tell("call.constant", name=name))
 
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        return tell("call.no_json_at", problem=error.msg, line=error.lineno, column=error.colno)
+    return tell("call.no_utf8") if isinstance(error, UnicodeError) else str(error)
 
 
 JsonBody = Annotated[dict[str, Any], Depends(json_object)]
@@ -119,12 +119,12 @@ def declared_only(request: Request, _recognised_first: CallerDep) -> None:
     fields = list(_query_fields(route.dependant))
     several = {field.alias: _takes_several(field.field_info.annotation) for field in fields}
     known, findings = sorted(several), list[Finding]()
-    allowed, meant = ", ".join(known) or "none here", suggester(known)
+    allowed, meant = ", ".join(known) or tell("call.no_parameters"), suggester(known)
     for name in dict.fromkeys(request.query_params):
         if name not in several:
-            findings.append(Finding("", name, "unknown parameter", allowed, meant(name), "unknown_parameter"))
+            findings.append(Finding("", name, tell("call.unknown_parameter"), allowed, meant(name), "unknown_parameter"))
         elif not several[name] and len(request.query_params.getlist(name)) > 1:
-            findings.append(Finding("", name, "is given more than once", "one value", code="repeated_parameter"))
+            findings.append(Finding("", name, tell("call.repeated_parameter"), tell("call.one_value"), code="repeated_parameter"))
     if findings:
         raise InvalidInput(findings)
 

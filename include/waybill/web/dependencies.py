@@ -18,7 +18,7 @@ from waybill.access import Caller, Permission
 from waybill.deliveries import planning
 from waybill.deliveries.reports.overview import SchedulerStates
 from waybill.installation import Installation
-from waybill.language import table
+from waybill.language import table, tell
 from waybill.registrations.applying import Failed
 from waybill.requests.rights import note_denied, require
 from waybill.web.problems import Refused, unauthenticated
@@ -171,8 +171,8 @@ def refuse(request: Request, installation: Installation, caller: Caller, wanted:
     """Record the denied attempt and raise what the caller may see of it."""
     note_denied(installation, caller, tenant, wanted.value, method=request.method, path=request.url.path[:500])
     if caller.rights.reaches(tenant):
-        raise Refused("denied", f"You may not do this for the tenant {tenant}. It needs {caller.rights.needed(wanted, tenant)}.")
-    raise Refused("not_found", f"There is no tenant {tenant}.")
+        raise Refused("denied", tell("call.denied", tenant=tenant, needed=caller.rights.needed(wanted, tenant)))
+    raise Refused("not_found", tell("missing.tenant", tenant=tenant))
 
 
 Viewer = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_VIEW))]

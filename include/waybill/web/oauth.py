@@ -15,6 +15,7 @@ from jwt.exceptions import PyJWTError
 
 from waybill.access import Caller, Granted, TokenRights
 from waybill.errors import PermanentError, TransientError
+from waybill.language import tell
 from waybill.web.dependencies import current_installation
 from waybill.web.jwks import ALGORITHMS, KeySet, is_safe
 from waybill.web.problems import unauthenticated
@@ -78,9 +79,9 @@ class TokenAccess:
         """Return the token's caller. Raises unauthenticated, or TransientError if the issuer's keys are out of reach."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not scheme:
-            raise unauthenticated("There is no bearer token.")
+            raise unauthenticated(tell("call.no_token"))
         if scheme.lower() != "bearer" or not token.strip() or len(token) > LONGEST:
-            raise unauthenticated("The Authorization header holds no bearer token.", "invalid_token")
+            raise unauthenticated(tell("call.no_bearer"), "invalid_token")
         return self._recognised(await self._claims(token.strip()), granted_by_policy(request))
 
     def identity(self, token: str) -> Mapping[str, Any]:
@@ -91,7 +92,7 @@ class TokenAccess:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
-                raise unauthenticated(f"The token must name its key and be signed with {', '.join(ALGORITHMS)}.", "invalid_token")
+                raise unauthenticated(tell("call.token_algorithm", algorithms=", ".join(ALGORITHMS)), "invalid_token")
             key = await self._key(header["kid"])
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -105,7 +106,7 @@ class TokenAccess:
         except PyJWTError as error:
             raise unauthenticated(_why(error), "invalid_token") from error
         if not _printable(claims["sub"]):
-            raise unauthenticated("The token's sub must be text without control characters.", "invalid_token")
+            raise unauthenticated(tell("call.token_subject"), "invalid_token")
         return claims
 
     async def _key(self, kid: str) -> PyJWK:
@@ -163,10 +164,10 @@ def _printable(value: Any) -> TypeGuard[str]:
 def _why(error: Exception) -> str:
     """Return one sentence that helps the owner of a token and tells an attacker nothing new."""
     reasons: list[tuple[type[Exception], str]] = [
-        (jwt.ExpiredSignatureError, "The token has expired."),
-        (jwt.ImmatureSignatureError, "The token is not valid yet."),
-        (jwt.InvalidAudienceError, "The token is meant for another audience."),
-        (jwt.InvalidIssuerError, "The token comes from another issuer."),
-        (jwt.MissingRequiredClaimError, "The token lacks one of exp, iss, aud, sub."),
+        (jwt.ExpiredSignatureError, "expired"),
+        (jwt.ImmatureSignatureError, "early"),
+        (jwt.InvalidAudienceError, "audience"),
+        (jwt.InvalidIssuerError, "issuer"),
+        (jwt.MissingRequiredClaimError, "claims"),
     ]
-    return next((text for kind, text in reasons if isinstance(error, kind)), "The token is not valid.")
+    return tell(f"call.token_{next((name for kind, name in reasons if isinstance(error, kind)), 'invalid')}")

@@ -79,8 +79,6 @@ MOST = 100
 
 RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60, "config": 60}
 _RETRY_WHEN_DOWN = 5
-DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
-MISCONFIGURED = "The operator's configuration has problems. This is answered once they are mended; the operator's log names them."
 
 
 class FieldError(BaseModel):
@@ -164,8 +162,8 @@ def of_error(error: WaybillError) -> JSONResponse:
 def said_when_down(error: WaybillError) -> str:
     """Return a failure of the service in words that name no host, path or database."""
     if isinstance(error, ConfigError):
-        return MISCONFIGURED
-    return request_.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else DOWN
+        return tell("call.misconfigured")
+    return request_.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else tell("call.down")
 
 
 def counted(error: InvalidInput) -> str:
@@ -215,10 +213,10 @@ def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthenticated", 403: "denied"}
     detail, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404:
-        detail = f"There is nothing at {request.url.path}."
+        detail = tell("call.nothing_at", path=request.url.path)
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request))
-        detail = f"{request.method} is not possible here (allowed: {headers['Allow']})."
+        detail = tell("call.method", method=request.method, methods=headers["Allow"])
     return problem(error.status_code, codes.get(error.status_code, "bad_request"), detail, headers=headers)
 
 
@@ -235,5 +233,5 @@ def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
-    # The server logs the exception itself, with its stack. No middleware sees this answer.
-    return problem(500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause.", headers=DEFAULTS)
+    # The server logs the exception itself, with its stack. No middleware sees this answer, so it is in the words of the language file.
+    return problem(500, "internal", tell("call.internal"), headers=DEFAULTS)

@@ -102,8 +102,11 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
             resources.archives.publish(part, name)
         return _settle(task, resources, parts, name, size, sha256)
     except Lost:
-        resources.archives.remove(name)
         log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, request), request.attempt)
+        try:
+            resources.archives.remove(name)
+        except WaybillError as error:  # no request names it, so nobody is served from it, and other requests are waiting
+            log.warning("%s: %s Housekeeping removes %s a day later.", task.where, error, name)
         return None
     except WaybillError as error:
         log.warning("%s: %s", task.where, error)

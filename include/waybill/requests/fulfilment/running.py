@@ -14,6 +14,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import protocol
+from waybill.requests.fulfilment.heartbeat import Pulse
 from waybill.requests.fulfilment.protocol import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
@@ -51,17 +52,17 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
     try:
         refusal = None if _may_start(installation, claimed) else failure("permission_revoked")
         task = None if refusal else _task(installation, claimed)
+        if task is not None:
+            with Pulse(installation.ledger, claimed, export_policy.heartbeat, installation.now):  # a source may be slow to tell its values
+                refusal = _unknown_scope(installation, claimed, task)
     except WaybillError as error:
         protocol.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
         refusal, task = protocol.failure_of(error), None
-    if task is None:
+    except BaseException:
+        _refuse(installation, claimed, failure("internal"))
+        raise
+    if task is None or refusal is not None:
         return _refuse(installation, claimed, refusal or failure("internal"))
-    try:
-        findings = [found for tenant in claimed.tenants for found in unknown(installation, tenant, task.filters)]
-    except WaybillError:
-        findings = []  # the source is read next, and its own error is reported then
-    if findings:
-        return _refuse(installation, claimed, protocol.failure_of(failed_as_unknown(findings)))
     resources = Resources(
         installation.ledger,
         installation.source,
@@ -72,6 +73,14 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
         lambda kind: mail_about(claimed, kind, export_policy),
     )
     return protocol.fulfil(task, resources)
+
+
+def _unknown_scope(installation: Installation, request: ExportRequest, task: Task) -> Failure | None:
+    try:
+        findings = [found for tenant in request.tenants for found in unknown(installation, tenant, task.filters)]
+    except WaybillError:
+        return None  # the source is read next, and its own error is reported then
+    return protocol.failure_of(failed_as_unknown(findings)) if findings else None
 
 
 def _may_start(installation: Installation, request: ExportRequest) -> bool:

@@ -15,6 +15,7 @@ from waybill.deliveries.reports import describing
 from waybill.deliveries.reports.describing import described_outside
 from waybill.errors import Finding, InvalidInput
 from waybill.kits import Dialect, kit_of, zipped
+from waybill.language import tell
 from waybill.registrations import replacing
 from waybill.web.api import models
 from waybill.web.api.openapi import problems
@@ -86,7 +87,7 @@ def list_deliveries(
         and entity_id not in installation.catalog.entities
         and not describing.listed(installation, tenant, entity=entity_id, limit=1)
     ):
-        what = f"unknown entity {entity.strip()!r}"
+        what = tell("finding.unknown_entity", name=repr(entity.strip()))
         raise InvalidInput(
             [Finding("", "entity", what, ", ".join(installation.catalog.entities), closest(entity, names), "unknown_entity")]
         )

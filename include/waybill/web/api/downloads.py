@@ -13,6 +13,7 @@ from fastapi import Path as InPath
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from waybill.language import tell
 from waybill.requests import links
 from waybill.web import limits
 from waybill.web.api.openapi import problems
@@ -53,9 +54,10 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], i
         if isinstance(access, Rechecks)
         else links.open_download(installation, token, taken=taken)
     )
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "no-store, no-transform", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
     if found.path is None:
         return RedirectResponse(found.url or "", 307, headers)
+    headers["Content-Encoding"] = "identity"  # what nginx heeds: it compresses a zip for `gzip_types *`, whatever Cache-Control says
     if found.request.sha256:
         headers["ETag"] = f'"{found.request.sha256}"'
     _check_range(request, found.request.bytes or 0, headers.get("ETag", ""))
@@ -75,7 +77,7 @@ class Downloads:
         """Raises rate_limited if the tenant has as many as it may, because the connections are there for others, too."""
         with self._lock:
             if self._now[tenant] >= limits.DOWNLOADS:
-                raise Refused("rate_limited", f"{limits.DOWNLOADS} downloads are under way already. Wait until one has ended.")
+                raise Refused("rate_limited", tell("call.downloads", most=limits.DOWNLOADS))
             self._now[tenant] += 1
 
     def end(self, tenant: str) -> None:
@@ -112,7 +114,7 @@ def _check_range(request: Request, size: int, etag: str) -> None:
     if given and unit.strip().lower() != "bytes":
         request.scope["headers"] = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
     elif not all(_is_there(part.strip(), size) for part in parts.split(",")):
-        what = f"The archive has {size} bytes, and Range asks for what is not among them."
+        what = tell("call.no_range", size=size)
         raise Refused("range_not_satisfiable", what, {"Content-Range": f"bytes */{size}"})
 
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from waybill.configuration.registration import Registration
+from waybill.language import tell
 from waybill.requests.states import SENTENCES
 from waybill.web.api import samples
 from waybill.web.api.models import FullLoad
-from waybill.web.problems import DOWN, MEDIA_TYPE, MISCONFIGURED, STATUS, Problem, title
+from waybill.web.problems import MEDIA_TYPE, STATUS, Problem, title
 
 REF = "#/components/schemas/{model}"
 
@@ -32,10 +33,10 @@ EXAMPLES = SENTENCES | {
     "range_not_satisfiable": "The archive has 4711 bytes, and Range asks for none of them.",
     "validation": "entityList: unknown entity 'usr' (allowed: user, theme; did you mean user?)",
     "not_committed": "the delivery 0190c5f0e4c77d3a9a4e5b6c7d8e9f00 is open, not committed. It is delivered by the next run",
-    "internal": "Something went wrong inside Waybill. The operator's log holds the cause.",
-    "unavailable": DOWN,
-    "config": MISCONFIGURED,
-    "issuer": DOWN,
+    "internal": tell("call.internal"),
+    "unavailable": tell("call.down"),
+    "config": tell("call.misconfigured"),
+    "issuer": tell("call.down"),
 }
 _MEANING = {
     400: "The request cannot be understood, or names what is not registered.",

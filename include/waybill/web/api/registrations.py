@@ -14,6 +14,7 @@ from waybill.configuration.registration import Registration
 from waybill.deliveries import full_loads
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.registrations import replacing
 from waybill.web.api import models, openapi
 from waybill.web.api.openapi import problems
@@ -102,7 +103,7 @@ def _expected(installation: Installation, tenant: str, if_match: str | None, if_
         if if_none_match is None:
             return None
         if if_none_match.strip() != "*":
-            raise Refused("bad_request", "If-None-Match may only be `*` here.")
+            raise Refused("bad_request", tell("call.if_none_match"))
         return 0
     current = replacing.find(installation, tenant)
     version = current.version if current else 0

@@ -29,6 +29,7 @@ from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
+from waybill.web.pages.requests.names import joined, last_of, names_in
 from waybill.web.pages.requests.recurring import EVERY, create_recurring, listed, unless_gone
 from waybill.web.pages.requests.rows import RANGES, SCOPES, rows
 from waybill.web.pages.sentences import say
@@ -186,7 +187,7 @@ def submission_body(form: Form) -> dict[str, Any]:
         if value := form.one(name):
             scope[name] = value
     if apps := form.one("apps"):
-        scope["apps"] = [app.strip() for app in apps.split(",") if app.strip()]
+        scope["apps"] = names_in(apps)
     body: dict[str, Any] = {"scope": scope, "formats": [name for key in form.every("formats") for name in key.split(",")]}
     if entities := form.every("entities"):
         body["entities"] = entities
@@ -216,14 +217,15 @@ def show_scope_values(
 ) -> Response:
     """Return what exists of a level, as the choices below its field. Apps are searched by the last one that is typed."""
     project, apps, study, participant = (request.query_params.get(name, "") for name in ("project", "apps", "study", "participant"))
-    words = {"project": project, "app": apps.rpartition(",")[2], "study": study, "participant": participant}
+    before, begun = last_of(apps)
+    words = {"project": project, "app": begun, "study": study, "participant": participant}
     within = {"project": project} if level in ("app", "study") else {"project": project, "study": study} if level == "participant" else {}
     try:
         found = scope_values(installation, caller, tenant, level, within, words[level])
     except WaybillError:
-        return page(request, "exports/values.html", caller, values=[], before="")  # the field takes what is typed
-    before = f"{apps.rpartition(',')[0]}, ".lstrip(", ") if level == "app" and "," in apps else ""
-    return page(request, "exports/values.html", caller, values=found.values, before=before)
+        return page(request, "exports/values.html", caller, values=[])  # the field takes what is typed
+    values = [f"{before}{joined([value])}" for value in found.values] if level == "app" else found.values
+    return page(request, "exports/values.html", caller, values=values)
 
 
 @router.post("/tenants/{tenant}/requests/{request_id}/cancel")

@@ -10,6 +10,7 @@ from waybill.configuration.policy import Page
 from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ACTIVE, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
+from waybill.web.pages.requests.names import joined
 
 SCOPES = table("scopes")
 RANGES = table("ranges")
@@ -72,7 +73,7 @@ def scope_label(scope: Mapping[str, Any], looks: Page) -> str:
 
 def scope_details(scope: Mapping[str, Any]) -> list[str]:
     named = [tell(f"scope_details.{field}", name=scope[field]) for field in table("scope_details") if scope.get(field)]
-    apps = [", ".join(map(str, scope["apps"]))] if scope.get("apps") else []
+    apps = [joined(map(str, scope["apps"]))] if scope.get("apps") else []
     return named + apps
 
 
