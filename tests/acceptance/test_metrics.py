@@ -293,6 +293,8 @@ def test_metrics_export_that_takes_long_names_whom_to_ask(shop: Shop) -> None:
 
 def test_metrics_stuck_export_is_cancelled_by_support(shop: Shop) -> None:
     export = shop.ask(**ASK)
+    shop.running(export, progress=40)
+    assert code(shop("POST", "", ASK)) == (409, "export_in_progress")
     assert code(shop("POST", f"/{export['id']}/cancel")) == (403, "cancel_denied")
     assert code(shop("DELETE", f"/{export['id']}")) == (403, "delete_denied")
     assert shop("POST", f"/{export['id']}/cancel", who="max").json()["status"] == "cancelled"
