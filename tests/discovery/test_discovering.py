@@ -482,6 +482,14 @@ def test_diff_guesses_the_new_name_of_a_column(project: Project, shop: psycopg.C
     assert "+ a.amount: numeric, not exported" in printed
 
 
+def test_diff_guesses_the_new_name_of_a_column_beside_credentials(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY, full_name text, password_hash text, api_token text)")
+    project.waybill("discover", "shop", "--write")
+    shop.execute("ALTER TABLE a RENAME full_name TO display_name")
+    printed = project.waybill("discover", "shop", "--diff", status=1)
+    assert "- a.full_name: the column is gone from a; is it display_name now?" in printed
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
