@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from waybill import __version__, pgp
 from waybill.configuration.catalog import Entity
@@ -25,7 +25,7 @@ from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import Ledger, registrations
 from waybill.ledger.registrations import Registered
-from waybill.sources import Snapshot
+from waybill.sources import Snapshot, Source
 
 __all__ = ["Check", "examine", "source_findings"]
 
@@ -151,16 +151,45 @@ def _kept(found: list[Check], name: str) -> Iterator[None]:
         found.append(Check(name, "failed", f"{error.where}: {error.what}" if error.where else error.what, error.next_step))
 
 
+class _Looks:
+    """A source's snapshot for many checks, and another after each check that fails: its error may have ended the transaction."""
+
+    def __init__(self, source: Source, entities: Sequence[Entity]) -> None:
+        self._source, self._entities = source, entities
+        self._open: Snapshot | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = None
+        self._stack.close()
+
+    def snapshot(self) -> Snapshot:
+        if self._open is None:
+            self._open = self._stack.enter_context(self._source.snapshot(self._entities))
+        return self._open
+
+    @contextmanager
+    def one(self) -> Iterator[Snapshot]:
+        try:
+            yield self.snapshot()
+        except WaybillError:
+            self.__exit__()
+            raise
+
+
 def _sources(installation: Installation) -> list[Check]:
     """Open each source, and check what every entity needs of it, the rights its mode needs, and its clock."""
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
         before = len(found)
-        with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
-            apart = abs(installation.now() - snapshot.taken_at)
+        with _kept(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
+            apart = abs(installation.now() - looks.snapshot().taken_at)
             for entity in entities:
-                with _kept(found, f"entity {entity.id}"):
+                with _kept(found, f"entity {entity.id}"), looks.one() as snapshot:
                     _readable(installation, snapshot, entity)
                     _tell_narrowed(snapshot, entity, found)
             if apart > CLOCKS_APART:
@@ -179,9 +208,10 @@ def source_findings(installation: Installation, tenants: Mapping[str, Registrati
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
-        with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+        with _kept(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
+            looks.snapshot()
             for entity in entities:
-                _unreadable(installation, snapshot, entity, tenants, found)
+                _unreadable(installation, looks, entity, tenants, found)
     return list({(check.found, check.next_step): check for check in found}.values())
 
 
@@ -202,11 +232,9 @@ def _tell_narrowed(snapshot: Snapshot, entity: Entity, found: list[Check]) -> No
         found.append(Check(f"entity {entity.id}", "warning", f"{entity.id}: {said}", step))
 
 
-def _unreadable(
-    installation: Installation, snapshot: Snapshot, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]
-) -> None:
+def _unreadable(installation: Installation, looks: _Looks, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]) -> None:
     before = len(found)
-    with _kept(found, entity.id):
+    with _kept(found, entity.id), looks.one() as snapshot:
         natives = snapshot.columns(entity)
         for name in dict.fromkeys((*entity.needed_columns, *entity.scopes.values(), *filter(None, [entity.time_column]))):
             if name not in natives:
@@ -216,13 +244,13 @@ def _unreadable(
             _readable(installation, snapshot, entity)
     is_readable = len(found) == before
     if is_readable:
-        with _kept(found, entity.id):
+        with _kept(found, entity.id), looks.one() as snapshot:
             _tell_narrowed(snapshot, entity, found)
     for tenant, registration in tenants.items() if is_readable else ():
         wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
         if entity.id in wanted:
             source_tenant, where = registration.reads(tenant, entity)
-            with _kept(found, entity.id):
+            with _kept(found, entity.id), looks.one() as snapshot:
                 snapshot.check(Selection(entity, source_tenant, entity.columns, where=where))
 
 

@@ -482,6 +482,14 @@ def test_diff_guesses_the_new_name_of_a_column(project: Project, shop: psycopg.C
     assert "+ a.amount: numeric, not exported" in printed
 
 
+def test_diff_guesses_the_new_name_of_a_column_beside_credentials(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY, full_name text, password_hash text, api_token text)")
+    project.waybill("discover", "shop", "--write")
+    shop.execute("ALTER TABLE a RENAME full_name TO display_name")
+    printed = project.waybill("discover", "shop", "--diff", status=1)
+    assert "- a.full_name: the column is gone from a; is it display_name now?" in printed
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -617,3 +625,21 @@ def test_every_column_that_the_catalog_names_has_to_be_in_the_source(project: Pr
     printed = project.waybill("check", "--connect", status=1)
     for number, change in enumerate(wrong):
         assert any(line.startswith(f"a{number}: ") and "column nowhere is missing from a" in line for line in printed.splitlines()), change
+
+
+def test_a_table_without_a_grant_hides_no_finding_about_the_others(project: Project, shop: psycopg.Connection, postgres: Database) -> None:
+    shop.execute(
+        "CREATE TABLE a (tenant_id text, id int PRIMARY KEY); CREATE TABLE b (tenant_id text, id int PRIMARY KEY);"
+        "CREATE TABLE c (tenant_id text, id int PRIMARY KEY); DROP ROLE IF EXISTS teller; CREATE ROLE teller LOGIN;"
+        "GRANT SELECT ON a, b, c TO teller"
+    )
+    project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://teller@{postgres.host}:{postgres.port}/{postgres.name}"
+    project.waybill("discover", "shop", "--write")
+    shop.execute("REVOKE SELECT ON a, c FROM teller")
+    printed = project.waybill("check", "--connect", status=1)
+    assert "permission denied for table a" in printed
+    assert "permission denied for table c" in printed
+    assert "2 problems found" in printed
+    assert "permission denied for table c" in (doctor := project.waybill("doctor", status=1))
+    assert "aborted" not in printed + doctor
+    shop.execute("DROP OWNED BY teller; DROP ROLE teller")

@@ -11,7 +11,7 @@ from waybill.configuration.values.columns import Column, described
 from waybill.errors import counted
 from waybill.sources.drift import holds
 from waybill.sources.sql import split_name
-from waybill.sources.structures.base import FoundTable
+from waybill.sources.structures.base import FoundColumn, FoundTable
 
 _SIGNS = {"new_table": "+", "new_column": "+", "dropped_table": "-", "dropped_column": "-", "retyped_column": "~"}
 
@@ -65,10 +65,19 @@ def _columns(entity: Entity, table: FoundTable) -> Iterator[Drift]:
             yield Drift("dropped_column", place, f"the column is gone from {entity.relation}{_renamed(entity, name, table)}")
         elif catalogued and column.kind is not None and not holds(column.native, column.kind, catalogued.type):
             yield Drift("retyped_column", place, f"the column is {column.native} now, the catalog says {catalogued.type}")
-    for column in table.columns:
-        kind = column.kind or ColumnType.STRING
-        if column.name not in entity.needed_columns and not is_credential(column.name, Column(type=kind)) and column.native != "xid8":
-            yield Drift("new_column", f"{entity.id}.{column.name}", f"{column.native}, not exported")
+    for column in _fresh(entity, table):
+        yield Drift("new_column", f"{entity.id}.{column.name}", f"{column.native}, not exported")
+
+
+def _fresh(entity: Entity, table: FoundTable) -> list[FoundColumn]:
+    """Return the columns that the catalog does not have and may have: no credentials, and none that only tells changes."""
+    return [
+        column
+        for column in table.columns
+        if column.name not in entity.needed_columns
+        and not is_credential(column.name, Column(type=column.kind or ColumnType.STRING))
+        and column.native != "xid8"
+    ]
 
 
 def _renamed(entity: Entity, gone: str, table: FoundTable) -> str:
@@ -76,7 +85,7 @@ def _renamed(entity: Entity, gone: str, table: FoundTable) -> str:
     catalogued = described(entity.columns, gone)
     if catalogued is None:
         return ""
-    fresh = [column.name for column in table.columns if column.name not in entity.needed_columns and column.kind is catalogued.type]
+    fresh = [column.name for column in _fresh(entity, table) if column.kind is catalogued.type]
     missing = [name for name in entity.needed_columns if table.column(name) is None]
     alike = [name for name in missing if (other := described(entity.columns, name)) and other.type is catalogued.type]
     return f"; is it {fresh[0]} now?" if len(fresh) == 1 and alike == [gone] else ""
