@@ -75,7 +75,7 @@ def test_an_export_is_asked_for_followed_downloaded_and_deleted(office: Office, 
     answer = client.get(link["url"])
     assert answer.status_code == 200
     assert answer.headers["content-disposition"].startswith("attachment;")
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "no-store, no-transform"
     assert hashlib.sha256(answer.content).hexdigest() == export["sha256"]
     assert len(zipfile.ZipFile(io.BytesIO(answer.content)).read("measurement.ndjson").splitlines()) == 3
     assert api("GET", f"/acme/exports/{export['id']}").json()["firstDownloadedAt"]
