@@ -124,7 +124,9 @@ class FeedReader:
             return False
         last = self._position.last(self._news.tenant, listed.entity)
         if listed.kind == "backfill":
-            return last is not None and listed.generation == last[0]
+            # Its redelivery comes into the same folder.
+            is_held = self._position.is_repeated(*self._place_of(listed))
+            return last is not None and listed.generation == last[0] and not is_held
         return last is None or (listed.generation, listed.sequence) > last
 
     def _is_past(self, listed: Listed) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from waybill_consumer import signatures
 from waybill_consumer.arrivals import RECENT_DATES
 from waybill_consumer.errors import Refused
 from waybill_consumer.fetching import is_intact
@@ -36,12 +37,26 @@ def find(root: Path, position: Position) -> Iterator[str]:
 
 def _is_partly_here(document: Path) -> bool:
     """Whether files stand where a manifest is gone: nobody moved that delivery away."""
+    return bool(_files_beside(document))
+
+
+def _files_beside(document: Path) -> list[Path]:
     stem = re.escape(document.name.removesuffix(SUFFIX))
     files = re.compile(rf"{stem}(-\d{{4,}})?(\.deletes)?\.(csv|ndjson|parquet)(\.gz|\.zst)?(\.pgp)?\Z")
     try:
-        return any(files.match(path.name) for path in document.parent.iterdir())
+        return [path for path in document.parent.iterdir() if files.match(path.name)]
     except OSError:
-        return False
+        return []
+
+
+def remove(root: Path, position: Position, path: str) -> None:
+    """Remove what is left here of a delivery that cannot be fetched once more, and that another one makes up for."""
+    position.lost.pop(path, None)
+    if is_whole(root, path):
+        return
+    document = root / path.lstrip("/")
+    for left in (document, document.with_name(f"{document.name}{signatures.SUFFIX}"), *_files_beside(document)):
+        left.unlink(missing_ok=True)
 
 
 def lists_gone(root: Path, position: Position) -> list[str]:
@@ -73,7 +88,7 @@ def still_lost(root: Path, position: Position) -> Iterator[tuple[str, Kept]]:
     """What could not be fetched once more, and is needed."""
     loads = Loads(root)
     for path, kept in position.lost.items():
-        if not (loads.has(kept) or position.is_superseded(kept)):
+        if not (loads.has(kept) or position.is_superseded(kept) or position.repeats(path, kept)):
             yield path, kept
 
 

@@ -27,6 +27,8 @@ SETTLE_SECONDS = 3.0
 _SAVE_EVERY = 2.0
 _DATED = re.compile(r"(.*)/(\d{4}/\d\d/\d\d)/([^/]+)(?:/.*)?\Z")
 """A tenant's folder, a date, and the folder of an entity."""
+_NUMBERED = re.compile(r"\.g(\d{1,9})\.(\d{1,9})(?:\.r\d+)?\.manifest\.json\Z")
+"""The generation and sequence in a manifest's name."""
 _EVER = "1970-01-01T00:00:00.000000Z"
 _NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
 """What file systems without locks answer. The cron line itself must then see to one pull at a time."""
@@ -204,6 +206,30 @@ class Position:
             and full[2] > where[2]
             for stream in self.streams.values()
         )
+
+    def repeats(self, path: str, kept: Kept) -> bool:
+        """Return whether the same rows are held under another path than that of this manifest."""
+        return any((known.stream, known.content) == (kept.stream, kept.content) for other, known in self.kept.items() if other != path)
+
+    def is_repeated(self, folder: str, name: str) -> bool:
+        """Return whether what is held shows that the copy lacks nothing of a manifest that nobody can read.
+
+        A chain is held without a gap, so whatever is held from the same date on comes after the first delivery of that date.
+        """
+        where = _DATED.match(folder)
+        if where is None or f"{folder}/{name}" in self.lost:
+            return False
+        if folder != f"{where[1]}/{where[2]}/{where[3]}":  # a backfill has a folder of its own
+            return any(path.rpartition("/")[0] == folder for path in self.kept)
+        numbered = _NUMBERED.search(name)
+        for path, kept in self.kept.items():
+            beside = _DATED.match(path.rpartition("/")[0])
+            if beside is None or (beside[1], beside[3]) != (where[1], where[3]) or kept.kind == "backfill":
+                continue
+            place = (int(numbered[1]), int(numbered[2])) if numbered else None
+            if beside[2] >= where[2] if place is None else place <= (kept.generation, kept.sequence):
+                return True
+        return False
 
     def is_superseded(self, kept: Kept) -> bool:
         """Whether a newer full delivery holds what a delivery brought."""

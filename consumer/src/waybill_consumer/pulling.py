@@ -200,6 +200,10 @@ class _Pull:
         self._progress.begin(date.folder[-10:], sum(manifest.bytes for _, manifest in self._all_waiting(streams)))
         for stream in sorted(streams):
             self._drain(stream)
+        for arrival, wrong in self._unreadable:
+            if arrival.folder.startswith(f"{date.folder}/") and self._is_made_up_for(arrival, wrong):
+                self._unheld.discard(f"{arrival.folder}/{arrival.name}")
+                missing.remove(self._root, self._position, f"{arrival.folder}/{arrival.name}")
         for name in date.day_manifests:
             self._day_manifest(date, name)
 
@@ -234,6 +238,7 @@ class _Pull:
         while self._waiting[stream] and before != (last := self._position.last(*stream)):
             before = last
             self._fetch_next(stream)
+        self._waiting[stream] = [pair for pair in self._waiting[stream] if not self._is_needless(*pair)]
 
     def _fetch_next(self, stream: tuple[str, str]) -> None:
         left = []
@@ -241,23 +246,42 @@ class _Pull:
             last = self._position.last(*stream)
             where = "beside" if manifest.kind == "backfill" else chain.step(last, manifest)
             if where == "next" and (other := other_history(self._position, manifest)):
-                self._failed[manifest.delivery_id] = Refused(other, where=f"{self._place.label}{arrival.folder}/{arrival.name}")
+                path = f"{arrival.folder}/{arrival.name}"
+                self._failed[path] = Refused(other, where=f"{self._place.label}{path}")
             if where == "behind" and last is not None and manifest.generation < last[0]:
                 # A newer full delivery replaced the rows of this history.
                 self._position.known(arrival.folder).held.add(arrival.name)
                 discard(arrival, manifest, self._root)
-            elif where == "gap" or manifest.delivery_id in self._failed or not self._fetch(arrival, manifest):
+            elif where == "gap" or f"{arrival.folder}/{arrival.name}" in self._failed or not self._fetch(arrival, manifest):
                 left.append((arrival, manifest))
                 continue
             self._unheld.discard(f"{arrival.folder}/{arrival.name}")
         self._waiting[stream] = left
+
+    def _is_needless(self, arrival: Arrival, manifest: Manifest) -> bool:
+        """Return whether what is held makes up for a delivery that is damaged or gone at the place. Nothing is kept of it then."""
+        path, kept = f"{arrival.folder}/{arrival.name}", Kept.of(manifest)
+        if not isinstance(self._failed.get(path), Damaged):
+            return False
+        if not (self._position.repeats(path, kept) or self._position.is_superseded(kept) or Loads(self._root).has(kept)):
+            return False
+        self._position.known(arrival.folder).held.add(arrival.name)
+        missing.remove(self._root, self._position, path)
+        discard(arrival, manifest, self._root)
+        self._unheld.discard(path)
+        self.report.notes.append(f"{self._failed[path].where} {self._failed[path].what}; a delivery that is held made up for it")
+        return True
+
+    def _is_made_up_for(self, arrival: Arrival, error: Refused) -> bool:
+        folder, name, *_ = arrival
+        return not isinstance(error, Wrong) and (self._position.is_made_up_for(folder) or self._position.is_repeated(folder, name))
 
     def _fetch(self, arrival: Arrival, manifest: Manifest) -> bool:
         try:
             travelled = fetch(self._blocks, arrival, manifest, self._root, self._progress.add)
         except Damaged as error:
             error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
-            self._failed[manifest.delivery_id] = error
+            self._failed[f"{arrival.folder}/{arrival.name}"] = error
             return False
         self._position.hold(arrival.folder, arrival.name, manifest)
         path = f"{arrival.folder}/{arrival.name}".lstrip("/")
@@ -327,8 +351,9 @@ class _Pull:
         if not finder.has_dates:
             self.report.notes.append(f"{self._place.label} holds no deliveries yet")
         for arrival, error in self._unreadable:
-            if not isinstance(error, Wrong) and self._position.is_made_up_for(arrival.folder):
-                self.report.notes.append(f"{error.where} {error.what}; a newer full delivery made up for it")
+            if self._is_made_up_for(arrival, error):
+                what = "newer full delivery" if self._position.is_made_up_for(arrival.folder) else "delivery that is held"
+                self.report.notes.append(f"{error.where} {error.what}; a {what} made up for it")
             else:
                 step = "Ask the sender: nothing of its entity comes after it, until a full load"
                 self._problem("", Refused(error.what, where=error.where, next_step=step))
@@ -360,16 +385,15 @@ class _Pull:
     def _explain(self, stream: tuple[str, str], waiting: list[Waiting]) -> None:
         name = "/".join(stream)
         last = self._position.last(*stream)
-        for _, published in waiting:
-            if error := self._failed.get(published.delivery_id):
+        for arrival, published in waiting:
+            if error := self._failed.get(f"{arrival.folder}/{arrival.name}"):
                 rest = "" if published.kind == "backfill" else f"; {name} stays as it was before sequence {published.sequence}"
                 step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {published.delivery_id}`"
                 if not isinstance(error, Damaged):
                     step = OTHER_HISTORY_STEP
                 self._problem(name, Refused(f"{error.what}{rest}", where=error.where, next_step=step))
-        first = next(
-            (manifest for _, manifest in waiting if manifest.kind != "backfill" and manifest.delivery_id not in self._failed), None
-        )
+        whole = [manifest for arrival, manifest in waiting if f"{arrival.folder}/{arrival.name}" not in self._failed]
+        first = next((manifest for manifest in whole if manifest.kind != "backfill"), None)
         stuck = any(manifest.kind != "backfill" and chain.step(last, manifest) == "next" for _, manifest in waiting)
         if first is not None and not stuck:
             what = f"{chain.gap(last, first)} at {self._place.label}, so sequence {first.sequence} and what follows was not fetched"

@@ -290,8 +290,11 @@ class _Verification:
         return day
 
     def taken_away(self) -> Iterator[Remark]:
-        """Report what day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
+        """Report what day manifests list and nobody finds. A delivery that is gone whole, while a later one or its redelivery is there, was
+        collected.
+        """
         latest: dict[tuple[str, str], tuple[int, int]] = {}
+        repeated = {link.manifest.redelivers for link in self.links}
         for chained in (link.manifest for link in self.links if link.manifest.kind != "backfill"):
             place = chained.generation, chained.sequence
             latest[chained.tenant, chained.entity] = max(latest.get((chained.tenant, chained.entity), (0, 0)), place)
@@ -299,7 +302,8 @@ class _Verification:
             folder = path.rpartition("/")[0]
             names = [entry["manifest"], *(str(file.get("path")) for file in entry["files"])]
             is_gone = all(self._tree.size(f"{folder}/{name}") is None for name in names)
-            collected = is_gone and (entry["generation"], entry["sequence"]) < latest.get((tenant, str(entry["entity"])), (0, 0))
+            is_past = (entry["generation"], entry["sequence"]) < latest.get((tenant, str(entry["entity"])), (0, 0))
+            collected = is_gone and (is_past or entry["delivery_id"] in repeated)
             what = "which was taken away" if collected else "which is missing or not a manifest"
             yield Remark(path, f"lists {entry['manifest']}, {what}", is_problem=not collected)
 
