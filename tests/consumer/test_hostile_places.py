@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncssh
 import pytest
+import zstandard
 
 from tests.consumer.copies import Said, consumer
-from tests.consumer.sender import Sender
+from tests.consumer.sender import SUFFIX, Sender
+from tests.servers.s3 import S3Server
 from waybill.cli.options import complain, dump, write
 from waybill.cli.tables import table
+from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.manifest import Csv
 from waybill_consumer.places import LARGEST_READ
 from waybill_consumer.progress import seen
+from waybill_consumer.records import LARGEST_RECORD, MOST_FIELDS, records
+from waybill_consumer.shapes import ndjson_lines
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 ESCAPE = "\x1b]0;pwned\x07\x1b[2J"
@@ -105,6 +119,140 @@ def test_a_manifest_or_list_that_fills_the_memory_is_refused_in_a_folder_too(sen
         file.truncate(LARGEST_READ + 1)  # sparse
     said = consumer("pull", sender.root, tmp_path / "copy")
     assert (said.code, "has more than 64 MiB" in said.err) == (1, True), said.err
+
+
+def endless(form: str) -> bytes:
+    """A file of one small record and one of 4 MiB. None of them has a fault but its size."""
+    long = "x" * (4 << 20)
+    return {
+        "a cell": f"id,name\n1,Ada\n2,{long}\n",
+        "a cell in quotes": f'id,name\n1,Ada\n2,"{long}"\n',
+        "a cell of many lines": 'id,name\n1,Ada\n2,"' + "xxxxxxx\n" * (1 << 19) + '"\n',
+        "no end": f"id,name\n1,Ada\n2,{long}",
+        "the header": f"id,{long}\n1,Ada\n",
+        "ndjson": f'{{"id":1,"name":"Ada"}}\n{{"id":2,"name":"{long}"}}\n',
+    }[form].encode()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("packing", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("form", ["a cell", "a cell in quotes", "a cell of many lines", "no end", "the header", "ndjson"])
+def test_a_record_that_fills_the_memory_is_refused_and_the_limit_named(
+    sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packing: str
+) -> None:
+    sender.deliver([("1", "Ada")], kind="full", entity="theme")
+    plain = endless(form)
+    data = {"none": plain, "gzip": gzip.compress(plain, 1), "zstd": zstandard.compress(plain)}[packing]
+    path = sender.root / MANIFEST
+    manifest = json.loads(path.read_text())
+    name = "user" + (".ndjson" if form == "ndjson" else ".csv") + SUFFIX[packing]
+    facts = {"path": name, "rows": 2, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path.parent / "user.csv").unlink()
+    (path.parent / name).write_bytes(data)
+    form_ = {"format": "ndjson"} if form == "ndjson" else {}
+    manifest = {**manifest, **form_, "files": [facts], "rows": 2, "bytes": len(data), "sha256": facts["sha256"]}
+    path.write_text(json.dumps({**manifest, "csv": {**manifest["csv"], "compression": packing}}))
+    monkeypatch.setenv(LARGEST_RECORD, "2")
+    for said in (consumer("verify", sender.root), consumer("load", sender.root, "--to", f"sqlite:///{tmp_path / 'copy.db'}")):
+        told = said.out + said.err
+        assert (said.code, "holds a record of more than 2 MiB" in told, "Traceback" in told) == (1, True, False), told
+    assert "WAYBILL_CONSUMER_LARGEST_RECORD" in told
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("select id, name from theme").fetchall() == [(1, "Ada")]  # the other entity goes on
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("form", ["csv", "quoted", "ndjson"])
+def test_what_never_ends_is_given_up_at_the_usual_limit(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LARGEST_RECORD, raising=False)
+    block = {"csv": "x" * (1 << 20), "quoted": '"' + ("x" * 1023 + "\n") * 1024, "ndjson": "x" * (1 << 20)}[form]
+    read = 0
+
+    def blocks() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield block if read == 1 else block.replace('"', "x")
+
+    with pytest.raises(Refused, match="holds a record of more than 64 MiB"):
+        list(ndjson_lines(blocks()) if form == "ndjson" else records(blocks(), Csv()))
+    assert 64 <= read <= 66
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("form", "made"),
+    [("csv", "," * 200_000), ("empty texts", '"",' * 200_000), ("quoted", '"a""b",' * 200_000), ("ndjson", '"":0,' * 200_000)],
+)
+def test_a_record_of_fields_without_end_is_not_taken_apart_to_its_end(form: str, made: str) -> None:
+    if form == "ndjson":
+        with pytest.raises(Damaged, match="is no JSON object"):
+            list(ndjson_lines([f'{{{made}"":0}}\n']))
+        return
+    [record] = records([f"{made}\n"], Csv())
+    assert len(record) == MOST_FIELDS + 1
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("said", ["0", "-1", "64MiB", "1.5", "4097", "99999", "٣"])
+def test_a_limit_that_is_no_number_of_mib_is_refused(sender: Sender, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(LARGEST_RECORD, said)
+    found = consumer("verify", sender.root)
+    assert (found.code, f"{LARGEST_RECORD} is no number of MiB" in found.out + found.err) == (1, True), found
+
+
+class Tricky(BaseHTTPRequestHandler):
+    """A bucket that lists one manifest, or that lists names without end, and sends bytes without end."""
+
+    names: ClassVar[bool] = False
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path:
+            self._list()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(1 << 50))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b" " * (1 << 20))
+
+    def _list(self) -> None:
+        page = int(dict(parse_qsl(urlsplit(self.path).query)).get("continuation-token", "0"))
+        keys = [f"2026/06/01/user/{page}-{number}.csv" for number in range(25_000)] if self.names else [MANIFEST]
+        listed = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{page + 1}</NextContinuationToken>" if self.names else ""
+        body = f"<ListBucketResult>{more}{listed}</ListBucketResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        return None
+
+
+class EndlessList(Tricky):
+    names = True
+
+
+@pytest.mark.parametrize(("handler", "says"), [(EndlessList, "lists more than 100,000 names"), (Tricky, "has more than 64 MiB")])
+def test_a_bucket_that_never_ends_fills_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: type[Tricky], says: str
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        access = S3Server(f"http://127.0.0.1:{server.server_port}").environment
+        for name, value in access.items():
+            monkeypatch.setenv(name, value)
+        try:
+            said = consumer("pull", "s3://deliveries", tmp_path / "copy")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (said.code, says in said.err, "Traceback" in said.err) == (1, True, False), said.err
 
 
 @pytest.mark.fast

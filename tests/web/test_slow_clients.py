@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import threading
 import time
@@ -85,6 +87,43 @@ def test_only_so_many_downloads_of_a_tenant_go_on_at_once(service: Service, stal
         assert read_to_the_end(one_more)[:12] == b"HTTP/1.1 429", (archive, service.log.read_text()[-3000:])
     with Waybill(f"http://127.0.0.1:{service.port}", service.token, "acme") as client:
         assert client.registration().entities == ["measurement"]
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /docs HTTP/1.1\r\nHost: x\r\nX-Long: ",
+        b"GET /",
+        b"PUT /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
+        b"PUT /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;extension=",
+    ],
+    ids=["a header", "an address", "a trailer", "the extension of a chunk"],
+)
+def test_headers_that_fill_the_memory_are_given_up_before_they_do(service: Service, begun: bytes) -> None:
+    with closing(service.connect()) as client:
+        sent = 0
+        try:
+            client.sendall(begun)
+            while sent < 64 << 20:
+                client.sendall(b"x" * 65536)
+                sent += 65536
+        except ConnectionError:
+            pass
+    assert sent < 32 << 20  # what the buffers of both sides hold comes on top of what is read
+
+
+def test_headers_that_are_too_large_are_answered(service: Service) -> None:
+    with closing(service.connect()) as client:
+        client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        while not select.select([client], [], [], 0)[0]:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"x" * 1024)
+        assert read_to_the_end(client)[:12] in (b"HTTP/1.1 431", b"")  # a reset may overtake it
+
+
+def test_headers_as_large_as_those_of_a_browser_pass(service: Service) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{service.port}/docs", headers=[("Cookie", "a=" + "x" * 4000)] * 12)
+    assert answer.status_code == 200
 
 
 @pytest.mark.slow

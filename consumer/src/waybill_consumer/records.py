@@ -1,6 +1,7 @@
 """Reads the data files: unpacks and hashes them on the way, and takes them apart into records in which NULL and the empty string differ.
 
-Python's own csv module cannot tell an unquoted empty field (NULL) from a quoted one before 3.13. Memory holds a block and a record.
+Python's own csv module cannot tell an unquoted empty field (NULL) from a quoted one before 3.13. Memory holds a block and a record, and a
+record has a largest size: a few packed bytes could otherwise unpack to one record that fills the memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import re
 import sys
 import zlib
@@ -20,10 +22,15 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from waybill_consumer.errors import Damaged
+from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.manifest import Csv
 
 BLOCK = 1 << 18
+LARGEST_RECORD = "WAYBILL_CONSUMER_LARGEST_RECORD"
+"""The environment variable that says how many MiB a record may have."""
+USUAL_LARGEST_MIB, MOST_LARGEST_MIB = 64, 4096
+MOST_FIELDS = 1 << 16
+"""No more fields of a record are taken apart. What follows stays in one, and the record has other fields than the manifest says."""
 BOM = b"\xef\xbb\xbf"
 Record = list["str | None"]
 
@@ -106,6 +113,24 @@ def text(blocks: Iterable[bytes]) -> Iterator[str]:
         raise Damaged(f"is not UTF-8: {error.reason}") from None
 
 
+def largest_record() -> int:
+    """Return how many characters a record may have. Raises Refused for a setting that is no number of MiB."""
+    said = os.environ.get(LARGEST_RECORD, "").strip()
+    if not said:
+        return USUAL_LARGEST_MIB << 20
+    if not re.fullmatch("[0-9]{1,4}", said) or not 1 <= int(said) <= MOST_LARGEST_MIB:
+        step = f"Set it to a whole number from 1 to {MOST_LARGEST_MIB}, or leave it out"
+        raise Refused(f"{LARGEST_RECORD} is no number of MiB", next_step=step)
+    return int(said) << 20
+
+
+def require_record_size(size: int, largest: int) -> None:
+    """Raise Refused if a record that is not at its end yet already has more characters than a record may have."""
+    if size > largest:
+        step = f"Ask the sender whether it has to be; if it has, set {LARGEST_RECORD} to more MiB"
+        raise Refused(f"holds a record of more than {largest >> 20} MiB", next_step=step)
+
+
 def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
     """Yield every record, header first. An unquoted empty field is None. Raises Damaged for what is not RFC 4180 in this dialect."""
     field = _field(dialect.delimiter)
@@ -116,40 +141,51 @@ def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
         elif "\r" in line or "\n" in line:
             raise Damaged("holds a line end outside quotes")
         else:
-            yield [text or None for text in line.split(delimiter)]
+            yield [text or None for text in line.split(delimiter, MOST_FIELDS)]
 
 
 def _lines(blocks: Iterable[str], end: str) -> Iterator[str]:
     """Yield what is between line ends outside quotes. A quote inside a field is doubled, so there is an even number of quotes outside."""
-    rest: list[str] = []
+    rest = io.StringIO()  # a list of a record's lines would take many times the memory of the record
+    size, largest = 0, largest_record()
     is_open = False
     waiting = ""
-    for text_ in _with_line_ends(blocks, end):
+    for text_ in with_line_ends(blocks, end):
         *whole, waiting = (waiting + text_).split(end)
         for line in whole:
             if line.count('"') % 2:
                 is_open = not is_open
-            if is_open or rest:
-                rest.append(line)
-                if not is_open:
-                    yield end.join(rest)
-                    rest = []
+            if is_open or size:
+                rest.write(line)
+                size += len(line) + len(end)
+                require_record_size(size, largest)
+                if is_open:
+                    rest.write(end)
+                else:
+                    yield rest.getvalue()
+                    rest, size = io.StringIO(), 0
             else:
                 yield line
-    if rest or '"' in waiting:
+    if size or '"' in waiting:
         raise Damaged("ends inside a record")
     if waiting:
         raise Damaged(f"the last record does not end in {end!r}")
 
 
-def _with_line_ends(blocks: Iterable[str], end: str) -> Iterator[str]:
-    """Yield the same text in blocks that hold a line end, so that a record of many blocks is put together once."""
+def with_line_ends(blocks: Iterable[str], end: str) -> Iterator[str]:
+    """Yield the same text in blocks that hold a line end, so that a record of many blocks is put together once.
+
+    Raises Refused for a line that is longer than a record may be.
+    """
     pieces: list[str] = []
+    size, largest = 0, largest_record()
     for block in blocks:
         pieces.append(block)
+        size += len(block)
         if end in block or (end == "\r\n" and block.startswith("\n")):
             yield "".join(pieces)
-            pieces = []
+            pieces, size = [], 0
+        require_record_size(size, largest)
     if pieces:
         yield "".join(pieces)
 
@@ -161,7 +197,7 @@ def _field(delimiter: str) -> re.Pattern[str]:
 
 def _quoted(line: str, field: re.Pattern[str], delimiter: str) -> Record:
     """Return a record with quotes in it."""
-    found: Record = [*line.split(delimiter)]
+    found: Record = [*line.split(delimiter, MOST_FIELDS)]
     if line.count('"') == 2 * found.count('""'):  # the only quotes are those of empty strings
         return ["" if text == '""' else text or None for text in found]
     found = []
@@ -173,5 +209,5 @@ def _quoted(line: str, field: re.Pattern[str], delimiter: str) -> Record:
         quoted, bare, after = match.groups()
         found.append((bare or None) if quoted is None else quoted.replace('""', '"'))
         at = match.end()
-        if after != delimiter:
+        if after != delimiter or len(found) > MOST_FIELDS:
             return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from waybill_consumer import shapes
-from waybill_consumer.errors import Damaged
+from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import Csv, File, packing_of
 from waybill_consumer.records import BOM, Stored, records, text, unpacked
 
@@ -60,7 +60,7 @@ def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "
             faults += [f"{uneven} records do not have {columns} fields"] if uneven else []
         if (plain.head == BOM) != dialect.bom:
             faults.append(f"begins {'without' if dialect.bom else 'with'} a byte order mark, its manifest says the opposite")
-    except Damaged as error:
+    except Refused as error:
         faults.append(error.what)
     stored.drain()
     return Recount(stored.bytes, stored.sha256, header, rows, tuple(faults))
@@ -83,7 +83,7 @@ def _recount_shaped(stored: Stored, dialect: Csv, format: str) -> Recount:
                 header = header or names
                 uneven += names != header
             faults = (f"{uneven} records have other fields than the first",) if uneven else ()
-    except Damaged as error:
+    except Refused as error:
         rows, faults = None, (error.what,)
     stored.drain()
     return Recount(stored.bytes, stored.sha256, header, rows, faults)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.manifest import Column
-from waybill_consumer.records import Record
+from waybill_consumer.records import MOST_FIELDS, Record, with_line_ends
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,7 +24,7 @@ _decode = json.JSONDecoder().raw_decode
 def members(line: str) -> Iterator[tuple[str, str]]:
     """Return each name of an object on one line with its value as it is spelt. Raises ValueError for anything else."""
     at = _past(line, 0, "{")
-    while True:
+    for _ in range(MOST_FIELDS):
         name, at = _decode(line, at)
         start = _past(line, at, ":")
         _, at = _decode(line, start)
@@ -32,6 +32,7 @@ def members(line: str) -> Iterator[tuple[str, str]]:
         if line[at : at + 1] == "}" and not line[at + 1 :].strip(_SPACE):
             return
         at = _past(line, at, ",")
+    raise ValueError("too many members")
 
 
 def _past(line: str, at: int, mark: str) -> int:
@@ -41,9 +42,12 @@ def _past(line: str, at: int, mark: str) -> int:
 
 
 def ndjson_lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
-    """Yield the members of every record. Raises Damaged for a line that is no JSON object, and for one without its end."""
+    """Yield the members of every record. Raises Damaged for a line that is no JSON object, and for one without its end.
+
+    Raises Refused for a record that is larger than one may be.
+    """
     waiting, number = "", 0
-    for block in blocks:
+    for block in with_line_ends(blocks, "\n"):
         *whole, waiting = (waiting + block).split("\n")
         for line in whole:
             number += 1

@@ -14,11 +14,16 @@ BODY_SECONDS = 30.0
 STALL_SECONDS = 30.0
 """Seconds without room for the next 64 KiB of an answer: the client reads next to nothing."""
 
+LARGEST_HEADERS = 64 * 1024
+"""Bytes of a request besides its body: its first line, its headers, the sizes of chunks and what follows the last chunk. A read or two may
+come on top."""
+
 CONNECTIONS = 1000
 DOWNLOADS = 20
 """Downloads at once of one tenant."""
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Patience(asyncio.Protocol):
@@ -31,11 +36,23 @@ class _Patience(asyncio.Protocol):
         super().connection_made(transport)
         self._stalled: asyncio.TimerHandle | None = None
         self._awaited, self._late = "", None
+        self._beside_the_body = 0
         self._expect()
 
     def data_received(self, data: bytes) -> None:
+        self._beside_the_body += len(data)
         super().data_received(data)
+        if self._beside_the_body > LARGEST_HEADERS and not self.transport.is_closing():
+            self._give_up(_TOO_LARGE)
         self._expect()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_the_body -= len(body)
+        super().on_body(body)  # type: ignore[misc]
+
+    def on_message_complete(self) -> None:
+        self._beside_the_body = 0
+        super().on_message_complete()  # type: ignore[misc]
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -63,9 +80,9 @@ class _Patience(asyncio.Protocol):
             if awaited and not self.transport.is_closing():
                 self._late = asyncio.get_running_loop().call_later(seconds, self._give_up)
 
-    def _give_up(self) -> None:
+    def _give_up(self, answer: bytes = _TOO_SLOW) -> None:
         if self.cycle is None or not getattr(self.cycle, "response_started", False) or self.cycle.response_complete:
-            self.transport.write(_TOO_SLOW)
+            self.transport.write(answer)
         self.transport.close()
 
 

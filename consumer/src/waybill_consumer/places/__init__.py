@@ -18,6 +18,8 @@ LARGEST_READ = 64 << 20
 """Manifests, lists and feeds are read whole into memory. Nothing that a sender writes of them comes near this many bytes."""
 MOST_ENTRIES = 100_000
 """How much of one folder is listed. A server that never ends its list would fill the memory."""
+MOST_OBJECTS = 1_000_000
+"""How much of a bucket is listed: all of its years at once."""
 
 
 def whole(data: bytes, where: str) -> bytes:

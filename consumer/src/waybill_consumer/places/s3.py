@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import Entry, whole
+from waybill_consumer.places import MOST_ENTRIES, MOST_OBJECTS, Entry, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -18,16 +18,27 @@ class S3:
         self._prefix = f"{prefix}/" if prefix else ""
         self.label = f"s3://{bucket}/{prefix}".rstrip("/")
         self._tree: dict[str, dict[str, bool]] = {}
+        listed = 0
         with _told(self.label):
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=self._prefix):
                 for item in page.get("Contents", ()):
+                    listed += 1
                     self._add(item["Key"][len(self._prefix) :])
+                if listed > MOST_OBJECTS:
+                    raise self._endless(f"{MOST_OBJECTS:,} objects")
 
     def _add(self, key: str) -> None:
         folder, parts = "", [part for part in key.split("/") if part]
         for number, part in enumerate(parts, 1):
-            self._tree.setdefault(folder, {})[part] = number < len(parts)
+            names = self._tree.setdefault(folder, {})
+            names[part] = number < len(parts)
+            if len(names) > MOST_ENTRIES:
+                raise self._endless(f"{MOST_ENTRIES:,} names", folder)
             folder += f"/{part}"
+
+    def _endless(self, count: str, folder: str = "") -> Refused:
+        step = "Name a prefix that holds fewer, such as a tenant's folder, or ask the sender"
+        return Refused(f"lists more than {count}", where=f"{self.label}{folder}", next_step=step)
 
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
         return [[Entry(name, kind) for name, kind in sorted(self._tree.get(folder.rstrip("/"), {}).items())] for folder in folders]

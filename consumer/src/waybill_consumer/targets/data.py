@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waybill_consumer import shapes
-from waybill_consumer.errors import Damaged
+from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.manifest import Column, Csv, File, packing_of
 from waybill_consumer.records import BLOCK, BOM, Record, Stored, records, text, unpacked
 
@@ -100,9 +100,9 @@ class DataFile:
         """Name the file. Bytes that differ from the manifest explain whatever else is wrong with it."""
         try:
             yield
-        except Damaged as error:
+        except Refused as error:
             self._check(stored)
-            raise error if error.where else self._damaged(error.what) from None
+            raise error if error.where else type(error)(error.what, where=str(self.path), next_step=error.next_step) from None
 
     def header(self) -> list[str]:
         """Return the names in the first record. Raises Damaged if there is none."""
