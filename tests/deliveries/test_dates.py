@@ -89,3 +89,29 @@ def test_a_backfill_of_dates_holds_the_days_it_names(dated: Books, how: str) -> 
     assert done.error is None
     [(path, manifest)] = [item for item in dated.manifests() if item[1]["kind"] == "backfill"]
     assert [row[0] for row in read_csv(path.parent / manifest["files"][0]["path"], manifest)] == ["3", "4", "5"]
+
+
+ZEROS: dict[str, dict[str, Any]] = {
+    "a change column": {"changes": {"mode": "lookback", "column": "at"}},
+    "an append column": {"changes": {"mode": "append", "column": "at"}},
+    "a deletion column": {"changes": {"mode": "full"}, "deleted_column": "at", "deletes": ""},
+}
+
+
+@pytest.mark.parametrize("books", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("native", ["datetime", "date", "timestamp null"])
+@pytest.mark.parametrize("how", ZEROS)
+def test_a_date_of_zeros_is_no_time_whatever_the_catalog_calls_the_column(books: Books, how: str, native: str) -> None:  # noqa: F811
+    rows = "insert into thing values ('acme', 1, '2026-05-30'), ('acme', 2, '0000-00-00')"
+    books.happens(f"create table thing (tenant_id varchar(20), id bigint primary key, at {native})", "set sql_mode = ''", rows)
+    for columns in ({"id": {"type": "integer"}}, {"id": {"type": "integer"}, "at": {"type": "string"}}):
+        books.catalogued(columns=columns, **ZEROS[how])
+        [result] = books.run(datetime(2026, 6, 1, 12, tzinfo=UTC))
+        assert "column at is" in str(result.error)
+        assert "Let the column hold times and NULL only" in str(result.error)
+    books.happens("delete from thing where id = 2", "insert into thing values ('acme', 3, '2026-05-30')")
+    books.catalogued(columns={"id": {"type": "integer"}, "at": {"type": "string"}}, **ZEROS[how])
+    [result] = books.run(datetime(2026, 6, 1, 12, tzinfo=UTC))
+    assert result.error is None
+    assert len(list(books.manifests())) == 1
+    books.close()

@@ -71,3 +71,22 @@ def test_a_null_in_another_tenants_key_stops_nobody_else(made: Made) -> None:
     with opened.snapshot([shape]) as snapshot:
         snapshot.check(Selection(shape, "acme", shape.columns))
         assert snapshot.count(Selection(shape, "acme", shape.columns)) == 2
+
+
+@pytest.mark.parametrize("parent", ["", "PARTITION OF"])
+def test_a_unique_index_says_nothing_of_tables_that_inherit(postgres: Database, parent: str) -> None:
+    partitioned, child = (
+        (" PARTITION BY RANGE (id)", "PARTITION OF orders FOR VALUES FROM (0) TO (9)") if parent else ("", "() INHERITS (orders)")
+    )
+    postgres.psql(
+        f"CREATE TABLE orders (id int PRIMARY KEY, name text, tenant_id text, updated_at timestamp, version int){partitioned};"
+        f"CREATE TABLE more {child}; INSERT INTO more VALUES (1, 'x', 'acme', '2026-01-01', 1);"
+        + ("" if parent else "INSERT INTO orders VALUES (1, 'y', 'acme', '2026-01-01', 1);")
+    )
+    wanted = entity("lookback", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+    with source(postgres).snapshot([wanted]) as snapshot:
+        if parent:
+            snapshot.check(Selection(wanted, "acme", wanted.columns))
+            return
+        with pytest.raises(PermanentError, match=r"key \(id\) is not unique"):
+            snapshot.check(Selection(wanted, "acme", wanted.columns))

@@ -282,7 +282,10 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
         if "authentication failures" in str(error):  # sshd says this when its MaxAuthTries is used up
             raise _refused_login(chosen) from error
         raise TransientError(
-            f"the server ended the connection: {error}", where=label, next_step="It may allow too few connections", code="busy"
+            f"the server ended the connection: {error}",
+            where=label,
+            next_step="It may allow too few connections, or start no SFTP for this login",
+            code="busy",
         ) from error
     except OSError as error:
         reason = error.strerror or "host name not found or no route"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -33,14 +33,19 @@ Binding = Callable[[str], str]
 """A database's own type, as far as it says what a value is."""
 
 
-def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]], binding: Binding) -> pa.Table:
-    """Return rows as a table of the columns. Each column comes with its kind and the database's own type."""
+def table(
+    rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]], binding: Binding, times: Container[str] = frozenset()
+) -> pa.Table:
+    """Return rows as a table of the columns. Each column comes with its kind and the database's own type.
+
+    `times` say when a row changed or ceased to be, so that no other type in the catalog helps them.
+    """
     by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
     filled = zip(columns.items(), by_column, strict=True)
-    return pa.table({name: array(name, values, kind, native, binding) for (name, (kind, native)), values in filled})
+    return pa.table({name: array(name, values, kind, native, binding, name in times) for (name, (kind, native)), values in filled})
 
 
-def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Binding) -> pa.Array:
+def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Binding, is_time: bool = False) -> pa.Array:
     """Return one column of a chunk. Raises PermanentError if a value is not of the catalogued type. The message holds no value."""
     try:
         return _ARRAYS[kind](values, binding(native))
@@ -48,6 +53,8 @@ def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Bi
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         what = f"column {name} is {native or 'of no declared type'}: a value is not {kind}; the driver yields {', '.join(kinds)}"
         step = f"Set the column's type in the catalog to {_NATURES.get(kinds[0], 'string')}"
+        if is_time:
+            step = "Let the column hold times and NULL only, or read a view in which it does: dates such as 0000-00-00 tell no time"
         raise PermanentError(what, code="schema_drift", next_step=step) from error
 
 

@@ -22,11 +22,15 @@ class TableQuery(Query):
 
     def columns(self) -> list[str]:
         """Return every column that the second stage needs."""
-        timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
-        extra = [self.entity.time_column] if timed else []
-        extra += [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
+        extra = [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
         names = [*sources(self.selection.columns), *sources(self.selection.changed.known_columns or {}), *self.entity.key]
-        return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
+        return list(dict.fromkeys([*names, *self.compared(), *extra]))
+
+    def compared(self) -> list[str]:
+        """Return the columns that say when a row changed, ceased to be, or belongs to, as far as the selection looks at them."""
+        timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
+        names = (self.entity.changes.column, self.entity.deleted_column, self.entity.time_column if timed else "")
+        return [name for name in names if name]
 
     def select(self, names: list[str], ordered: bool) -> Sql:
         values = (self.flavour.value(self.flavour.name(name), self.kind(name), self.natives[name]) for name in names)

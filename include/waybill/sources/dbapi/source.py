@@ -319,13 +319,14 @@ class DbApiSnapshot:
     def _chunks(self, query: TableQuery, ordered: bool) -> Iterator[pa.Table]:
         names = query.columns()
         text, values = self.database.render(query.select(names, ordered))
-        columns = {name: (query.kind(name), query.natives[name]) for name in names}
+        times = self._times(query)
+        columns = {name: (times.get(name) or query.kind(name), query.natives[name]) for name in names}
         stream = self.database.stream or (lambda connection: connection.cursor())
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
             gathered: list[pa.Table] = []
             size, wanted = 0, FIRST_ROWS
-            while (fetched := chunks.table(cursor.fetchmany(wanted), columns, self.database.binding)).num_rows:
+            while (fetched := chunks.table(cursor.fetchmany(wanted), columns, self.database.binding, times)).num_rows:
                 wanted = _as_many(fetched)
                 if gathered and (fetched.schema != gathered[0].schema or size >= CHUNK_BYTES):
                     yield pa.concat_tables(gathered)
@@ -334,6 +335,13 @@ class DbApiSnapshot:
                 size += fetched.nbytes
             if gathered:
                 yield pa.concat_tables(gathered)
+
+    def _times(self, query: TableQuery) -> dict[str, ColumnType]:
+        """The columns that say when a row changed or ceased to be, with their own types. They are times, also if delivered as strings."""
+        if self.database.dynamic:
+            return {}
+        kinds = {name: query.flavour.kind(query.natives[name]) for name in query.compared()}
+        return {name: kind for name, kind in kinds.items() if kind in (ColumnType.DATE, ColumnType.TIMESTAMP)}
 
     def ask(self, statement: Sql) -> list[Any]:
         """Return the rows of a statement about the database's structure or data."""
@@ -364,12 +372,14 @@ def _as_many(fetched: pa.Table) -> int:
 
 def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Query, ask: Callable[[Query], Sql]) -> list[pa.RecordBatch]:
     """Return the engine's answer to a chunk. It runs while the next chunk is fetched."""
-    view = connection.from_arrow(chunk)
-    view = view.project(", ".join(map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))))
+    names = chunk.column_names
+    flavour = engine.DuckDBFlavour(engine.apart(names))
+    view = connection.from_arrow(chunk.rename_columns([flavour.names.get(name, name) for name in names]))
+    view = view.project(", ".join(map(_parsed, map(query.kind, names), view.columns, map(str, view.types))))
     view.create_view("chunk", replace=True)
-    natives = dict(zip(view.columns, map(str, view.types), strict=True))
+    natives = dict(zip(names, map(str, view.types), strict=True))
     second = Query(
-        engine.DuckDBFlavour(),
+        flavour,
         sql("chunk"),
         natives,
         query.selection,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -235,13 +236,23 @@ def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tupl
             start = cut
 
 
+def apart(names: Sequence[str]) -> dict[str, str]:
+    """Return names that the engine tells apart, which ignores case. Nothing if it tells the given ones apart."""
+    if len(set(map(str.casefold, names))) == len(names):
+        return {}
+    return {name: f"{number} {name}" for number, name in enumerate(names)}
+
+
 class DuckDBFlavour:
-    """How DuckDB spells the pieces of a query (`waybill.sources.sql.Flavour`)."""
+    """How DuckDB spells the pieces of a query (`waybill.sources.sql.Flavour`). `names` are those of columns that bear another one here."""
 
     naive = "TIMESTAMP"
 
+    def __init__(self, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.names = names
+
     def name(self, identifier: str) -> str:
-        return quote(identifier)
+        return quote(self.names.get(identifier, identifier))
 
     def literal(self, text: str) -> str:
         return quote(text, "'")

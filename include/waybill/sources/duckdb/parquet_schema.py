@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from waybill.canonical import ColumnType
@@ -60,6 +61,7 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
     seen: dict[str, dict[Shape | None, str]] = {name: {} for name in sorted(needed)}
     for file, found in files.items():
         columns = _columns(found)
+        _refuse_alike(entity, seen, columns, file)
         for name, shapes in seen.items():
             shape = columns.get(name)
             if shape in shapes:
@@ -74,6 +76,20 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
                         next_step="Rewrite the files that differ with the schema of the others",
                     )
             shapes[shape] = file
+
+
+def _refuse_alike(entity: Entity, needed: Collection[str], columns: Collection[str], file: str) -> None:
+    """Refuse needed columns that another one differs from only by case: the engine ignores case, and may read the other one."""
+    folded = set(map(str.casefold, needed))
+    alike = sorted(name for name in columns if name.casefold() in folded)
+    for one, other in pairwise(sorted(alike, key=str.casefold)):
+        if one.casefold() == other.casefold():
+            raise PermanentError(
+                f"columns {one} and {other} of {file} differ only by case, which the engine ignores",
+                where=entity.id,
+                code="schema_drift",
+                next_step="Write the files again with names that differ otherwise",
+            )
 
 
 def _refuse_rounded(entity: Entity, name: str, shape: Shape) -> None:

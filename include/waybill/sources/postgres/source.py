@@ -58,7 +58,9 @@ _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
  WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+   AND NOT EXISTS (SELECT FROM pg_inherits AS h JOIN pg_class AS c ON c.oid = h.inhparent AND c.relkind = 'r' WHERE c.oid = i.indrelid)
 """
+"""An index holds nothing of the tables that inherit from its own."""
 
 
 class Postgres:
