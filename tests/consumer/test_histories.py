@@ -85,3 +85,63 @@ def test_another_history_of_the_same_tenant_is_refused(tmp_path: Path, is_old_go
     said = consumer("pull", other.root, copy)
     assert (said.code, "another delivery" in said.err, "of its own" in said.err) == (1, True, True)
     assert tree(copy) == before
+
+
+@pytest.mark.parametrize("end", ["2026", "2026/06", "2026/06/", "2026/06/02", "2026/06/02/user"])
+@pytest.mark.parametrize("is_pulled", [False, True])
+def test_a_source_inside_the_dates_is_refused_with_the_folder_to_use(tmp_path: Path, end: str, is_pulled: bool) -> None:
+    acme, copy = sent(tmp_path / "in/acme"), tmp_path / "copy"
+    if is_pulled:
+        well("pull", acme.root, copy)
+    before = tree(copy) if is_pulled else {}
+    said = consumer("pull", f"{acme.root}/{end}", copy)
+    assert (said.code, f"Use {acme.root} as SOURCE" in said.err) == (1, True), said
+    assert tree(copy) == before
+    well("pull", acme.root, copy)
+    well("status", copy)
+
+
+def test_a_source_that_is_named_like_a_year_is_one(tmp_path: Path) -> None:
+    acme = sent(tmp_path / "2026/06/01")
+    well("pull", acme.root, tmp_path / "copy")
+    well("pull", tmp_path / "2026/06", tmp_path / "other")
+
+
+@pytest.mark.parametrize("change", ["higher", "two higher", "deeper"])
+@pytest.mark.parametrize("is_position_lost", [False, True])
+def test_a_source_of_another_depth_is_refused_before_anything_is_written(tmp_path: Path, change: str, is_position_lost: bool) -> None:
+    copy, top = tmp_path / "copy", tmp_path / "in"
+    acme = sent(top / "exports/acme")
+    sent(top / "exports/beta", "beta", first=1)
+    right, wrong = (top / "exports", acme.root) if change == "deeper" else (acme.root, top / "exports" if change == "higher" else top)
+    well("pull", right, copy)
+    if is_position_lost:
+        (copy / ".waybill-consumer.json").unlink()
+    before = tree(copy)
+    for _ in range(2):
+        said = consumer("pull", wrong, copy)
+        assert (said.code, "would be fetched twice" in said.err) == (1, True), said
+        assert change == "deeper" or f"Use {acme.root} as SOURCE" in said.err
+        assert tree(copy) == before
+    acme.day = 2
+    acme.deliver([("9", "y")])
+    assert well("pull", right, copy)["deliveries"] == 1
+    well("status", copy)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a year", "a day"])
+def test_a_source_without_any_date_is_a_problem_where_deliveries_were_pulled(tmp_path: Path, left: str) -> None:
+    acme, copy = sent(tmp_path / "in"), tmp_path / "copy"
+    assert well("pull", acme.root, tmp_path / "new")["deliveries"] == 2
+    well("pull", acme.root, copy)
+    (acme.root / "2026").rename(tmp_path / "disk")
+    (acme.root / {"nothing": "", "a year": "2026", "a day": "2026/06"}[left]).mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        said = consumer("pull", acme.root, copy)
+        assert (said.code, "came up without its disk" in said.err, "removed all old files" in said.err) == (1, True, True), said
+        assert consumer("status", copy).code == 1
+    assert consumer("pull", acme.root, tmp_path / "first").code == 0
+    shutil.rmtree(acme.root / "2026", ignore_errors=True)
+    (tmp_path / "disk").rename(acme.root / "2026")
+    assert well("pull", acme.root, copy)["fetched"] == []
+    well("status", copy)

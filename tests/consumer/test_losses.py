@@ -146,7 +146,7 @@ def test_what_was_lost_here_may_be_put_back(sender: Sender, tmp_path: Path) -> N
     copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
     well("pull", sender.root, copy)
     (copy / "2026/06/02").rename(tmp_path / "kept")
-    shutil.rmtree(sender.root / "2026")
+    shutil.rmtree(sender.root / "2026/06/02")
     assert consumer("pull", sender.root, copy).code == 1
     (tmp_path / "kept").rename(copy / "2026/06/02")
     well("pull", sender.root, copy)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 from waybill_consumer.errors import Refused
+from waybill_consumer.finding import tenant_folders
 from waybill_consumer.manifest import Manifest, parse
 from waybill_consumer.places import Place
 from waybill_consumer.position import Position, home_of
 
 OTHER_HISTORY_STEP = "Pull each SOURCE into a DIR of its own; if it is the same SOURCE as before, ask the sender for a full load"
 _ASKED = 50
+_INSIDE = re.compile(r"(.*)/\d{4}(?:/\d\d(?:/\d\d(?:/[^/]+){0,2})?)?/*\Z")
+"""A path that ends inside a tenant's dates: in a year, a month, a day, or an entity's folder of a day."""
 
 
 class Foreign(Refused):
     """Deliveries of somebody else, or of another history. Nothing of them was fetched."""
+
+
+def require_fitting(place: Place, source: str, position: Position) -> None:
+    """Raises Refused for a SOURCE that can hold nothing, or other deliveries than those that are here."""
+    if position.source != source or not position.kept:
+        require_a_tenants_folder(place, source)
+    if position.source not in ("", source):
+        require_same_history(place, position)
 
 
 def require_same_history(place: Place, position: Position) -> None:
@@ -53,3 +68,41 @@ def other_history(position: Position, manifest: Manifest) -> str:
     if manifest.previous.sha256 in stream["sha256"]:
         return ""
     return f"names another delivery before it than sequence {stream['sequence']} that is here, so it belongs to another history"
+
+
+def require_a_tenants_folder(place: Place, source: str) -> None:
+    """Raises Refused for a SOURCE that ends inside a tenant's dates, where no other date can ever come."""
+    inside = _INSIDE.match(source if "://" in source else (Path.cwd() / source).as_posix())
+    if inside and not tenant_folders(place):
+        what = "ends inside the dates of a tenant, so that no delivery of another date would be found"
+        raise Refused(what, where=source, next_step=f"Use {inside[1] or '/'} as SOURCE, the folder that holds the years")
+
+
+def homes_of(position: Position) -> dict[str, str]:
+    """The tenants by the folders of their years, as far as a folder keeps deliveries of them."""
+    return {**position.homes, **{home_of(path.rpartition("/")[0]): kept.tenant for path, kept in position.kept.items()}}
+
+
+def require_same_home(homes: Mapping[str, str], folder: str, manifest: Manifest, *, label: str) -> None:
+    """Raises Foreign where a tenant's years are in another folder below SOURCE than below DIR: everything would be here twice."""
+    home = home_of(folder)
+    kept = sorted(known for known, tenant in homes.items() if tenant == manifest.tenant)
+    if not kept or home in kept:
+        return
+    shown = [f"{known.lstrip('/')}/" if known else "its top" for known in (home, kept[0])]
+    what = f"has the years of tenant {manifest.tenant} in {shown[0]}, and DIR keeps them in {shown[1]}, so all would be fetched twice"
+    step = "Use the same SOURCE as before, or a DIR of its own"
+    if home.endswith(kept[0]):
+        step = f"Use {label}{home.removesuffix(kept[0])} as SOURCE, or a DIR of its own"
+    raise Foreign(what, where=label, next_step=step)
+
+
+def nothing_left(place: Place, position: Position) -> Refused:
+    """What to say of a SOURCE without any date, from which deliveries were pulled before."""
+    count = len(position.kept)
+    what = f"holds no delivery of any date, and {count} {'delivery was' if count == 1 else 'deliveries were'} pulled before"
+    step = (
+        "If the server came up without its disk, or the files moved, ask the sender to bring them back; "
+        "if the sender removed all old files, ask when the next delivery comes"
+    )
+    return Refused(what, where=place.label, next_step=step)

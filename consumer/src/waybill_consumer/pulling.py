@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from waybill_consumer.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import discard, fetch
 from waybill_consumer.finding import Finder
-from waybill_consumer.histories import OTHER_HISTORY_STEP, Foreign, other_history, require_same_history, require_same_tenant
+from waybill_consumer.histories import (
+    OTHER_HISTORY_STEP,
+    Foreign,
+    homes_of,
+    nothing_left,
+    other_history,
+    require_fitting,
+    require_same_home,
+    require_same_tenant,
+)
 from waybill_consumer.holdings import adopt
 from waybill_consumer.layout import POSITION
 from waybill_consumer.loads import Loads
@@ -65,11 +74,11 @@ def pull(
     with alone(root):
         position = Position(root)
         before = position.source
-        if before not in ("", source):
-            require_same_history(place, position)
+        require_fitting(place, source, position)
         position.begin(source, only, once=once)
         _learn(root, position, signers)
-        work = _Pull(place, root, position, progress, signers, only, is_moved=before not in ("", source))
+        homes = {} if before == source else homes_of(position)
+        work = _Pull(place, root, position, progress, signers, only, homes, is_moved=before not in ("", source))
         if position.trouble:
             work.report.notes.append(f"{root}/{POSITION} {position.trouble}: everything was looked at once more")
         position.save()
@@ -129,6 +138,7 @@ class _Pull:
         progress: Progress,
         signers: Sequence[Key],
         only: Sequence[str],
+        homes: Mapping[str, str],
         *,
         is_moved: bool,
     ) -> None:
@@ -138,6 +148,7 @@ class _Pull:
         self._progress = progress
         self._signers = signers
         self._only = only
+        self._homes = homes
         self._is_moved = is_moved
         self._seen: set[str] = set()
         self._unreadable: list[tuple[Arrival, Refused]] = []
@@ -191,6 +202,7 @@ class _Pull:
                 error.where = f"{self._place.label}{path}"
                 self._unreadable.append((arrival, error))
                 continue
+            require_same_home(self._homes, arrival.folder, published, label=self._place.label)
             require_same_tenant(self._position, arrival.folder, published, where=f"{self._place.label}{path}", is_moved=self._is_moved)
             if self._is_unwanted(published.entity):
                 continue
@@ -349,7 +361,7 @@ class _Pull:
         """Say what could not be fetched, and why."""
         self.report.notes += finder.notes
         if not finder.has_dates:
-            self.report.notes.append(f"{self._place.label} holds no deliveries yet")
+            self._nothing_there()
         for arrival, error in self._unreadable:
             if self._is_made_up_for(arrival, error):
                 what = "newer full delivery" if self._position.is_made_up_for(arrival.folder) else "delivery that is held"
@@ -374,6 +386,12 @@ class _Pull:
                 there = f"There are: {', '.join(sorted(finder.entities))}"
                 self._problem("", Refused(f"there is no entity {entity} at {self._place.label}", next_step=there))
         self._position.problems = self.report.problems
+
+    def _nothing_there(self) -> None:
+        if self._position.kept:
+            self._problem("", nothing_left(self._place, self._position))
+        else:
+            self.report.notes.append(f"{self._place.label} holds no deliveries yet")
 
     def _taken_away(self) -> Iterator[tuple[str, Refused]]:
         for stream, (generation, sequence, path) in sorted(self._lost.items()):
