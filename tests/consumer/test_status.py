@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.consumer.copies import consumer, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
+from tests.consumer.test_losses import feed
 from tests.consumer.test_surroundings import execute
 
 
@@ -142,3 +144,77 @@ def test_a_table_that_somebody_took_away_is_told_though_nothing_new_came(
     for command in ("status", "load"):
         said = consumer(command, copy, "--to", database)
         assert (said.code, "is no longer there" in said.out + said.err, "delete from" in said.out + said.err) == (1, True, True)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "gone": lambda feed: feed.unlink(),
+    "half of it": lambda feed: feed.write_text(feed.read_text()[:50]),
+    "a newer format": lambda feed: feed.write_text(json.dumps(json.loads(feed.read_text()) | {"format_version": 2})),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_feed_that_was_read_before_is_missed_until_it_is_back_or_given_up(sender: Sender, tmp_path: Path, how: str) -> None:
+    copy, path = tmp_path / "copy", sender.root / "feed.json"
+    feed(sender)
+    well("pull", sender.root, copy)
+    well("status", copy)
+    whole = path.read_text()
+    BROKEN[how](path)
+    for _ in range(2):
+        well("pull", sender.root, copy)
+        said = consumer("status", copy, "--quiet")
+        assert (said.code, "the feed feed.json is missing or cannot be read since" in said.out) == (1, True), said
+    path.write_text(whole)
+    well("pull", sender.root, copy)
+    well("status", copy)
+    BROKEN[how](path)
+    well("pull", sender.root, copy)
+    assert consumer("status", copy).code == 1
+    well("pull", sender.root, copy, "--rescan")
+    well("status", copy)
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_what_to_do_by_pull_and_status(sender: Sender, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    sender.day += 1
+    sender.deliver([("2", "y")])
+    blocked = copy / f"{MIDNIGHT + sender.day * DAY:%Y/%m/%d}"
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("")
+    said = consumer("pull", sender.root, copy)
+    assert (said.code, "then pull again: what was fetched stays" in said.err, str(blocked) in said.err) == (1, True, True), said
+    assert "then pull again: what was fetched stays" in consumer("status", copy).out
+    blocked.unlink()
+    well("pull", sender.root, copy)
+    well("status", copy)
+
+
+@pytest.mark.parametrize("change", [{"began_at": "2026-06-01T00:00:00.000000Z"}, {"pulled_at": ""}])
+def test_a_pull_that_did_not_finish_is_said(sender: Sender, tmp_path: Path, change: dict[str, str]) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    path = copy / ".waybill-consumer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    said = consumer("status", copy)
+    assert (said.code, "Pull once more" in said.out, "finish" in said.out) == (1, True, True), said
+    well("pull", sender.root, copy)
+    well("status", copy)
+
+
+def test_the_paths_that_status_names_exist(sender: Sender, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    (path,) = copy.rglob("user.csv")
+    path.unlink()
+    assert f"missing: {path.parent}/user.manifest.json: its file user.csv is missing" in consumer("status", copy).out
+
+
+@pytest.mark.parametrize("hours", [50, 24 * 400])
+def test_a_clock_that_is_behind_is_a_problem(tmp_path: Path, hours: int) -> None:
+    sender = Sender(tmp_path / "in", day=(datetime.now(UTC) - MIDNIGHT) // DAY)
+    sender.deliver([("1", "x")], kind="full", at=datetime.now(UTC) + timedelta(hours=hours))
+    well("pull", sender.root, tmp_path / "copy")
+    said = consumer("status", tmp_path / "copy")
+    assert (said.code, "Set this machine's clock" in said.out) == (1, True), said

@@ -40,8 +40,10 @@ class FeedReader:
         try:
             self._news = news(self._place, self._tenant, Read(*(known[field] for field in Read._fields if field in known)))
         finally:
-            if self._news is None:
-                self._position.feeds.pop(self._tenant, None)
+            if self._news is not None:
+                self._position.lost_feeds.pop(self._tenant, None)
+            elif self._position.feeds.pop(self._tenant, None):
+                self._position.lost_feeds.setdefault(self._tenant, now_text())
         return self._news is not None
 
     @property

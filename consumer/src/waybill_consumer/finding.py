@@ -47,6 +47,8 @@ class Finder:
         self._place = place
         self._position = position
         self._rescan = rescan
+        if rescan:  # a feed that the sender gave up is missed no longer
+            position.lost_feeds = {}
         self._signed = signed
         self._only = only
         self._is_short = is_short

@@ -286,7 +286,7 @@ class _Entity:
                 raise Refused(f"{chain.gap(self._last, manifest)}, {rest}", next_step=step)
             case "behind" if not manifest.possible_duplicate:
                 step = "Ask the sender: `waybill reconcile` shows what its ledger knows"
-                raise Refused(f"{manifest.named} came twice with different content", where=same[0].path, next_step=step)
+                raise Refused(f"{manifest.named} came twice with different content", where=f"{self._root}{same[0].path}", next_step=step)
         self._apply(same, contents)
         if self._stopped is not None:
             self._report.notes.append(f"{self._tenant}/{self._entity}: {self._stopped[1].what}; a newer full delivery made up for it")
@@ -307,7 +307,7 @@ class _Entity:
             if moved:
                 step = "Pull once more, which fetches those that the sender still has; otherwise put them back, or ask for a full load"
             what = f"comes after {len(lost)} deliveries that hold newer rows and are no longer here to be applied after it"
-            raise Refused(what, where=same[0].path, next_step=step)
+            raise Refused(what, where=f"{self._root}{same[0].path}", next_step=step)
         damage: Damaged | None = None
         for delivery in same:
             try:
@@ -360,7 +360,7 @@ class _Entity:
         owner, old = target.shape(manifest.entity) or (manifest.tenant, None)
         if owner != manifest.tenant:
             step = "Load each tenant into a schema or database of its own"
-            raise Refused(f"the table {manifest.entity} holds the rows of tenant {owner}", where=held.path, next_step=step)
+            raise Refused(f"the table {manifest.entity} holds the rows of tenant {owner}", where=f"{self._root}{held.path}", next_step=step)
         new = wanted_shape(old, manifest, wider)
         target.reshape(manifest.tenant, manifest.entity, old, new, emptied=manifest.kind == "full")
         columns = tuple(new.column(column.name) for column in manifest.columns)
@@ -374,7 +374,8 @@ class _Entity:
             target.upsert(manifest.entity, new, files)
         elif manifest.kind == "backfill" or manifest.mode not in ("append", "full"):
             step = "Ask the sender to export the key's columns, and for full loads until then"
-            raise Refused("has no key, so its rows cannot be found among those that are here", where=held.path, next_step=step)
+            what = "has no key, so its rows cannot be found among those that are here"
+            raise Refused(what, where=f"{self._root}{held.path}", next_step=step)
         else:
             target.append(manifest.entity, new, files)
 

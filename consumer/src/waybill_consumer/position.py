@@ -118,6 +118,10 @@ class Position:
             path: {**feed, "number": int(feed["number"]), "state": dict(feed["state"])} for path, feed in body.get("feeds", {}).items()
         }
         """By tenant's folder: how far its feed was read, what of it is not held, and what it says of the sender."""
+        self.lost_feeds: dict[str, str] = {str(path): str(since) for path, since in body.get("lost_feeds", {}).items()}
+        """By tenant's folder, since when a feed that was read before is missing or cannot be read."""
+        self.began_at = str(body.get("began_at", ""))
+        """When a pull began that did not end."""
         self.folders = {
             path: Known(folder.get("stamp"), folder.get("settled", False), folder.get("folders", False), set(folder.get("held", ())))
             for path, folder in body.get("folders", {}).items()
@@ -152,6 +156,7 @@ class Position:
         if self.only != sorted(only):
             self.feeds = {}
         self.source, self.only = source, sorted(only)
+        self.began_at = now_text()
 
     def known(self, folder: str) -> Known:
         return self.folders.setdefault(folder, Known())
@@ -265,6 +270,8 @@ class Position:
             **({"lost": self.lost} if self.lost else {}),
             "problems": self.problems,
             **({"feeds": self.feeds} if self.feeds else {}),
+            **({"lost_feeds": self.lost_feeds} if self.lost_feeds else {}),
+            **({"began_at": self.began_at} if self.began_at else {}),
             "folders": {path: known_file.as_json() for path, known_file in sorted(self.folders.items())},
         }
         write_whole(self._path, json.dumps(body, ensure_ascii=False).encode())
@@ -321,6 +328,17 @@ def write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def unwritable(error: OSError, root: Path) -> Refused:
+    """What to do where a folder cannot be written."""
+    first = "Set the rights of the folder so that this account may write it"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        first = "Free space"
+    elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        first = "Let the folder be writable again"
+    where = str(error.filename or root)
+    return Refused(error.strerror or str(error), where=where, next_step=f"{first}, then pull again: what was fetched stays")
 
 
 def now_text() -> str:

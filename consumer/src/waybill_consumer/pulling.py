@@ -29,7 +29,7 @@ from waybill_consumer.layout import POSITION
 from waybill_consumer.loads import Loads
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
 from waybill_consumer.places import Place
-from waybill_consumer.position import Kept, Position, alone, date_of, home_of, is_pulled, now_text, write_whole
+from waybill_consumer.position import Kept, Position, alone, date_of, home_of, is_pulled, now_text, unwritable, write_whole
 from waybill_consumer.progress import Progress
 from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
@@ -90,7 +90,7 @@ def pull(
                 work.date(date)
             work.conclude(finder)
             finder.settle()
-            position.pulled_at = now_text()
+            position.pulled_at, position.began_at = now_text(), ""
         except Foreign:
             position.source = before
             raise
@@ -116,6 +116,11 @@ def telling(root: Path) -> Iterator[None]:
         with contextlib.suppress(Refused, OSError):
             _keep_failure(root, error)
         raise
+    except OSError as error:
+        refused = unwritable(error, root)
+        with contextlib.suppress(Refused, OSError):
+            _keep_failure(root, refused)
+        raise refused from error
 
 
 def _keep_failure(root: Path, error: Refused) -> None:

@@ -17,9 +17,12 @@ from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.holdings import Held, Holdings, holdings
 from waybill_consumer.loads import Loads, database_named, reached
 from waybill_consumer.manifest import Manifest, instant, instant_text
-from waybill_consumer.position import Kept, Position, forget, is_pulled
+from waybill_consumer.position import Kept, Position, forget, is_at_work, is_pulled
 from waybill_consumer.targets import Target, open_target
 from waybill_consumer.verification import Report
+
+CLOCKS_APART = 2 * 86400
+"""How many seconds the sender's clock may be ahead of this machine's before it is a problem."""
 
 
 @dataclass
@@ -81,6 +84,9 @@ def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "")
     for tenant, entity in sorted({*found.entities, *(_pair(stream) for stream in position.streams)}):
         report.entities.append(_entity(tenant, entity, found.entities.get((tenant, entity), []), position, now))
         age = report.entities[-1]["age_seconds"]
+        if report.entities[-1]["ahead_seconds"] > CLOCKS_APART:
+            said = f"{tenant}/{entity} was {_since(report.entities[-1])}"
+            report.stale.append(f"{said}, and no age can be relied on. Set this machine's clock, or ask the sender")
         if max_age is not None and age > max_age:
             report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
     if to:
@@ -93,6 +99,10 @@ def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "")
         report.stale += _behind(report.entities, database, max_age or 0, now)
     for feed in position.feeds.values():
         _sender(report, feed, now)
+    for path, since in position.lost_feeds.items():
+        step = "Ask the sender; if it writes no feed any more, run `pull --rescan` once"
+        what = f"the feed {path.lstrip('/')}{'/' if path else ''}feed.json is missing or cannot be read since {since}"
+        report.outage.append(f"{what}, so nobody here learns of an outage. {step}")
     if max_age is not None and not report.entities:
         report.stale.append("nothing is held at all")
     return report
@@ -106,6 +116,10 @@ def _missing(report: Status, root: Path, found: Holdings, position: Position) ->
         report.missing.append(f"{error}")
     if not is_pulled(root) and not found.entities:
         report.missing.append("nothing was pulled into this folder yet")
+    if position.began_at and position.kept and not any(not problem["entity"] for problem in position.problems) and not is_at_work(root):
+        report.missing.append(f"the pull that began at {position.began_at} did not finish. Pull once more, and read what it says")
+    elif position.kept and not position.pulled_at and not is_at_work(root):
+        report.missing.append("no pull into this folder has finished. Pull once more, and read what it says")
     loads = Loads(root)
     report.missing += [_sentence(problem) for problem in position.problems]
     needed = [kept for held in found.entities.values() for kept in held if not position.is_superseded(Kept.of(kept.manifest))]
@@ -113,14 +127,14 @@ def _missing(report: Status, root: Path, found: Holdings, position: Position) ->
     moved = {
         (kept.tenant, kept.entity, kept.generation, kept.sequence) for kept in position.kept.values() if position.once or loads.has(kept)
     }
-    report.missing += [f"{remark}" for remark in chain.check(links, moved) if remark.is_problem]
+    report.missing += [f"{root}{remark}" for remark in chain.check(links, moved) if remark.is_problem]
     report.missing += [f"{error}" for error in found.unreadable.values()]
     broken = {kept.path: missing.incomplete(kept.folder, kept.manifest) for kept in needed}
-    report.missing += [f"{path}: {what}. {_again(root)}" for path, wrong in sorted(broken.items()) for what in wrong]
+    report.missing += [f"{root}{path}: {what}. {_again(root)}" for path, wrong in sorted(broken.items()) for what in wrong]
     gone = [path for path in missing.find(root, position) if not (root / path.lstrip("/")).exists()]
     for path, kept in {**{path: position.kept[path] for path in gone}, **dict(missing.still_lost(root, position))}.items():
         if not (root / path.lstrip("/")).exists():
-            report.missing.append(f"{path}: {kept.named} was fetched and is no longer here. {_again(root)}")
+            report.missing.append(f"{root}{path}: {kept.named} was fetched and is no longer here. {_again(root)}")
     forget(root, [*found.unreadable, *(path for path, wrong in broken.items() if wrong), *gone])
 
 
@@ -220,6 +234,7 @@ def _entity(tenant: str, entity: str, held: list[Held], position: Position, now:
         found.append({name: known.get(name) for name in ("generation", "sequence", "delivery_id", "window_to", "snapshot_time")})
     facts = max(found, key=lambda place: (place["generation"], place["sequence"], place["window_to"] or ""))
     age, since_read = (round((now - instant(at)).total_seconds()) if at else 0 for at in (facts["window_to"], facts["snapshot_time"]))
+    since_read = min(age, since_read)
     counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
     return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": age, "ahead_seconds": max(0, -since_read)}
 

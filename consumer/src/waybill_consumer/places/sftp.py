@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 import asyncssh
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Entry, Login, whole
+from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Entry, Login, whole, without_password
 
 CHUNK = 4 << 20
 AT_ONCE = 32
@@ -176,7 +176,8 @@ def sftp_place(url: SplitResult, login: Login) -> Iterator[Sftp]:
             root = unquote(url.path)
             if root.startswith("/~"):  # below the folder a login begins in
                 root = root[2:].lstrip("/") or "."
-            place = Sftp(loop, client, label, root)
+            # What follows it in a sentence can be fetched as it is written there.
+            place = Sftp(loop, client, without_password(url.geturl()).rstrip("/"), root)
             _look(loop, client, root or "/", label)
             yield place
         finally:
