@@ -351,7 +351,8 @@ def test_a_disk_that_takes_no_more_is_named_and_the_next_run_goes_on(tmp_path: P
     limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, *arguments]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
     assert done.returncode == 1
-    assert done.stderr == f"waybill-consumer: {tmp_path}/copy: File too large\n"
+    step = "Free space or raise the limit, then pull again: what was fetched stays"
+    assert done.stderr == f"waybill-consumer: {tmp_path}/copy: File too large. {step}.\n"
     answer = well("pull", sender.root, tmp_path / "copy")
     assert 0 < answer["bytes"] < sender.path({"entity": "user"}, 0, "user.csv").stat().st_size
     assert tree(tmp_path / "copy") == tree(sender.root)

@@ -333,8 +333,8 @@ def write_whole(path: Path, data: bytes) -> None:
 def unwritable(error: OSError, root: Path) -> Refused:
     """What to do where a folder cannot be written."""
     first = "Set the rights of the folder so that this account may write it"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        first = "Free space"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        first = "Free space or raise the limit"
     elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         first = "Let the folder be writable again"
     where = str(error.filename or root)
