@@ -243,3 +243,21 @@ def test_a_deletion_that_consumers_could_not_tell_is_a_warning_and_no_problem(fo
     body["entities"]["user"]["columns"]["deleted_at"] = {"type": "timestamp"}
     (folder / "catalog.yaml").write_text(yaml.safe_dump(body))
     assert warnings(loading.load(folder).catalog, "") == []
+
+
+def test_a_wrong_key_of_one_tenant_in_the_policy_is_told_with_those_there_are(folder: Path) -> None:
+    (folder / "policy.yaml").write_text("tenants: {acme: {singing: k}}\n")
+    [told] = findings(folder)
+    assert "tenants.acme.singing: unknown key (allowed: " in told
+
+
+def test_a_mapping_in_place_of_a_word_does_not_fit(folder: Path) -> None:
+    (folder / "tenants" / "acme.yaml").write_text("entityList: [user]\nfrequency: {a: b}\n")
+    [told] = findings(folder)
+    assert "frequency: a mapping does not fit (allowed: " in told
+
+
+def test_a_column_that_is_chosen_twice_is_a_finding(folder: Path) -> None:
+    (folder / "tenants" / "acme.yaml").write_text("entityList: [user]\ncolumns: {user: [id, id]}\n")
+    [told] = findings(folder)
+    assert "columns.user.1: id is named twice (allowed: each column once)" in told

@@ -86,3 +86,11 @@ def test_an_alias_that_stands_for_what_it_is_in_is_told(parser: str, text: str) 
 @BOTH
 def test_aliases_and_merges_that_people_write_are_read(parser: str) -> None:
     assert parse_yaml(f"{parser}a: &a {{x: 1}}\nb: *a\nc: {{<<: *a, y: 2}}\n") == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+
+
+def test_a_date_that_no_calendar_has_is_told_with_its_line() -> None:
+    found: list[Finding] = []
+    assert read_mapping("a: 2026-01-31\nb: 2020-13-40\n", "policy.yaml", found) is None
+    assert [str(finding) for finding in found] == [
+        "policy.yaml: line 2, column 4: not valid YAML: 2020-13-40 is no date (month must be in 1..12); quote it if it is a text"
+    ]

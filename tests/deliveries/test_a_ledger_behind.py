@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.installations import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.deliveries import running
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
@@ -227,3 +228,30 @@ def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reco
     assert [result.error for result in place.run(NOON + DAY)] == [None]
     [(_, manifest)] = place.manifests()
     assert (manifest["kind"], manifest["generation"] > 2) == ("full", True)
+
+
+FACTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "deleted_when": ({"deleted_column": None, "deleted_when": {"column": "name", "op": "=", "value": "gone"}}, {}),
+    "deleted_column": ({}, {}),
+    "deletes": ({"deleted_column": None, "deletes": "compare"}, {}),
+    "mode": ({"changes": {"mode": "full"}}, {}),
+    "format": ({}, {"files": {"format": "parquet"}}),
+    "compression": ({}, {"csv": {"compression": "gzip", "max_rows_per_file": 2}}),
+    "anonymize": ({"columns": {**USER["columns"], "name": {"type": "string", "export": "anonymize"}}}, {}),
+    "from": ({"columns": {**USER["columns"], "label": {"type": "string", "from": "name"}}}, {}),
+    "columns": ({}, {"columns": {"user": ["id", "name"]}}),
+}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_manifest_that_reconcile_restores_is_spelt_as_it_was(place: Place, fact: str) -> None:
+    fields, tenant = FACTS[fact]
+    place.write("catalog.yaml", catalog(user={name: value for name, value in {**USER, **fields}.items() if value is not None}))
+    place.tenant(entityList=["user"], **tenant)
+    assert [result.error for result in place.run(NOON)] == [None]
+    changed(place, 1, 1)
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    lose(place)
+    place.run(NOON + DAY)
+    done = reconcile(place.installation(), "acme", actor="test")
+    assert (len(done.imported), done.problems, done.notes) == (2, [], [])

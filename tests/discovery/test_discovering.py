@@ -391,12 +391,17 @@ def test_inherited_tables_are_one_and_what_may_not_be_read_is_told(project: Proj
         "CREATE SCHEMA other; CREATE TABLE other.parent (tenant_id text, id int PRIMARY KEY);"
         "CREATE TABLE hidden (tenant_id text, id int PRIMARY KEY);"
         "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON parent TO reader; GRANT USAGE ON SCHEMA other TO reader;"
-        "GRANT SELECT ON other.parent TO reader"
+        "GRANT SELECT ON other.parent TO reader;"
+        "CREATE SCHEMA closed; CREATE TABLE closed.open (tenant_id text, id int PRIMARY KEY); GRANT SELECT ON closed.open TO reader;"
+        "CREATE TABLE closed.shut (tenant_id text, id int PRIMARY KEY)"
     )
     project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://reader@{postgres.host}:{postgres.port}/{postgres.name}"
     printed = project.waybill("discover", "shop", "--write")
     assert {entity["relation"] for entity in project.entities().values()} == {"parent", "other.parent"}
     assert "not exported: hidden: the connection's user may not read it" in printed
+    told = project.waybill("discover", "shop", "--schema", "closed")
+    assert '"closed.open": the connection\'s user may not read it; GRANT USAGE ON SCHEMA "closed" to it' in told
+    assert 'GRANT USAGE ON SCHEMA "closed" and GRANT SELECT ON "closed"."shut" to it' in told
     assert "other.parent" not in project.waybill("discover", "shop", "--schema", "public")
     shop.execute("DROP OWNED BY reader; DROP ROLE reader")
 

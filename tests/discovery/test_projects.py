@@ -15,6 +15,10 @@ import yaml
 
 from tests.discovery import estates
 from waybill.airflow import lookup
+from waybill.configuration.catalog import DuckDBSource
+from waybill.discovery.projects import reasons
+from waybill.discovery.proposing import Proposed, Skipped
+from waybill.discovery.writing import catalog_text, merged
 
 Waybill = Callable[..., str]
 
@@ -129,3 +133,26 @@ def test_a_folder_that_cannot_be_written_is_left_as_it_was(waybill: Waybill, tmp
     assert "Nothing was left behind" in said
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["dags", "plugins"]
     assert "/proc/x cannot be written: " in waybill("init", "/proc/x/deep", status=1)
+
+
+def test_a_folder_without_a_name_is_refused(waybill: Waybill) -> None:
+    assert "name a folder" in waybill("init", "", status=2)
+
+
+def test_each_reason_is_told_once_and_nothing_is_cut_off_in_silence() -> None:
+    same = [Skipped(f"t{number}", "no tenant column") for number in range(21)]
+    assert reasons(same) == "t0, t1, t2, t3, t4 and 16 more: no tenant column"
+    assert reasons([Skipped(f"t{number}", f"reason {number}") for number in range(12)]).endswith("; and 2 more tables for other reasons")
+
+
+def test_the_list_of_what_is_not_exported_is_replaced_when_a_catalog_is_written_again() -> None:
+    spec = DuckDBSource(kind="duckdb", path="w.duckdb")
+    first = catalog_text("w", spec, Proposed((), (Skipped("a", "no key"), Skipped("b", "no key")), ()))
+    again = merged(first, "w", spec, Proposed((), (Skipped("b", "no key"), Skipped("c", "no key")), ()))
+    assert [line for line in again.splitlines() if line.startswith("#") and "schema" not in line] == [
+        '# Not exported of "w":', '#   "b": no key', '#   "c": no key',
+    ]  # fmt: skip
+    other = merged(again, "v", spec, Proposed((), (Skipped("d", "no key"),), ()))
+    assert set(again.splitlines()) < set(other.splitlines())
+    earlier = again.replace(' of "w":', ":")
+    assert merged(earlier, "w", spec, Proposed((), (Skipped("c", "no key"),), ())).count("# Not exported") == 1

@@ -29,6 +29,7 @@ from waybill.sources.dbapi.source import DbApi
 from waybill.sources.duckdb.lake import Lake
 from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
+from waybill.sources.sql import integer_bounds
 
 TABLES = {
     "customers": (
@@ -144,7 +145,9 @@ def test_rows_are_found_through_the_tables_that_know_their_tenant(estate: Estate
     assert estate.ids(Selection(lines, "8", lines.columns)) == [5]
 
 
-@pytest.mark.parametrize("tenant", ["07", "7 ", "seven", "7 OR 1=1", "8c3f0a52-5f1d-4a55-9d37-0a4c6f5f9a01"])
+@pytest.mark.parametrize(
+    "tenant", ["07", "7 ", "seven", "7 OR 1=1", "8c3f0a52-5f1d-4a55-9d37-0a4c6f5f9a01", str(2**63), str(-(2**63) - 1), "9" * 20]
+)
 def test_an_id_that_its_column_cannot_hold_is_refused_through_parents(estate: Estate, tenant: str) -> None:
     lines = estate.lines()
     with pytest.raises(PermanentError, match="which tells the tenant, is") as refused:
@@ -153,10 +156,47 @@ def test_an_id_that_its_column_cannot_hold_is_refused_through_parents(estate: Es
     assert refused.value.where == "lines"
 
 
-@pytest.mark.parametrize("tenant", ["", "999"])
+@pytest.mark.parametrize("tenant", ["", "999", str(2**63 - 1), str(-(2**63))])
 def test_an_id_that_nobody_has_finds_nothing_through_parents(estate: Estate, tenant: str) -> None:
     lines = estate.lines()
     assert estate.ids(Selection(lines, tenant, lines.columns)) == []
+
+
+def test_a_table_of_the_way_that_is_not_there_is_named_by_its_key(estate: Estate) -> None:
+    if isinstance(estate.source, DuckDB):
+        return  # DuckDB says itself which table there is
+    lines = estate.lines(tenant_through=[THROUGH[0], {**THROUGH[1], "table": "ownerz"}])
+    with estate.source.snapshot() as snapshot, pytest.raises(PermanentError) as refused:
+        snapshot.check(Selection(lines, "", lines.columns))
+    assert (refused.value.code, "Correct entities.lines.tenant_through" in str(refused.value)) == ("relation_missing", True)
+    assert "of  in" not in str(refused.value)
+
+
+def test_each_type_of_whole_numbers_says_which_ids_it_holds() -> None:
+    bounds = {
+        "smallint": (-32768, 32767),
+        "INTEGER": (-(2**31), 2**31 - 1),
+        "int(10) unsigned": (0, 2**32 - 1),
+        "bigint": (-(2**63), 2**63 - 1),
+        "UTINYINT": (0, 255),
+        "mediumint(8)": (-(2**23), 2**23 - 1),
+        "oid": (0, 2**32 - 1),
+        "UHUGEINT": (0, 2**128 - 1),
+        "BIGNUM": None,
+        "point": None,
+    }
+    assert {native: integer_bounds(native) for native in bounds} == bounds
+
+
+@pytest.mark.parametrize("tenant", ["", "1"])
+@pytest.mark.parametrize("column", ["gone", "day", "seen"])
+def test_a_column_of_a_type_that_holds_no_ids_tells_no_tenant(estate: Estate, column: str, tenant: str) -> None:
+    if isinstance(estate.source, DbApi) and (estate.source.spec.connection == "lite" or column == "gone"):
+        return  # a column of SQLite holds what it is given, and a boolean of MariaDB small numbers
+    lines = entity(relation=f"items{estate.suffix}", tenant_through=[], tenant_column=column)
+    with estate.source.snapshot() as snapshot, pytest.raises(PermanentError, match="which holds no ids") as refused:
+        snapshot.check(Selection(lines, tenant, lines.columns))
+    assert refused.value.code == "tenant_unfit"
 
 
 def test_a_text_at_the_end_of_the_way_is_compared_exactly(estate: Estate) -> None:

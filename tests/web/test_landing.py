@@ -72,12 +72,14 @@ def test_operators_begin_at_every_tenant_and_choose(tmp_path: Path) -> None:
         below = client.get("/page/tenants/acme/requests")
         (way,) = re.findall(r'<a href="([^"]*)">Documentation</a>', below.text)
         guide = client.get(str(below.url.join(way)))
+        bare = client.get("/guide", follow_redirects=False)
     place.close()
     assert answer.url.path == "/page/"
     assert tabs(answer.text) == ["Overview", "Exports", "Catalogue"]
     assert tabs(below.text) == ["Overview", "acme", "Exports", "Catalogue"]
     assert '<form class="context"' in answer.text
     assert guide.status_code == 200
+    assert (bare.status_code, bare.headers["location"]) == (307, "guide/")
     assert "Glossary" in guide.text
     assert "script-src 'self' 'sha256-" in guide.headers["content-security-policy"]
 

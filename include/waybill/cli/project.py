@@ -107,7 +107,7 @@ def copy(
 @app.command()
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The project folder; made when it is not there. Nothing in it is overwritten.")
+        str, typer.Argument(metavar="DIR", help="The project folder; made when it is not there. Nothing in it is overwritten.")
     ],
     source: Annotated[
         str, typer.Option(help="An Airflow database connection, a DuckDB file or a folder of Parquet files to discover.")
@@ -119,6 +119,8 @@ def init(
     """Make a project folder that runs: configuration, DAG and plugin files for an Airflow, a CI workflow that checks it."""
     from waybill.discovery import projects
 
+    if not folder.strip():
+        raise typer.BadParameter("name a folder; `.` is the current one")
     if source and example:
         raise typer.BadParameter("give either --source or --example")
     if not source and not example and not as_json and sys.stdin.isatty():
@@ -126,7 +128,8 @@ def init(
         if source and not tenant_column:
             names = typer.prompt("Column that tells your tenants apart (empty: look for usual names)", default="", show_default=False)
             tenant_column = names.replace(",", " ").split()
-    made = projects.init(folder, source=source, example=example, names=tuple(tenant_column or ()), connections=lookup, connect=connect_db)
+    named = tuple(tenant_column or ())
+    made = projects.init(Path(folder), source=source, example=example, names=named, connections=lookup, connect=connect_db)
     if as_json:
         dump({"folder": str(folder), "files": [str(path) for path in made.files], "discovered": made.discovered})
         return

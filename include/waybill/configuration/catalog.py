@@ -164,6 +164,11 @@ class Entity(Strict):
         """Return the relation, as messages name it."""
         return self.relation or "the entity's query"
 
+    @property
+    def named_by(self) -> str:
+        """Return the key of the catalog that names the relation. Only what `parents` makes has neither way to a tenant."""
+        return "relation" if self.tenant_column or self.tenant_through else "tenant_through"
+
     def parents(self) -> tuple[Entity, ...]:
         """Return the tables of `tenant_through`, in a form that a source can be asked about."""
         plain: dict[str, Any] = {"query": "", "tenant_through": ()}

@@ -65,6 +65,8 @@ def _columns(entity: Entity, chosen: Any, at: Finding) -> Iterator[Finding]:
     """A choice of columns keeps the key, because without it nobody can tell which row a later version replaces."""
     columns, near = shortened(entity.columns), suggester(entity.columns)
     for number, name in enumerate(chosen):
+        if name in chosen[:number]:
+            yield Finding(at.file, f"{at.path}.{number}", tell("finding.twice", value=name), tell("allowed.once"))
         if name not in entity.columns:
             yield Finding(at.file, f"{at.path}.{number}", _no_column(entity, name), columns, near(name), "unknown_column")
     if missing := [name for name in entity.delivered_key if name in entity.columns and name not in chosen]:

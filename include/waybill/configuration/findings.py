@@ -116,7 +116,8 @@ def _in_words(error: Any) -> tuple[str, str, str]:
             options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
             known = _OTHER_NAMES.get(str(given).casefold().partition("(")[0].strip(), "")
             meant = known if known in options else closest(str(given), options)
-            return tell("finding.unknown_value", value=_short(given)), ", ".join(options), meant
+            words = "finding.unknown_value" if isinstance(given, str | int | float) else "finding.does_not_fit"
+            return tell(words, value=_short(given)), ", ".join(options), meant
         case "value_error":
             reason, _, allowed = str(context["error"]).partition(ALLOWED)
             allowed, _, meant = allowed.partition("; did you mean ")
@@ -188,7 +189,8 @@ def _steps(model: type[BaseModel], loc: tuple[Any, ...]) -> Iterator[tuple[Any, 
         elif part in here.get("discriminator", {}).get("mapping", {}):
             here, is_tag = {"$ref": here["discriminator"]["mapping"][part]}, True
         else:
-            many = here.get("items") if isinstance(part, int) else here.get("additionalProperties")
+            named = [here.get("additionalProperties"), *here.get("patternProperties", {}).values()]
+            many = here.get("items") if isinstance(part, int) else next((schema for schema in named if isinstance(schema, dict)), {})
             here = many if isinstance(many, dict) else {}
         yield part, here, is_tag
 

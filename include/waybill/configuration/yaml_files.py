@@ -47,6 +47,17 @@ for _loader in (_Loader, _FastLoader):
         first: [*known, *([(_INT, _WHOLE)] if first in "-+0123456789" else [])] for first, known in kept.items()
     }
 
+
+def _time(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:  # `2020-13-40` has the form of a date
+        problem = f"{node.value} is no date ({str(error).partition(';')[0]}); quote it if it is a text"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _time)
+_FastLoader.add_constructor("tag:yaml.org,2002:timestamp", _time)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _FastLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 

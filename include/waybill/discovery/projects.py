@@ -25,6 +25,7 @@ from waybill.errors import ConfigError, Finding, PermanentError, counted
 from waybill.sources.structures.base import FoundTable, look_into
 
 Connect = Callable[[str], Any] | None
+_MOST_REASONS = 10
 _EXAMPLES = ("flights",)
 
 
@@ -179,7 +180,7 @@ def init(
         settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(folder / "config")})
         found = look(source, names, "", connections, connect, settings)
         if not found.found.entities:
-            why = "; ".join(f"{skipped.relation}: {skipped.why}" for skipped in found.found.skipped[:10])
+            why = reasons(found.found.skipped)
             raise PermanentError(f"nothing in {source} can be exported: {why}", next_step="Nothing was written", code="nothing_found")
         files["config/catalog.yaml"] = found.text()
         _require_valid(files["config/catalog.yaml"])
@@ -192,6 +193,21 @@ def init(
         )
     _write_all(folder, files)
     return Made(tuple(folder / name for name in files), _next_steps(folder, example, found), found.as_json() if found else None)
+
+
+def reasons(skipped: Sequence[Skipped]) -> str:
+    """Return why tables are not exported, each reason once, with the first tables that it is about."""
+    by_reason: dict[str, list[str]] = {}
+    for table in skipped:
+        by_reason.setdefault(table.why, []).append(table.relation)
+    shown = [f"{_first(tables, 5)}: {why}" for why, tables in list(by_reason.items())[:_MOST_REASONS]]
+    untold = sum(len(tables) for tables in list(by_reason.values())[_MOST_REASONS:])
+    return "; ".join([*shown, *([f"and {counted(untold, 'more table')} for other reasons"] if untold else [])])
+
+
+def _first(names: Sequence[str], most: int) -> str:
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
 
 
 def _write_all(folder: Path, files: Mapping[str, str]) -> None:

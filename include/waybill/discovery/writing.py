@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any
 
 import yaml
@@ -43,10 +44,28 @@ def entity_lines(proposal: Proposal) -> list[str]:
     return lines
 
 
-def skipped_lines(found: Proposed) -> list[str]:
+def skipped_lines(name: str, found: Proposed) -> list[str]:
     if not found.skipped:
         return []
-    return ["", "# Not exported:", *(f"#   {_quoted(skipped.relation)}: {' '.join(skipped.why.split())}" for skipped in found.skipped)]
+    return ["", _skipped_of(name), *(f"#   {_quoted(skipped.relation)}: {' '.join(skipped.why.split())}" for skipped in found.skipped)]
+
+
+def _skipped_of(name: str) -> str:
+    return f"# Not exported of {_quoted(name)}:"
+
+
+def _without_skipped(lines: list[str], heads: Container[str]) -> list[str]:
+    """Return the lines without the blocks of skipped tables that an earlier proposal wrote."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        begins = line in heads
+        inside = begins or (inside and line.startswith('#   "'))
+        if begins and kept and not kept[-1]:
+            kept.pop()
+        if not inside:
+            kept.append(line)
+    return kept
 
 
 def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
@@ -54,19 +73,24 @@ def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
     lines = [SCHEMA_LINE, "sources:", source_line(name, spec), "", "entities:" if found.entities else "entities: {}"]
     for proposal in found.entities:
         lines += ["", *entity_lines(proposal)]
-    return "\n".join([*lines, *skipped_lines(found)]) + "\n"
+    return "\n".join([*lines, *skipped_lines(name, found)]) + "\n"
 
 
 def merged(before: str, name: str, spec: SourceSpec, found: Proposed) -> str:
-    """Return a catalog with the proposals added. Every line that was there stays. Raises PermanentError if it has no place for them."""
+    """Return a catalog with the proposals added. Every line that was there stays, except the source's list of skipped tables.
+
+    Raises PermanentError if it has no place for them.
+    """
     raw = yaml.safe_load(before) or {}
     if not raw.get("entities") and not raw.get("sources"):
         return catalog_text(name, spec, found)
-    lines = before.rstrip("\n").split("\n")
-    if name not in (raw.get("sources") or {}):
+    sources = raw.get("sources") or {}
+    heads = {_skipped_of(name), *(["# Not exported:"] if list(sources) == [name] else [])}  # earlier versions named no source
+    lines = _without_skipped(before.rstrip("\n").split("\n"), heads)
+    if name not in sources:
         lines = _under(lines, "sources", [source_line(name, spec)])
     added = [line for proposal in found.entities for line in ("", *entity_lines(proposal))]
-    return "\n".join([*_under(lines, "entities", added), *skipped_lines(found)]) + "\n"
+    return "\n".join([*_under(lines, "entities", added), *skipped_lines(name, found)]) + "\n"
 
 
 def _under(lines: list[str], section: str, added: list[str]) -> list[str]:

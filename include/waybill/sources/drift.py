@@ -25,6 +25,11 @@ _HOLDS = {
     ColumnType.JSON: {ColumnType.JSON, ColumnType.STRING},
     ColumnType.BINARY: {ColumnType.BINARY},
 }
+_NEVER_IDS = frozenset(
+    [ColumnType.FLOAT, ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.JSON, ColumnType.BINARY]
+)
+_SHAPES = frozenset(["point", "line", "lseg", "box", "path", "polygon", "circle", "geometry", "xml", "tsvector", "tsquery", "money"])
+"""Types of PostgreSQL and MySQL that no catalog type stands for, and that hold no ids either."""
 _CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
 _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IGNORECASE)
 """Numbers without declared decimals. Each value shows whether it is whole."""
@@ -88,16 +93,34 @@ def check_tenant(query: Query) -> None:
     column, natives = (steps[-1].column, query.parents[-1].natives) if steps else (entity.tenant_column, query.natives)
     native = natives.get(column, "")
     kind = query.flavour.kind(native)
-    if not tenant or can_equal(kind, tenant):
+    key = "tenant_through" if steps else "tenant_column"
+    never = kind in _NEVER_IDS and not native.lower().startswith("tinyint")  # MySQL's boolean holds small numbers
+    if not query.flavour.dynamic and (never or native.lower().partition("(")[0] in _SHAPES):
+        raise PermanentError(
+            f"{column}, which tells the tenant, is {native}, which holds no ids",
+            where=entity.id,
+            allowed="a column of text, whole numbers, decimal numbers or UUIDs",
+            code="tenant_unfit",
+            next_step=f"Set {key} of entities.{entity.id} of the catalog to such a column",
+        )
+    if not tenant or can_equal(query.flavour, native, tenant):
         return
+    bounds = query.flavour.bounds(native) if kind is ColumnType.INTEGER else None
+    whole = f"a whole number from {bounds[0]} to {bounds[1]}" if bounds else "a whole number such as 42"
     raise PermanentError(
         f"the tenant's id in the data is {tenant}, and {column}, which tells the tenant, is {native}",
         where=entity.id,
-        allowed="a UUID such as 0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42" if kind is ColumnType.UUID else "a whole number such as 42",
+        allowed="a UUID such as 0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42" if kind is ColumnType.UUID else whole,
         code="tenant_unfit",
         next_step=f"Set sourceTenant to the id that {column} holds, or have entities.{entity.id} of the catalog lead to the other id"
         " by tenant_through",
     )
+
+
+def place(selection: Selection, where: str) -> str:
+    """Return where a selection is read, for messages. A check of the catalog asks for no tenant."""
+    of_tenant = f" of {selection.tenant}" if selection.tenant else ""
+    return f"{selection.entity.id}{of_tenant} in {where}"
 
 
 def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:

@@ -413,16 +413,19 @@ def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
     """Return exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
     kind = flavour.kind(native)
-    if not can_equal(kind, value):
+    if not can_equal(flavour, native, value):
         return sql("1 = 0")
     if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
         return flavour.equal(x, native, value)
     return sql("{} = {}", flavour.text(x, kind, native), Bind(value))
 
 
-def can_equal(kind: ColumnType | None, value: str) -> bool:
+def can_equal(flavour: Flavour, native: str, value: str) -> bool:
     """Return whether a text is the canonical spelling of some value of this type, as far as the type says."""
-    return (kind is not ColumnType.INTEGER or _is_canonical_integer(value)) and (kind is not ColumnType.UUID or _is_uuid(value))
+    if flavour.kind(native) is ColumnType.INTEGER:
+        least, most = flavour.bounds(native) or (float("-inf"), float("inf"))
+        return _is_canonical_integer(value) and least <= int(value) <= most
+    return flavour.kind(native) is not ColumnType.UUID or _is_uuid(value)
 
 
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:

@@ -83,6 +83,19 @@ def quoted_name(relation: str, mark: str = '"') -> str:
     return ".".join(quote(part, mark) for part in split_name(relation))
 
 
+_INTEGER = re.compile(r"(u?)(tiny|small|medium|big|huge|)int(?:eger)?(?:\(\d+\))?( unsigned)?(?: zerofill)?|oid")
+_BITS = {"tiny": 8, "small": 16, "medium": 24, "": 32, "big": 64, "huge": 128}
+
+
+def integer_bounds(native: str) -> tuple[int, int] | None:
+    """Return the least and the greatest value of an integer type of PostgreSQL, MySQL or DuckDB."""
+    found = _INTEGER.fullmatch(native.lower())
+    if found is None:
+        return None
+    bits = _BITS[found[2] or ""]
+    return (0, 2**bits - 1) if found[1] or found[3] or found[0] == "oid" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 Natives = Mapping[str, str]
 """Column name to native type, as the engine spells it."""
 
@@ -95,10 +108,19 @@ class Flavour(Protocol):
         """Return the native name of a timestamp without zone."""
         ...
 
+    @property
+    def dynamic(self) -> bool:
+        """Return whether a column may hold values of any type, whatever it is declared as."""
+        ...
+
     def name(self, identifier: str) -> str: ...
 
     def kind(self, native: str) -> ColumnType | None:
         """Return the natural catalog type of a native type. None if it has none."""
+        ...
+
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        """Return the least and the greatest value of a type of whole numbers, or None if they are not known."""
         ...
 
     def unfit(self, native: str) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 MOUNTED = "/guide"
@@ -34,6 +34,7 @@ def folder() -> Path | None:
 def install(app: FastAPI) -> None:
     app.state.guide = folder()
     if app.state.guide:
+        app.add_api_route(MOUNTED, lambda: RedirectResponse(f"{MOUNTED[1:]}/"), include_in_schema=False)
         app.mount(MOUNTED, _Site(directory=app.state.guide, html=True), name="guide")
 
 

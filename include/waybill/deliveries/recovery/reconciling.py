@@ -375,7 +375,7 @@ def _facts(found: _Found) -> Facts:
     raw = json.loads(found.data)
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
-    sometimes = {key: raw[key] for key in ("format", *OPTIONAL_FACTS) if key in raw}
+    sometimes = {key: raw[key] for key in ("format", "tombstone_when", *OPTIONAL_FACTS) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
     place = {"folder": folder, "stem": name.removesuffix(SUFFIX), "manifest_sha256": hashlib.sha256(found.data).hexdigest()}
     return cast(Facts, {**{key: raw[key] for key in kept}, **sometimes, **window, **place})

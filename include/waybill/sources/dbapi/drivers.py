@@ -13,7 +13,7 @@ from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.postgres.settings import CLOCK, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE
-from waybill.sources.sql import Bind, Sql, quote, sql
+from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
 """The time after which PostgreSQL cancels one query, whatever the role says."""
@@ -252,11 +252,20 @@ class TableFlavour:
     def naive(self) -> str:
         return "timestamp"
 
+    @property
+    def dynamic(self) -> bool:
+        return self.database.dynamic
+
     def name(self, identifier: str) -> str:
         return quote(identifier, self.database.mark)
 
     def kind(self, native: str) -> ColumnType | None:
         return _declared(native.lower())
+
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        if self.dynamic:
+            return -(2**63), 2**63 - 1
+        return integer_bounds(native) if self.database.name == "MySQL" else None
 
     def unfit(self, native: str) -> tuple[str, str] | None:
         is_geometry = self.database.name == "MySQL" and native.lower() in _GEOMETRIES

@@ -30,6 +30,9 @@ class PostgresTable(TableFlavour):
     def kind(self, native: str) -> ColumnType | None:
         return self.spelling.kind(native)
 
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        return self.spelling.bounds(native)
+
     def unfit(self, native: str) -> tuple[str, str] | None:
         return self.spelling.unfit(native)
 

@@ -120,7 +120,7 @@ class DbApiSnapshot:
                     f"there is no relation {entity.relation}",
                     where=f"{entity.id} in {self.where}",
                     code="relation_missing",
-                    next_step=f"Correct entities.{entity.id}.relation, or grant SELECT on it",
+                    next_step=f"Correct entities.{entity.id}.{entity.named_by}, or grant SELECT on it",
                 )
             self._columns[entity.query or entity.relation] = found
         return found
@@ -360,7 +360,7 @@ class DbApiSnapshot:
         return None if newest is None else int(newest)
 
     def _at(self, selection: Selection) -> str:
-        return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+        return drift.place(selection, self.where)
 
 
 def _as_many(fetched: pa.Table) -> int:

@@ -20,7 +20,7 @@ from waybill.sources.base import AGAIN
 from waybill.sources.duckdb import nested
 from waybill.sources.duckdb.spill import spill_folder
 from waybill.sources.query import Query
-from waybill.sources.sql import Bind, Sql, join, quote, sql
+from waybill.sources.sql import Bind, Sql, integer_bounds, join, quote, sql
 
 MEMORY = "512MB"
 """What hashing, and the sorting of rows of megabytes, may hold; both spill to disk beyond it."""
@@ -247,6 +247,7 @@ class DuckDBFlavour:
     """How DuckDB spells the pieces of a query (`waybill.sources.sql.Flavour`). `names` are those of columns that bear another one here."""
 
     naive = "TIMESTAMP"
+    dynamic = False
 
     def __init__(self, names: Mapping[str, str] = MappingProxyType({})) -> None:
         self.names = names
@@ -267,6 +268,9 @@ class DuckDBFlavour:
         if native.startswith("TIMESTAMP"):
             return ColumnType.TIMESTAMP
         return _KINDS.get(native)
+
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        return integer_bounds(native)
 
     def unfit(self, native: str) -> tuple[str, str] | None:
         inside = nested.leaves(native) & _UNFIT.keys()

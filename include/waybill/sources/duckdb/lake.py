@@ -315,7 +315,7 @@ class LakeSnapshot(EngineSnapshot):
                 f"no file matches {named}",
                 where=entity.id,
                 code="relation_missing",
-                next_step=f"Correct entities.{entity.id}.relation, or the path of the source",
+                next_step=f"Correct entities.{entity.id}.{entity.named_by}, or the path of the source",
             )
         return found
 

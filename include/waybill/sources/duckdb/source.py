@@ -234,7 +234,7 @@ class EngineSnapshot(ABC):
             yield
 
     def _at(self, selection: Selection) -> str:
-        return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+        return drift.place(selection, self.where)
 
 
 class DuckDB:

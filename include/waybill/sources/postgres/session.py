@@ -206,7 +206,7 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
             step = "Set it for the connection's user (ALTER ROLE ... SET), or let the policy of that user do without it"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "42":
-            step = "Correct the catalog, or grant SELECT on the relation to the connection's user"
+            step = "Correct the catalog, or grant SELECT on the relation and USAGE on its schema to the connection's user"
             return PermanentError(said, where=where, code="source_refused", next_step=step)
     if state == "57014" and "statement timeout" in said:
         step = "Raise the source's statement_timeout, or index the tenant and change columns"

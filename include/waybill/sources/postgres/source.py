@@ -326,7 +326,7 @@ class PostgresSnapshot:
                     f"there is no relation {entity.relation}",
                     where=f"{entity.id} in {self.where}",
                     code="relation_missing",
-                    next_step=f"Correct entities.{entity.id}.relation, or grant USAGE on its schema",
+                    next_step=f"Correct entities.{entity.id}.{entity.named_by}, or grant USAGE on its schema",
                 )
             self._relations[relation_name(entity)] = found
         return found
@@ -392,7 +392,7 @@ class PostgresSnapshot:
         return PostgresFlavour().kind(native) is ColumnType.STRING
 
     def _at(self, selection: Selection) -> str:
-        return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+        return drift.place(selection, self.where)
 
 
 class SnapshotQuery(Query):

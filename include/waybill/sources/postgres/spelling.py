@@ -12,7 +12,7 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import Shape, base
-from waybill.sources.sql import Bind, Sql, quote, quoted_name, sql
+from waybill.sources.sql import Bind, Sql, integer_bounds, quote, quoted_name, sql
 
 _KINDS = {
     "text": ColumnType.STRING,
@@ -82,6 +82,7 @@ class PostgresFlavour:
     loose: AbstractSet[str] = frozenset()
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     naive: str = "timestamp without time zone"
+    dynamic: bool = False
 
     def name(self, identifier: str) -> str:
         return quote(identifier)
@@ -93,6 +94,9 @@ class PostgresFlavour:
         if native.endswith("[]") or nested.shape_of(native, self.shapes):
             return ColumnType.JSON
         return _KINDS.get(base(native))
+
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        return integer_bounds(native)
 
     def unfit(self, native: str) -> tuple[str, str] | None:
         inside = nested.leaves(native, self.shapes) & _UNFIT.keys()

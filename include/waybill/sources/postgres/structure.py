@@ -20,7 +20,7 @@ from waybill.sources.structures.base import FoundTable, Reference, found_column,
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.oid, 'pg_class'), ''), c.reltuples::bigint,
-       has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'),
+       has_schema_privilege(n.oid, 'USAGE'), has_any_column_privilege(c.oid, 'SELECT'),
        (SELECT string_agg(lower(p.prosrc) || ' ' || lower(encode(t.tgargs, 'escape')), ' ')
           FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
          WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19 AND t.tgenabled IN ('O', 'A') AND t.tgattr = ''),
@@ -91,8 +91,10 @@ class PostgresStructure:
         columns, indexes, references = (self._by_table(text, oids) for text in (_COLUMNS, _INDEXES, _REFERENCES))
         flavour = PostgresFlavour()
         tables = []
-        for oid, _, name, parted, comment, rows, readable, triggers, inserts, filtered in found:
-            withheld = {c for c, *_, granted in columns[oid] if not granted} if readable else set()
+        for oid, space, name, parted, comment, rows, usable, readable, triggers, inserts, filtered in found:
+            withheld = {c for c, *_, granted in columns[oid] if not granted} if usable and readable else set()
+            lacking = [] if usable else [f"GRANT USAGE ON SCHEMA {quote(space)}"]
+            lacking += [] if readable else [f"GRANT SELECT ON {quoted_name(names[oid])}"]
             tables.append(
                 FoundTable(
                     names[oid],
@@ -109,7 +111,7 @@ class PostgresStructure:
                     rows if rows > 0 and not parted else None,
                     _stamped(triggers, columns[oid]),
                     bool(inserts),
-                    "" if readable else f"the connection's user may not read it; GRANT SELECT ON {quoted_name(names[oid])} to it",
+                    f"the connection's user may not read it; {' and '.join(lacking)} to it" if lacking else "",
                     tuple(c for c, *_ in columns[oid] if c in withheld),
                     bool(filtered),
                 )
