@@ -600,12 +600,12 @@ def test_an_id_that_its_column_cannot_hold_is_refused_and_no_empty_file_is_deliv
     printed = project.waybill("check", "--connect", status=1)
     refused = [line for line in printed.splitlines() if "the tenant's id in the data is ORG-7" in line]
     entities = project.entities()
-    assert {line.split(":")[0] for line in refused} == {name for name, one in entities.items() if one["relation"] != "c"}
+    assert {line.split(":")[0] for line in refused} == {name for name, entity in entities.items() if entity["relation"] != "c"}
     assert "tenant_id, which tells the tenant, is uuid" in printed
     assert "Set sourceTenant to the id that tenant_id holds" in printed
     project.waybill("run", "acme", status=1)
     delivered = {path.parent.name for path in (project.root / "out").rglob("*.manifest.json")}
-    assert delivered == {name for name, one in entities.items() if one["relation"] == "c"}
+    assert delivered == {name for name, entity in entities.items() if entity["relation"] == "c"}
 
 
 def test_every_column_that_the_catalog_names_has_to_be_in_the_source(project: Project, shop: psycopg.Connection) -> None:
