@@ -49,11 +49,6 @@ def test_estates_as_they_are_can_be_said(tmp_path: Path, entity: dict[str, Any])
     [
         ({"relation": None}, "entities.theme.relation: is required"),
         ({"key": ["id", "id"]}, "entities.theme.key: names a column twice (allowed: each column once)"),
-        (
-            {"key": ["idd"]},
-            "entities.theme.key: idd is not among the columns, and consumers know rows by the key"
-            " (allowed: columns of the entity (export: anonymize is enough); did you mean id?)",
-        ),
         ({"query": "SELECT 1"}, "entities.theme.relation: relation and query exclude each other"),
         ({"relation": None, "query": "DELETE FROM theme"}, "entities.theme.query: holds the word DELETE"),
         ({"tenant_column": None}, "entities.theme.tenant_column: is required"),

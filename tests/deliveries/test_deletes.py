@@ -382,7 +382,7 @@ def test_a_reconciled_ledger_starts_over_since_manifests_hold_no_keys(place):
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
-        ({"columns": {"name": {"type": "string"}, "updated_at": {"type": "timestamp"}}}, "entities.user.key"),
+        ({"columns": {"name": {"type": "string"}, "updated_at": {"type": "timestamp"}}}, "entities.user.deletes"),
         ({"deletes": "no"}, "entities.user.deletes"),
         ({"deletes": {"mode": "compare", "every": 0}}, "entities.user.deletes"),
         ({"deletes": "never", "deletes_at": "02:00"}, "entities.user.deletes_at"),

@@ -358,9 +358,6 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
         yield unknown_source(entity.id, entity.source, list(catalog.sources), file)
     if len({*entity.key}) < len(entity.key):
         yield Finding(file, f"{at}.key", "names a column twice", "each column once")
-    if missing := [name for name in dict.fromkeys(entity.key) if name not in entity.columns and entity.exported(name) is None]:
-        what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not among the columns, and consumers know rows by the key"
-        yield Finding(file, f"{at}.key", what, "columns of the entity (export: anonymize is enough)", closest(missing[0], entity.columns))
     if entity.changes.mode is not Mode.FULL and not entity.changes.column:
         yield Finding(
             file,
@@ -418,7 +415,16 @@ def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
         yield Finding(file, f"{at}.deletes_at", "says when keys are compared, and nothing compares them", "deletes: compare beside it")
     if entity.deletes_at and entity.deletes is not None and "every" in entity.deletes.model_fields_set:
         yield Finding(file, f"{at}.deletes_at", "contradicts deletes.every", "one of the two")
-    if entity.compares_keys and NOTICED in entity.delivered_key:
+    if not entity.compares_keys:
+        return
+    if missing := [name for name in entity.key if entity.exported(name) is None]:
+        yield Finding(
+            file,
+            f"{at}.deletes",
+            f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported",
+            "add the key columns to columns (export: anonymize is enough)",
+        )
+    if NOTICED in entity.delivered_key:
         yield Finding(file, f"{at}.key", f"{NOTICED} is the name of the time in deletes files", "another key column")
 
 
