@@ -418,12 +418,8 @@ def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
     if not entity.compares_keys:
         return
     if missing := [name for name in entity.key if entity.exported(name) is None]:
-        yield Finding(
-            file,
-            f"{at}.deletes",
-            f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported",
-            "add the key columns to columns (export: anonymize is enough)",
-        )
+        what = f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported"
+        yield Finding(file, f"{at}.deletes", what, "add the key columns to columns (export: anonymize is enough)")
     if NOTICED in entity.delivered_key:
         yield Finding(file, f"{at}.key", f"{NOTICED} is the name of the time in deletes files", "another key column")
 

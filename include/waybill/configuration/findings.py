@@ -116,7 +116,7 @@ def _in_words(error: Any) -> tuple[str, str, str]:
             options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
             known = _OTHER_NAMES.get(str(given).casefold().partition("(")[0].strip(), "")
             meant = known if known in options else closest(str(given), options)
-            words = "finding.unknown_value" if isinstance(given, str | int | float) else "finding.does_not_fit"
+            words = "finding.unknown_value" if isinstance(given, str | int | float | None) else "finding.does_not_fit"
             return tell(words, value=_short(given)), ", ".join(options), meant
         case "value_error":
             reason, _, allowed = str(context["error"]).partition(ALLOWED)
