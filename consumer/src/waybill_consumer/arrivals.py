@@ -21,6 +21,10 @@ class Arrival(NamedTuple):
     data: bytes
     signature: bytes | None = None
 
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}"
+
 
 @dataclass
 class Date:

@@ -29,18 +29,14 @@ def find(root: Path, position: Position) -> Iterator[str]:
         is_needed = not (position.once or loads.has(kept))
         document = root / path.lstrip("/")
         if not document.exists():
-            if is_needed or _is_partly_here(document):
+            if is_needed or _files_beside(document):
                 yield path
         elif (date_of(path) in newest or (is_needed and loads.databases)) and not is_whole(root, path):
             yield path
 
 
-def _is_partly_here(document: Path) -> bool:
-    """Whether files stand where a manifest is gone: nobody moved that delivery away."""
-    return bool(_files_beside(document))
-
-
 def _files_beside(document: Path) -> list[Path]:
+    """The files that a manifest names, by their names. Where they stand and it is gone, nobody moved that delivery away."""
     stem = re.escape(document.name.removesuffix(SUFFIX))
     files = re.compile(rf"{stem}(-\d{{4,}})?(\.deletes)?\.(csv|ndjson|parquet)(\.gz|\.zst)?(\.pgp)?\Z")
     try:

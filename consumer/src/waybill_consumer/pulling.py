@@ -129,8 +129,7 @@ def _keep_failure(root: Path, error: Refused) -> None:
     with alone(root):
         position = Position(root)
         if position.exists:
-            problem = {"entity": "", "what": f"{error.where}: {error.what}" if error.where else error.what, "next_step": error.next_step}
-            position.problems = [problem, *(known for known in position.problems if known["entity"])]
+            position.problems = [_problem_of("", error), *(known for known in position.problems if known["entity"])]
             position.save()
 
 
@@ -194,7 +193,7 @@ class _Pull:
         """Add what a date holds, and fetch what is next now."""
         streams = set()
         for arrival in date.arrivals:
-            path = f"{arrival.folder}/{arrival.name}"
+            path = arrival.path
             if path in self._seen:  # a feed named it, and a walk came by, too
                 continue
             self._seen.add(path)
@@ -219,8 +218,8 @@ class _Pull:
             self._drain(stream)
         for arrival, wrong in self._unreadable:
             if arrival.folder.startswith(f"{date.folder}/") and self._is_made_up_for(arrival, wrong):
-                self._unheld.discard(f"{arrival.folder}/{arrival.name}")
-                missing.remove(self._root, self._position, f"{arrival.folder}/{arrival.name}")
+                self._unheld.discard(arrival.path)
+                missing.remove(self._root, self._position, arrival.path)
         for name in date.day_manifests:
             self._day_manifest(date, name)
 
@@ -263,21 +262,20 @@ class _Pull:
             last = self._position.last(*stream)
             where = "beside" if manifest.kind == "backfill" else chain.step(last, manifest)
             if where == "next" and (other := other_history(self._position, manifest)):
-                path = f"{arrival.folder}/{arrival.name}"
-                self._failed[path] = Refused(other, where=f"{self._place.label}{path}")
+                self._failed[arrival.path] = Refused(other, where=f"{self._place.label}{arrival.path}")
             if where == "behind" and last is not None and manifest.generation < last[0]:
                 # A newer full delivery replaced the rows of this history.
                 self._position.known(arrival.folder).held.add(arrival.name)
                 discard(arrival, manifest, self._root)
-            elif where == "gap" or f"{arrival.folder}/{arrival.name}" in self._failed or not self._fetch(arrival, manifest):
+            elif where == "gap" or arrival.path in self._failed or not self._fetch(arrival, manifest):
                 left.append((arrival, manifest))
                 continue
-            self._unheld.discard(f"{arrival.folder}/{arrival.name}")
+            self._unheld.discard(arrival.path)
         self._waiting[stream] = left
 
     def _is_needless(self, arrival: Arrival, manifest: Manifest) -> bool:
         """Return whether what is held makes up for a delivery that is damaged or gone at the place. Nothing is kept of it then."""
-        path, kept = f"{arrival.folder}/{arrival.name}", Kept.of(manifest)
+        path, kept = arrival.path, Kept.of(manifest)
         if not isinstance(self._failed.get(path), Damaged):
             return False
         if not (self._position.repeats(path, kept) or self._position.is_superseded(kept) or Loads(self._root).has(kept)):
@@ -298,18 +296,18 @@ class _Pull:
             travelled = fetch(self._blocks, arrival, manifest, self._root, self._progress.add)
         except Damaged as error:
             error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
-            self._failed[f"{arrival.folder}/{arrival.name}"] = error
+            self._failed[arrival.path] = error
             return False
         self._position.hold(arrival.folder, arrival.name, manifest)
-        path = f"{arrival.folder}/{arrival.name}".lstrip("/")
         facts = {
             "entity": manifest.entity,
             "generation": manifest.generation,
             "sequence": manifest.sequence,
             "kind": manifest.kind,
             "rows": manifest.rows,
+            "manifest": arrival.path.lstrip("/"),
         }
-        self.report.fetched.append({"delivery_id": manifest.delivery_id, "tenant": manifest.tenant, **facts, "manifest": path})
+        self.report.fetched.append({"delivery_id": manifest.delivery_id, "tenant": manifest.tenant, **facts})
         self.report.bytes += travelled
         return True
 
@@ -409,13 +407,13 @@ class _Pull:
         name = "/".join(stream)
         last = self._position.last(*stream)
         for arrival, published in waiting:
-            if error := self._failed.get(f"{arrival.folder}/{arrival.name}"):
+            if error := self._failed.get(arrival.path):
                 rest = "" if published.kind == "backfill" else f"; {name} stays as it was before sequence {published.sequence}"
                 step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {published.delivery_id}`"
                 if not isinstance(error, Damaged):
                     step = OTHER_HISTORY_STEP
                 self._problem(name, Refused(f"{error.what}{rest}", where=error.where, next_step=step))
-        whole = [manifest for arrival, manifest in waiting if f"{arrival.folder}/{arrival.name}" not in self._failed]
+        whole = [manifest for arrival, manifest in waiting if arrival.path not in self._failed]
         first = next((manifest for manifest in whole if manifest.kind != "backfill"), None)
         stuck = any(manifest.kind != "backfill" and chain.step(last, manifest) == "next" for _, manifest in waiting)
         if first is not None and not stuck:
@@ -427,8 +425,12 @@ class _Pull:
             self._problem(name, Refused(what, next_step=step))
 
     def _problem(self, entity: str, error: Refused) -> None:
-        said = {"entity": entity, "what": f"{error.where}: {error.what}" if error.where else error.what, "next_step": error.next_step}
-        self.report.problems.append(said)
+        self.report.problems.append(_problem_of(entity, error))
+
+
+def _problem_of(entity: str, error: Refused) -> dict[str, str]:
+    what = f"{error.where}: {error.what}" if error.where else error.what
+    return {"entity": entity, "what": what, "next_step": error.next_step}
 
 
 def _lost_for_good(path: str, kept: Kept, label: str) -> Refused:
@@ -446,4 +448,4 @@ def _listed(name: str, data: bytes) -> list[str]:
 
 def _in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:
     manifest = waiting[1]
-    return manifest.generation, manifest.sequence, manifest.redelivers is not None, f"{waiting[0].folder}/{waiting[0].name}"
+    return manifest.generation, manifest.sequence, manifest.redelivers is not None, waiting[0].path
