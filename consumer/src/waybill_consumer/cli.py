@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         well, answer, lines = work(parsed)
     except Refused as error:
-        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": _bare(error), "next_step": error.next_step}]}, []
+        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": error.located, "next_step": error.next_step}]}, []
         if not parsed.json:
             print(seen(f"waybill-consumer: {error}"), file=sys.stderr)
     except OSError as error:
@@ -50,10 +50,6 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 def problem_text(problem: dict[str, str]) -> str:
     return f"{problem['what']}. {problem['next_step']}." if problem["next_step"] else f"{problem['what']}."
-
-
-def _bare(error: Refused) -> str:
-    return f"{error.where}: {error.what}" if error.where else error.what
 
 
 def _parser() -> argparse.ArgumentParser:

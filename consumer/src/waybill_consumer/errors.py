@@ -13,6 +13,15 @@ class Refused(Exception):
         said = f"{where}: {what}" if where else what
         super().__init__(f"{said}. {next_step}." if next_step else f"{said}.")
 
+    @property
+    def located(self) -> str:
+        """What is wrong and where, without what to do. Whoever catches an error may have set `where` since."""
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+    def as_problem(self, entity: str) -> dict[str, str]:
+        """As reports and the files beside them keep it. `entity` is empty where it concerns all of them."""
+        return {"entity": entity, "what": self.located, "next_step": self.next_step}
+
 
 class Damaged(Refused):
     """A file differs from its manifest."""

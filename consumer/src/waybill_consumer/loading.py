@@ -39,8 +39,7 @@ class Loaded:
     """What the database remembers afterwards; None where it could not be asked."""
 
     def problem(self, entity: str, error: Refused) -> None:
-        what = f"{error.where}: {error.what}" if error.where else error.what
-        self.problems.append({"entity": entity, "what": what, "next_step": error.next_step})
+        self.problems.append(error.as_problem(entity))
 
     def as_json(self) -> dict[str, Any]:
         counts = {"deliveries": len(self.applied), "rows": sum(applied["rows"] for applied in self.applied)}

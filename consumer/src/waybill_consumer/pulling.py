@@ -129,7 +129,7 @@ def _keep_failure(root: Path, error: Refused) -> None:
     with alone(root):
         position = Position(root)
         if position.exists:
-            position.problems = [_problem_of("", error), *(known for known in position.problems if known["entity"])]
+            position.problems = [error.as_problem(""), *(known for known in position.problems if known["entity"])]
             position.save()
 
 
@@ -425,12 +425,7 @@ class _Pull:
             self._problem(name, Refused(what, next_step=step))
 
     def _problem(self, entity: str, error: Refused) -> None:
-        self.report.problems.append(_problem_of(entity, error))
-
-
-def _problem_of(entity: str, error: Refused) -> dict[str, str]:
-    what = f"{error.where}: {error.what}" if error.where else error.what
-    return {"entity": entity, "what": what, "next_step": error.next_step}
+        self.report.problems.append(error.as_problem(entity))
 
 
 def _lost_for_good(path: str, kept: Kept, label: str) -> Refused:
