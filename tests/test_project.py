@@ -244,7 +244,7 @@ def test_an_installed_package_holds_every_file_of_the_source(repository: Path, t
     subprocess.run(argv, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    assert {"waybill_consumer/verification.py", "waybill_consumer/py.typed"} <= held
+    assert {"waybill_consumer/verification/verifying.py", "waybill_consumer/py.typed"} <= held
     packed = {name for name in held if name.startswith("waybill/")}
     source = {str(path.relative_to(tmp_path / "include")) for path in (tmp_path / "include/waybill").rglob("*") if path.is_file()}
     assert source - packed == set()

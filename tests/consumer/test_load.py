@@ -13,7 +13,7 @@ import pytest
 
 from tests.consumer.copies import consumer, rows, run, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
-from waybill_consumer.loading import load
+from waybill_consumer.load.loading import load
 from waybill_consumer.progress import Progress
 from waybill_consumer.targets.duckdb import DuckDB
 

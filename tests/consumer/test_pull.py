@@ -14,12 +14,12 @@ from tests.consumer.copies import Said, consumer, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess
-from waybill_consumer.finding import Finder
+from waybill_consumer.folder.position import Position
 from waybill_consumer.places import Entry
 from waybill_consumer.places.folder import Folder
-from waybill_consumer.position import Position
 from waybill_consumer.progress import Progress
-from waybill_consumer.pulling import pull
+from waybill_consumer.pull.finding import Finder
+from waybill_consumer.pull.pulling import pull
 
 Pull = Callable[..., Said]
 

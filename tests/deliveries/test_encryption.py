@@ -38,8 +38,8 @@ from waybill.ledger.registrations import Provenance
 from waybill.registrations import replacing
 from waybill.registrations.applying import apply, record
 from waybill.web import problems
-from waybill_consumer.decrypting import Plain
 from waybill_consumer.errors import Refused
+from waybill_consumer.load.decrypting import Plain
 from waybill_consumer.manifest import parse
 
 MIDNIGHT = NOON.replace(hour=0)

@@ -21,8 +21,8 @@ from waybill.canonical import csv_line, timestamp_text
 from waybill.destinations.folder import Folder
 from waybill.files.verification import verify
 from waybill_consumer.manifest import Csv
-from waybill_consumer.recount import recount
 from waybill_consumer.verification import Report
+from waybill_consumer.verification.recount import recount
 
 pytestmark = pytest.mark.fast
 

@@ -39,7 +39,7 @@ from waybill.sources.dbapi.source import DbApi
 from waybill.sources.duckdb.lake import Lake
 from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
-from waybill_consumer.recount import recount
+from waybill_consumer.verification.recount import recount
 
 DEFAULT = Dialect()
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -119,7 +119,7 @@ def _duration(text: str) -> float:
 
 def _pull(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places import Login, open_place, without_password
-    from waybill_consumer.pulling import pull, telling
+    from waybill_consumer.pull.pulling import pull, telling
     from waybill_consumer.signatures import read_signers
 
     signers = read_signers(arguments.signer)
@@ -136,7 +136,7 @@ def _pull(arguments: argparse.Namespace) -> Outcome:
 
 
 def _load(arguments: argparse.Namespace) -> Outcome:
-    from waybill_consumer.loading import load_into
+    from waybill_consumer.load.loading import load_into
     from waybill_consumer.signatures import read_signers
 
     options = {"tenant": arguments.tenant, "gpg": arguments.gpg, "signers": read_signers(arguments.signer), "only": arguments.only}
@@ -152,10 +152,10 @@ def _load(arguments: argparse.Namespace) -> Outcome:
 
 
 def _verify(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.folder.lock import is_pulled
+    from waybill_consumer.folder.status import remember_damage
     from waybill_consumer.places.folder import folder_place
-    from waybill_consumer.position import is_pulled
     from waybill_consumer.signatures import read_signers
-    from waybill_consumer.status import remember_damage
     from waybill_consumer.verification import verify
 
     signers = read_signers(arguments.signer)
@@ -174,8 +174,8 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
-    from waybill_consumer.loads import Loads, database_named
-    from waybill_consumer.status import status
+    from waybill_consumer.folder.last_loads import Loads, database_named
+    from waybill_consumer.folder.status import status
 
     if arguments.forget:
         database = database_named(arguments.forget, arguments.schema)

@@ -185,6 +185,10 @@ def instant_text(value: datetime) -> str:
     return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def now_text() -> str:
+    return instant_text(datetime.now(timezone.utc))
+
+
 class _Fields:
     """Reads fields of a JSON object and checks each. `at` is where the object is in the manifest."""
 

@@ -17,8 +17,8 @@ from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import Ledger, deliveries, signatures, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.states import DeliveryStatus
-from waybill_consumer import sums
 from waybill_consumer.manifest import SUFFIX
+from waybill_consumer.verification import sums
 
 
 @dataclass(frozen=True)

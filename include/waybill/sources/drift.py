@@ -25,9 +25,7 @@ _HOLDS = {
     ColumnType.JSON: {ColumnType.JSON, ColumnType.STRING},
     ColumnType.BINARY: {ColumnType.BINARY},
 }
-_NEVER_IDS = frozenset(
-    [ColumnType.FLOAT, ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.JSON, ColumnType.BINARY]
-)
+_NEVER_IDS = frozenset([ColumnType.FLOAT, ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.JSON, ColumnType.BINARY])
 _SHAPES = frozenset(["point", "line", "lseg", "box", "path", "polygon", "circle", "geometry", "xml", "tsvector", "tsquery", "money"])
 """Types of PostgreSQL and MySQL that no catalog type stands for, and that hold no ids either."""
 _CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})

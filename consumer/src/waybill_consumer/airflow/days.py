@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.finding import tenant_folders
 from waybill_consumer.manifest import DAY_MANIFEST
 from waybill_consumer.places import Place
+from waybill_consumer.pull.finding import tenant_folders
 from waybill_consumer.verification import day_manifest
 
 RECENT = 3

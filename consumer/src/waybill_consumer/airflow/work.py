@@ -20,8 +20,8 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     """
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
-    from waybill_consumer.pulling import pull as fetch
-    from waybill_consumer.pulling import telling
+    from waybill_consumer.pull.pulling import pull as fetch
+    from waybill_consumer.pull.pulling import telling
     from waybill_consumer.signatures import read_signers
 
     found = BaseHook.get_connection(connection) if connection else None
@@ -39,7 +39,7 @@ def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool 
 
     Raises AirflowException if an entity could not be loaded.
     """
-    from waybill_consumer.loading import load_into
+    from waybill_consumer.load.loading import load_into
     from waybill_consumer.progress import Progress
     from waybill_consumer.signatures import read_signers
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.manifest import Column
-from waybill_consumer.position import now_text
+from waybill_consumer.manifest import Column, now_text
 from waybill_consumer.targets import Applied, Shape, former
 
 DELIVERIES, ENTITIES = "_waybill_deliveries", "_waybill_entities"

@@ -25,7 +25,7 @@ from waybill.ledger.engine import new_id
 from waybill.ledger.facts import FileFacts
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus
-from waybill_consumer import sums
+from waybill_consumer.verification import sums
 
 _log = logging.getLogger(__name__)
 

@@ -34,10 +34,10 @@ from waybill.registrations.filling import source_of
 from waybill.states import DeliveryStatus, Kind, Purpose
 from waybill_consumer.chain import Remark
 from waybill_consumer.manifest import SUFFIX, Manifest
-from waybill_consumer.recount import dialect_of, recount
 from waybill_consumer.signatures import Wrong
 from waybill_consumer.signatures import signer as checked
 from waybill_consumer.verification import DATA
+from waybill_consumer.verification.recount import dialect_of, recount
 
 _PLACE = re.compile(
     r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from waybill_consumer import signatures
-from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.errors import Refused
-from waybill_consumer.feed_reader import FeedReader
+from waybill_consumer.folder.position import RECENT_DATES, SETTLE_SECONDS, Known, Position
 from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
-from waybill_consumer.position import SETTLE_SECONDS, Known, Position
+from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
+from waybill_consumer.pull.feed_reader import FeedReader
 
 TURN_SECONDS = 5.0
 """How long a run looks at old dates that seem unchanged."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.errors import Refused
-from waybill_consumer.feed import Listed, News, Read, news
-from waybill_consumer.manifest import instant_text
+from waybill_consumer.folder.position import RECENT_DATES, Position
+from waybill_consumer.manifest import instant_text, now_text
 from waybill_consumer.places import Place
-from waybill_consumer.position import Position, now_text
+from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
+from waybill_consumer.pull.feed import Listed, News, Read, news
 
 WALK_EVERY = timedelta(days=1)
 """How often the folders are walked beside a feed. A feed is a convenience, and the folders are what was delivered."""

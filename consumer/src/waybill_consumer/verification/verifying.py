@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from waybill_consumer import chain, manifest, signatures
 from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
-from waybill_consumer.layout import OURS
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
-from waybill_consumer.recount import dialect_of, differences, recount
+from waybill_consumer.own_files import OURS
 from waybill_consumer.signatures import Key
-from waybill_consumer.sums import sums
+from waybill_consumer.verification.recount import dialect_of, differences, recount
+from waybill_consumer.verification.sums import sums
 
 DATA = re.compile(
     r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?(?:\.pgp)?\Z"

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from waybill_consumer import signatures
-from waybill_consumer.arrivals import RECENT_DATES
 from waybill_consumer.errors import Refused
-from waybill_consumer.fetching import is_intact
-from waybill_consumer.loads import Loads
+from waybill_consumer.folder.files import is_intact
+from waybill_consumer.folder.last_loads import Loads
+from waybill_consumer.folder.position import RECENT_DATES, Kept, Position, date_of
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, Manifest, parse
-from waybill_consumer.position import Kept, Position, date_of
 
 
 def find(root: Path, position: Position) -> Iterator[str]:

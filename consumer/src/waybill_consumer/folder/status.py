@@ -11,13 +11,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from waybill_consumer import chain, missing
+from waybill_consumer import chain
 from waybill_consumer.chain import Link
 from waybill_consumer.errors import Refused, Unreachable
-from waybill_consumer.holdings import Held, Holdings, holdings
-from waybill_consumer.loads import Loads, database_named, reached
+from waybill_consumer.folder import missing
+from waybill_consumer.folder.holdings import Held, Holdings, holdings
+from waybill_consumer.folder.last_loads import Loads, database_named, reached
+from waybill_consumer.folder.lock import is_at_work, is_pulled
+from waybill_consumer.folder.position import Kept, Position, forget
 from waybill_consumer.manifest import Manifest, instant, instant_text
-from waybill_consumer.position import Kept, Position, forget, is_at_work, is_pulled
 from waybill_consumer.targets import Target, open_target
 from waybill_consumer.verification import Report
 

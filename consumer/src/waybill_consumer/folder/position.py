@@ -6,22 +6,23 @@ The files themselves are the truth, and the position makes a run cost only what 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.layout import LOCK, POSITION
-from waybill_consumer.manifest import Manifest, instant_text, json_object
+from waybill_consumer.folder.files import write_whole
+from waybill_consumer.folder.lock import alone, is_at_work, is_pulled
+from waybill_consumer.manifest import Manifest, instant_text, json_object, now_text
+from waybill_consumer.own_files import LOCK, POSITION
 
 FORMAT = 1
+RECENT_DATES = 35
+"""The number of the newest dates, which are always looked at, because late and repeated deliveries come there."""
 SETTLE_SECONDS = 3.0
 """A folder's time has whole seconds on most servers. Only a second look, this long after the first, proves that it does not move."""
 _SAVE_EVERY = 2.0
@@ -30,8 +31,6 @@ _DATED = re.compile(r"(.*)/(\d{4}/\d\d/\d\d)/([^/]+)(?:/.*)?\Z")
 _NUMBERED = re.compile(r"\.g(\d{1,9})\.(\d{1,9})(?:\.r\d+)?\.manifest\.json\Z")
 """The generation and sequence in a manifest's name."""
 _EVER = "1970-01-01T00:00:00.000000Z"
-_NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
-"""What file systems without locks answer. The cron line itself must then see to one pull at a time."""
 
 
 class Kept(NamedTuple):
@@ -308,72 +307,3 @@ def forget(root: Path, manifests: Sequence[str]) -> None:
             for path in manifests:
                 position.forget(path)
             position.save()
-
-
-def is_pulled(root: Path) -> bool:
-    """Return whether `pull` keeps this folder."""
-    return any((root / name).exists() for name in (POSITION, LOCK))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file: complete under its name, or not there."""
-    part = path.with_name(f".{path.name.lstrip('.')}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-
-
-def unwritable(error: OSError, root: Path) -> Refused:
-    """What to do where a folder cannot be written."""
-    first = "Set the rights of the folder so that this account may write it"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        first = "Free space or raise the limit"
-    elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-        first = "Let the folder be writable again"
-    where = str(error.filename or root)
-    return Refused(error.strerror or str(error), where=where, next_step=f"{first}, then pull again: what was fetched stays")
-
-
-def now_text() -> str:
-    return instant_text(datetime.now(timezone.utc))
-
-
-def is_at_work(root: Path) -> bool:
-    """Whether a pull runs in this folder."""
-    try:
-        with alone(root):
-            return False
-    except Refused:
-        return True
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Allow one pull at a time for a folder. Raises Refused if another one runs."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    # This file is open for writing, because a folder cannot be locked on NFS.
-    handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused("another pull into this folder is running", where=str(root), next_step="Let it end") from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(handle)

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from waybill_consumer import chain
-from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.holdings import Held, Holdings, counting, holdings, is_signed, require_signed
-from waybill_consumer.loads import Loads, database_named
+from waybill_consumer.folder.holdings import Held, Holdings, counting, holdings, is_signed, require_signed
+from waybill_consumer.folder.last_loads import Loads, database_named
+from waybill_consumer.folder.lock import is_pulled
+from waybill_consumer.folder.position import Kept, Position, forget
+from waybill_consumer.load.decrypting import Plain, decrypting
+from waybill_consumer.load.tables import wanted_shape
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
-from waybill_consumer.position import Kept, Position, forget, is_pulled
 from waybill_consumer.progress import Progress
-from waybill_consumer.recount import dialect_of
 from waybill_consumer.signatures import Key, Wrong
-from waybill_consumer.tables import wanted_shape
 from waybill_consumer.targets import Applied, Shape, Target, Widen, open_target
 from waybill_consumer.targets.data import DataFile
+from waybill_consumer.verification.recount import dialect_of
 
 Place = tuple[int, int, int, str]
 """Where a delivery belongs: generation, sequence, 1 for a backfill after that sequence, snapshot time."""

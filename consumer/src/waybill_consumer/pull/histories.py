@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.finding import tenant_folders
+from waybill_consumer.folder.position import Position, home_of
 from waybill_consumer.manifest import Manifest, parse
 from waybill_consumer.places import Place
-from waybill_consumer.position import Position, home_of
+from waybill_consumer.pull.finding import tenant_folders
 
 OTHER_HISTORY_STEP = "Pull each SOURCE into a DIR of its own; if it is the same SOURCE as before, ask the sender for a full load"
 _ASKED = 50

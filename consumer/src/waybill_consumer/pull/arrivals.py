@@ -9,9 +9,6 @@ from waybill_consumer import signatures
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS
 from waybill_consumer.places import Place
 
-RECENT_DATES = 35
-"""The number of the newest dates, which are always looked at, because late and repeated deliveries come there."""
-
 
 class Arrival(NamedTuple):
     """A manifest that is not held yet, and its signature if one was found."""

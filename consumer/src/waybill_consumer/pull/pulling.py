@@ -9,12 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from waybill_consumer import chain, missing, signatures
-from waybill_consumer.arrivals import Arrival, Date, read_signatures
+from waybill_consumer import chain, signatures
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.fetching import discard, fetch
-from waybill_consumer.finding import Finder
-from waybill_consumer.histories import (
+from waybill_consumer.folder import missing
+from waybill_consumer.folder.files import unwritable, write_whole
+from waybill_consumer.folder.holdings import adopt
+from waybill_consumer.folder.last_loads import Loads
+from waybill_consumer.folder.lock import alone, is_pulled
+from waybill_consumer.folder.position import Kept, Position, date_of, home_of
+from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, now_text, parse
+from waybill_consumer.own_files import POSITION
+from waybill_consumer.places import Place
+from waybill_consumer.progress import Progress
+from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
+from waybill_consumer.pull.fetching import discard, fetch
+from waybill_consumer.pull.finding import Finder
+from waybill_consumer.pull.histories import (
     OTHER_HISTORY_STEP,
     Foreign,
     homes_of,
@@ -24,13 +34,6 @@ from waybill_consumer.histories import (
     require_same_home,
     require_same_tenant,
 )
-from waybill_consumer.holdings import adopt
-from waybill_consumer.layout import POSITION
-from waybill_consumer.loads import Loads
-from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
-from waybill_consumer.places import Place
-from waybill_consumer.position import Kept, Position, alone, date_of, home_of, is_pulled, now_text, unwritable, write_whole
-from waybill_consumer.progress import Progress
 from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
 

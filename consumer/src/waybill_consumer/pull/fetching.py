@@ -4,18 +4,16 @@ last.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waybill_consumer import signatures
-from waybill_consumer.arrivals import Arrival
 from waybill_consumer.errors import Damaged
+from waybill_consumer.folder.files import hashed, is_intact, write_whole
 from waybill_consumer.manifest import File, Manifest
-from waybill_consumer.position import write_whole
-from waybill_consumer.records import BLOCK
+from waybill_consumer.pull.arrivals import Arrival
 
 Count = Callable[[int], None]
 Blocks = Callable[[str, int], Iterator[bytes]]
@@ -51,13 +49,6 @@ def discard(arrival: Arrival, manifest: Manifest, root: Path) -> None:
 
 def _part(final: Path) -> Path:
     return final.with_name(f".{final.name}.part")
-
-
-def is_intact(path: Path, file: File) -> bool:
-    """Return whether a file on this disk is what its manifest says."""
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size == file.bytes and hashed(path)[0].hexdigest() == file.sha256
-    return False
 
 
 def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Count) -> int:
@@ -100,13 +91,3 @@ def _wrong(size: int, sha256: str, file: File) -> str:
     if size != file.bytes:
         return f"has {'more than ' if size > file.bytes else ''}{min(size, file.bytes)} bytes, its manifest says {file.bytes}"
     return "" if sha256 == file.sha256 else f"has SHA-256 {sha256}, its manifest says {file.sha256}"
-
-
-def hashed(path: Path) -> tuple[hashlib._Hash, int]:
-    """Return the SHA-256 of a file that is open for more bytes, and its size."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            size += len(block)
-    return digest, size

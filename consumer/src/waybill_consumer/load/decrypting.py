@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.fetching import hashed
+from waybill_consumer.folder.files import hashed
 from waybill_consumer.manifest import ENCRYPTED, File, Manifest
 
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 1 << 20

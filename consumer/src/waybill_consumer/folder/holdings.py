@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from waybill_consumer import signatures
 from waybill_consumer.errors import Refused
+from waybill_consumer.folder.lock import is_pulled
+from waybill_consumer.folder.missing import incomplete
+from waybill_consumer.folder.position import Position
 from waybill_consumer.manifest import SUFFIX, Manifest, parse
-from waybill_consumer.missing import incomplete
 from waybill_consumer.places.folder import Folder
-from waybill_consumer.position import Position, is_pulled
 from waybill_consumer.signatures import Key
 
 

@@ -1,0 +1,13 @@
+"""Fetches whole deliveries from a place into a folder, in the order of their chains, and no further than the first gap.
+
+In: an open `Place`, and a folder on this disk. Out: the files of each delivery, the manifest last, and a report of what came and what did
+not. What is there already is not fetched again, and a file continues where it stopped.
+
+`pulling.pull` does all of it. `finding` finds what is new: it follows the sender's feed (`feed`, `feed_reader`), or walks the dates if
+there is none, and yields `arrivals`. `fetching` brings one delivery. `histories` refuses another tenant's folder, and another history of
+the same tenant.
+"""
+
+from waybill_consumer.pull.pulling import Pulled, pull
+
+__all__ = ["Pulled", "pull"]
