@@ -156,7 +156,7 @@ def test_a_table_with_children_is_parted_by_the_statistics_of_all(place, postgre
     assert len(Copy().catch_up(place.out).rows) == ROWS
 
 
-@pytest.mark.parametrize(("limit", "parts"), [(1, 1), (2, 1), (3, 2), (4, 3)])
+@pytest.mark.parametrize(("limit", "parts"), [(1, 1), (2, 2), (3, 3), (4, 3)])
 def test_a_limit_of_connections_makes_fewer_parts(place, postgres: Database, monkeypatch, limit, parts):
     with psycopg.connect(postgres.dsn) as database:
         fill(database)

@@ -9,7 +9,7 @@ from tests.servers.pgbouncer import serve_pgbouncer
 
 @pytest.fixture
 def pooled(postgres):
-    with serve_pgbouncer(postgres, 16) as pool:
+    with serve_pgbouncer(postgres) as pool:
         yield pool
 
 

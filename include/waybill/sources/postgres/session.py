@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -85,15 +87,35 @@ def emptied(connection: psycopg.Connection) -> None:
             raise RuntimeError(f"the session is {status.name}")
 
 
-def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "") -> None:
+def begin(
+    connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "", *, within: float | None = None
+) -> None:
     """Open a read-only transaction with our settings. It takes no snapshot: the first query does.
 
-    Temporary tables come last, because in a pooled session they belong to somebody else.
+    Temporary tables come last, because in a pooled session they belong to somebody else. Raises TransientError if a pool has no server
+    connection for the session `within` so many seconds.
     """
     local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
     if search_path:
         local += f"; SET LOCAL search_path = {', '.join([*_schemas(search_path), 'pg_temp'])}"
-    connection.execute(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; {local}".encode())
+    opening = f"BEGIN ISOLATION LEVEL {isolation} READ ONLY"
+    if within is None:
+        connection.execute(f"{opening}; {local}".encode())
+    else:
+        _answered(connection, opening, within)
+        connection.execute(local.encode())
+
+
+def _answered(connection: psycopg.Connection, statement: str, within: float) -> None:
+    """Execute a statement that the server answers at once. Raises TransientError if no answer comes `within` so many seconds."""
+    connection.pgconn.send_query(statement.encode())
+    answer = select.poll()
+    answer.register(connection, select.POLLIN)
+    if not answer.poll(within * 1000):
+        raise TransientError(f"the pool had no server connection within {within:.0f} seconds", code="source_busy")
+    while result := connection.pgconn.get_result():
+        if result.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
 
 
 def _schemas(search_path: str) -> list[str]:

@@ -1,8 +1,8 @@
 """One snapshot over several sessions: each reads a range of the key, so that the server and the network work for all of them at once.
 
-The first session exports its snapshot (`pg_export_snapshot`) and keeps its locks; the others import it and see the same rows. The ranges
-come from the planner's statistics of the first column of the key that parts the rows evenly, which costs no scan. A relation without
-statistics (a view, a query, a table that was never analysed) is read over one session.
+The delivery's own session exports its snapshot (`pg_export_snapshot`), keeps its locks and reads the first range; the others import the
+snapshot and see the same rows. The ranges come from the planner's statistics of the first column of the key that parts the rows evenly,
+which costs no scan. A relation without statistics (a view, a query, a table that was never analysed) is read over one session.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ SELECT bound::text AS spelling, weight
 """
 """Values of a column in the order of the file, each with the share of the rows that have it or come behind it."""
 
+WAIT = 2.0
+"""How many seconds to wait for a server connection of a pool."""
 EVEN = 1.5
 """How many times its fair share the largest range may hold before another column of the key is looked at."""
 
@@ -68,29 +70,31 @@ def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statemen
         yield [Rows(snapshot, selection)]
         return
     with ExitStack() as sessions, session.errors(snapshot.where):
-        beside = _sessions(snapshot, sessions, most)
-        conditions = _ranges(snapshot, selection, len(beside)) or [Sql()]
-        if beside:
-            [(exported,)] = snapshot.connection.execute("SELECT pg_export_snapshot()").fetchall()
+        connections = [snapshot.connection, *_beside(snapshot, sessions, most - 1, statement_timeout)]
+        conditions = _ranges(snapshot, selection, len(connections)) or [Sql()]
         streams: list[Stream] = []
-        for connection, condition in zip(beside or [snapshot.connection], conditions, strict=False):
+        for connection, condition in zip(connections, conditions, strict=False):
             ranged = copy(snapshot)
             ranged.part, ranged.connection = condition, connection
-            if beside:
-                session.begin(connection, "REPEATABLE READ", statement_timeout, snapshot.facts.search_path)
-                connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'".encode())
             streams.append(Rows(ranged, selection, partial(_stop, connection)))
         yield streams
 
 
-def _sessions(snapshot: PostgresSnapshot, sessions: ExitStack, most: int) -> list[psycopg.Connection]:
-    """As many more sessions as the server gives. A limit of connections makes a delivery slower, and does not stop it."""
+def _beside(snapshot: PostgresSnapshot, sessions: ExitStack, most: int, statement_timeout: timedelta) -> list[psycopg.Connection]:
+    """Return as many more sessions of the same snapshot as there are at once. A limit makes a delivery slower, and does not stop it.
+
+    Nobody waits here for long, because this delivery holds a session already: deliveries that held one each would wait for each other.
+    """
+    [(exported,)] = snapshot.connection.execute("SELECT pg_export_snapshot()").fetchall()
     found: list[psycopg.Connection] = []
     try:
         while len(found) < most:
-            found.append(sessions.enter_context(snapshot.another()))
-    except TransientError as error:
-        _log.warning("reading over %d connections instead of %d: %s", max(len(found), 1), most, error)
+            connection = sessions.enter_context(snapshot.another())
+            session.begin(connection, "REPEATABLE READ", statement_timeout, snapshot.facts.search_path, within=WAIT)
+            connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'".encode())
+            found.append(connection)
+    except (TransientError, psycopg.Error) as error:
+        _log.warning("reading over %d connections instead of %d: %s", len(found) + 1, most + 1, error)
     return found
 
 
