@@ -182,6 +182,48 @@ def test_a_login_shell_that_prints_is_told(words: str) -> None:
     assert f"the login {server.login} prints text where SFTP should begin" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("ForceCommand /bin/false", "it ended at once with status 1"),
+        ("ForceCommand /bin/sh -c 'echo no access for you >&2; exit 1'", "it ended at once with status 1"),
+        ("ForceCommand /bin/sh -c 'printf no; exit 0'", "it ended at once with status 0"),
+        ("Subsystem sftp /nowhere/sftp-server\nForceCommand none", "it ended at once with status 127"),
+        ("Subsystem other internal-sftp\nForceCommand none", "the server starts no SFTP for it"),
+    ],
+)
+def test_a_login_that_is_given_no_sftp_is_told_and_not_tried_again(command: str, how: str) -> None:
+    with serve_sshd(extra_config=command) as server:
+        error = refusal(key_connection(server))
+    assert isinstance(error, PermanentError)
+    assert error.code == "not_sftp"
+    assert f"the server took the login {server.login} and gives it no SFTP: {how}" in str(error)
+
+
+@pytest.mark.parametrize("size", ["005", "011"], ids=["behind it", "within it"])
+def test_text_with_the_first_answer_is_told_as_such(size: str, tmp_path: Path) -> None:
+    script = tmp_path / "shell"
+    script.write_text(
+        f"""#!/bin/sh\nprintf '\\000\\000\\000\\{size}\\002\\000\\000\\000\\003rubbish'; exec /usr/lib/openssh/sftp-server\n"""
+    )
+    script.chmod(0o755)
+    with serve_sshd(extra_config=f"ForceCommand {script}") as server:
+        error = refusal(key_connection(server))
+    assert isinstance(error, PermanentError)
+    assert error.code == "not_sftp"
+
+
+@pytest.mark.parametrize("ending", ["kill -TERM $$", "kill -KILL $PPID; sleep 9"], ids=["its program", "the connection"])
+def test_a_server_that_goes_down_before_its_first_word_may_come_back(ending: str, tmp_path: Path) -> None:
+    script = tmp_path / "shell"
+    script.write_text(f"#!/bin/sh\n{ending}\n")
+    script.chmod(0o755)
+    with serve_sshd(extra_config=f"ForceCommand {script}") as server:
+        error = refusal(key_connection(server))
+    assert isinstance(error, TransientError)
+    assert error.code == "busy"
+
+
 def test_a_closed_port_and_an_unknown_name_may_pass(demo: RunningServer) -> None:
     for change in ({"port": free_port()}, {"host": "no-such-host.invalid"}):
         error = refusal(replace(password_connection(demo), **change))

@@ -56,8 +56,9 @@ def serve_sshd(
 ) -> Iterator[SftpAccess]:
     """An SFTP server whose logins begin in `root`. An account that is not root cannot be locked in there, so paths are absolute.
 
-    `extra_config` goes in front of the configuration (sshd keeps the first value of a setting), `sftp_options` to the internal
-    sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests). `host_key` is a private key to show in place of a new one.
+    `extra_config` goes in front of the configuration (sshd keeps the first value of a setting; a Subsystem there replaces ours),
+    `sftp_options` to the internal sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests). `host_key` is a private key to
+    show in place of a new one.
     """
     account = current_account()
     with scratch("sshd") as folder:
@@ -97,7 +98,7 @@ AllowUsers {login}
 UseDNS no
 MaxStartups 200
 LogLevel VERBOSE
-Subsystem sftp internal-sftp {sftp_options}
+{"" if "Subsystem" in extra else f"Subsystem sftp internal-sftp {sftp_options}"}
 ForceCommand internal-sftp -d {root} {sftp_options}
 """
 

@@ -64,14 +64,14 @@ class Channels:
 
     def _grow(self) -> None:
         try:
-            wire = wait(self._loop, self._open())
+            wire, _ = wait(self._loop, self._open())
         except (asyncssh.Error, Lost, OSError):
             return  # no more than there are
         with self._lock:
             self._busy[wire] = 0
             self._may_grow = True
 
-    async def _open(self) -> Wire:
+    async def _open(self) -> tuple[Wire, int]:
         async with asyncio.timeout(_OPENING_SECONDS):
             return await open_channel(self._connection, self._chosen.stall_seconds)
 

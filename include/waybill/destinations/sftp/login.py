@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncssh
-from asyncssh.constants import MSG_IGNORE
+from asyncssh.constants import MSG_IGNORE, OPEN_REQUEST_SESSION_FAILED
 from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 
 from waybill.connection import Connection
 from waybill.destinations.sftp.keys import host_keys, private_keys, spoken, unusable
-from waybill.destinations.sftp.packets import Lost, Printed
+from waybill.destinations.sftp.packets import Ended, Lost, Printed
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
 
@@ -40,6 +40,8 @@ logging.getLogger("asyncssh").setLevel(logging.WARNING)  # at INFO it logs every
 
 _KEY_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256")
 _RECEIVE_WINDOW = 4 * 1024 * 1024
+_ENDING_SECONDS = 5.0
+"""How long a server has to say how a program of its ended."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class _Pinned(asyncssh.SSHClient):
         self.shown: asyncssh.SSHKey | None = None
         self.offered: asyncssh.SSHKey | None = None
         """The key that was offered last. It is the one in use after a login by key, and None after a login by password."""
+        self.accepted = False
+        """Whether the server took the login."""
+
+    def auth_completed(self) -> None:
+        self.accepted = True
 
     def public_key_auth_requested(self) -> asyncssh.SSHKey | None:
         self.offered = next(self._keys, None)
@@ -143,6 +150,9 @@ class LoggedIn:
 
     connection: asyncssh.SSHClientConnection
     wire: Wire
+    block: int
+    """The most bytes that one read may hold."""
+
     key: asyncssh.SSHKey | None
     """None if the server took the password."""
 
@@ -162,20 +172,42 @@ async def log_in(chosen: Settings) -> LoggedIn:
             async with asyncio.timeout(chosen.connect_seconds + chosen.login_seconds):
                 connection = await _connect(chosen, client)
                 _without_fillers(connection)
-                wire = await open_channel(connection, chosen.stall_seconds)
+                wire, block = await _begin(connection, chosen.stall_seconds)
         except BaseException:
             if connection is not None:
                 connection.abort()
             raise
-        return LoggedIn(connection, wire, client.offered, client.shown)
+        return LoggedIn(connection, wire, block, client.offered, client.shown)
 
 
-async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> Wire:
-    """Open an SFTP channel on a connection. Raises asyncssh's errors and Lost."""
+async def _begin(connection: asyncssh.SSHClientConnection, stall: float) -> tuple[Wire, int]:
+    """Open the first channel. Raises Ended if what serves SFTP ended twice on the same connection, because no later try can pass then.
+
+    A server that goes down in this moment ends the connection as well, or ends its processes by a signal.
+    """
+    try:
+        return await open_channel(connection, stall)
+    except Ended:
+        return await open_channel(connection, stall)
+
+
+async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> tuple[Wire, int]:
+    """Open an SFTP channel on a connection. Return it with the most bytes that one read may hold. Raises asyncssh's errors and Lost."""
     wire = Wire(stall)
-    await connection.create_session(lambda: _Session(wire), subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
-    await wire.start()
-    return wire
+    session = _Session(wire)
+    try:
+        await connection.create_session(lambda: session, subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
+        return wire, (await wire.start())[0]
+    except asyncssh.ChannelOpenError as error:
+        if error.code == OPEN_REQUEST_SESSION_FAILED:
+            raise Ended("the server starts no SFTP for it") from error
+        raise
+    except Printed:
+        raise
+    except Lost as error:
+        if how := await session.ending():
+            raise Ended(how) from error
+        raise
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):
@@ -183,16 +215,40 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._status: int | None = None
+        self._closed_by_server = False
+        self._gone = asyncio.Event()
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._wire.connection_made(chan)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._closed_by_server = self._closed_by_server and exc is None
+        self._gone.set()
         self._wire.connection_lost(exc)
 
     def eof_received(self) -> bool:
+        self._closed_by_server = True
         self._wire.give_up("the server closed the channel")
         return False
+
+    def exit_status_received(self, status: int) -> None:
+        self._status, self._closed_by_server = status, True
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self._closed_by_server = False
+        self._gone.set()
+
+    async def ending(self) -> str:
+        """Return how the server's program ended by itself, or nothing if a signal or a lost connection ended it."""
+        try:
+            async with asyncio.timeout(_ENDING_SECONDS):
+                await self._gone.wait()
+        except TimeoutError:
+            return ""
+        if not self._closed_by_server:
+            return ""
+        return "it ended at once" if self._status is None else f"it ended at once with status {self._status}"
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if datatype is None:  # other data is what the server prints to its error output
@@ -253,9 +309,10 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise TransientError(
-            "the server did not answer in time", where=label, next_step="Check host, port and firewalls", code="unreachable"
-        ) from error
+        what, step = "the server did not answer in time", "Check host, port and firewalls"
+        if client.accepted:
+            what, step = "the server took the login, and SFTP did not begin in time", f"Look at what it starts for the login {chosen.login}"
+        raise TransientError(what, where=label, next_step=step, code="unreachable") from error
     except asyncssh.HostKeyNotVerifiable as error:
         raise _wrong_host(chosen, client) from error
     except asyncssh.PermissionDenied as error:
@@ -276,6 +333,13 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
             f"the login {chosen.login} prints text where SFTP should begin",
             where=label,
             next_step="Let its start-up files (.bashrc, .profile) print for terminals only, or set ForceCommand internal-sftp for it",
+            code="not_sftp",
+        ) from error
+    except Ended as error:
+        raise PermanentError(
+            f"the server took the login {chosen.login} and gives it no SFTP: {error}",
+            where=label,
+            next_step="Ask its owner for `Subsystem sftp`, and a login shell or ForceCommand that starts it (internal-sftp needs none)",
             code="not_sftp",
         ) from error
     except (asyncssh.Error, Lost) as error:

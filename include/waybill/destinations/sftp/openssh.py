@@ -66,8 +66,7 @@ async def open_client(chosen: Settings) -> Wire:
         try:
             async with asyncio.timeout(chosen.connect_seconds + chosen.login_seconds):
                 await client.start()
-                await wire.start()
-                wire.largest_write = (await wire.limits())[1]
+                wire.largest_write = (await wire.start())[1]
         except BaseException as error:
             client.abort()
             if isinstance(error, Lost | Status | TimeoutError):

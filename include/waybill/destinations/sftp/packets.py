@@ -93,8 +93,15 @@ def string(text: str | bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
+MALFORMED = "the server sent a malformed answer"
+
+
 class Printed(Lost):
     """The server's first words are no answer: something prints where SFTP should begin."""
+
+
+class Ended(Lost):
+    """The server took the login, and what it started for SFTP ended before its first word."""
 
 
 class Fields:
@@ -110,7 +117,7 @@ class Fields:
     def _take(self, count: int) -> bytes:
         taken = self._body[self._at : self._at + count]
         if len(taken) != count:
-            raise Lost("the server sent a malformed answer")
+            raise Lost(MALFORMED)
         self._at += count
         return taken
 
@@ -128,7 +135,7 @@ class Fields:
         size = self.number()
         taken = memoryview(self._body)[self._at : self._at + size]
         if len(taken) != size:
-            raise Lost("the server sent a malformed answer")
+            raise Lost(MALFORMED)
         self._at += size
         return taken
 

@@ -32,7 +32,7 @@ from waybill.destinations.base import (
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
 from waybill.destinations.sftp.errors import in_the_way, lost, refused
 from waybill.destinations.sftp.keys import spoken
-from waybill.destinations.sftp.login import LoggedIn, Settings, log_in, settings
+from waybill.destinations.sftp.login import log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
 from waybill.destinations.sftp.read_back import ReadBack
@@ -57,23 +57,14 @@ class Sftp:
     def connect(self) -> Iterator[SftpSession]:
         chosen = settings(self._connection)
         with running_loop("waybill-sftp") as loop:
-            found, block = wait(loop, _open(chosen))
+            found = wait(loop, log_in(chosen))
             in_use = (found.key,) if found.key else ()
             channels = Channels(loop, replace(chosen, keys=in_use), found.connection, found.wire)
             proofs = _spoken(found.key, chosen.keys, "password"), _spoken(found.host_key, chosen.pins, "")
             try:
-                yield SftpSession(chosen.label, loop, channels, found.wire, self._root, self._profile, block, proofs)
+                yield SftpSession(chosen.label, loop, channels, found.wire, self._root, self._profile, found.block, proofs)
             finally:
                 wait(loop, _leave(found.connection, channels))
-
-
-async def _open(chosen: Settings) -> tuple[LoggedIn, int]:
-    found = await log_in(chosen)
-    try:
-        return found, (await found.wire.limits())[0]
-    except (Status, Lost) as error:
-        found.connection.abort()
-        raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
 
 
 def _spoken(used: asyncssh.SSHKey | None, known: tuple[asyncssh.SSHKey, ...], otherwise: str) -> str:

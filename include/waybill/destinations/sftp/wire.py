@@ -11,10 +11,9 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Printed, Space, Status, string
+from waybill.destinations.sftp.packets import MALFORMED, SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Printed, Space, Status, string
 
 LARGEST_PACKET = 4 * 1024 * 1024
-_MALFORMED = "the server sent a malformed answer"
 LARGE = 8 * 1024
 _LARGE_BLOCK = 255 * 1024
 POSIX_RENAME = "posix-rename@openssh.com"
@@ -87,7 +86,7 @@ class Wire:
         while len(received) - at >= 9:
             size = int.from_bytes(received[at : at + 4], "big")
             if size > LARGEST_PACKET or size < 5:
-                self.give_up(_MALFORMED)
+                self.give_up(MALFORMED)
                 return
             if len(received) - at - 4 < size:
                 break
@@ -101,11 +100,12 @@ class Wire:
 
     def _answered(self, kind: int, key: int, body: bytes) -> None:
         if kind == Kind.VERSION:  # it has no request number; the version is in that place
-            extensions = Fields(body)
-            while extensions:
-                name = extensions.text()
-                self.extensions[name] = extensions.string()
             key = 0
+            try:
+                self.extensions = dict(_extensions(body))
+            except Lost as error:
+                self.give_up(str(error))
+                return
         if key == next(iter(self._waiting), None):
             self._oldest_since = self._loop.time()
         future = self._waiting.pop(key, None)
@@ -139,15 +139,21 @@ class Wire:
         except OSError:
             self.give_up("the connection was lost")
 
-    async def start(self) -> None:
-        """Agree on version 3. Raises Lost, or Printed if something else than SFTP comes."""
+    async def start(self) -> tuple[int, int]:
+        """Agree on version 3. Return the most bytes that one read and one write may hold.
+
+        Raises Lost, or Printed if something else than SFTP comes, or comes with it.
+        """
         self._look()
         try:
             kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
+            if kind != Kind.VERSION or self._received:  # nothing was asked yet that more could answer
+                raise Printed("the server does not speak SFTP")
+            return await self._limits()
         except Lost as error:
-            raise Printed("the server does not speak SFTP") if str(error) == _MALFORMED else error from None
-        if kind != Kind.VERSION:
-            raise Printed("the server does not speak SFTP")
+            if str(error) == MALFORMED:
+                raise Printed("the server does not speak SFTP") from None
+            raise
 
     def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
         """Send a request. Its answer comes with the future. Requests are sent in the order of the calls."""
@@ -265,11 +271,13 @@ class Wire:
             if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # OpenSSH turns ENOSYS and EINVAL into this
                 raise
 
-    async def limits(self) -> tuple[int, int]:
-        """Return the most bytes that one read and one write may hold."""
+    async def _limits(self) -> tuple[int, int]:
         if "limits@openssh.com" not in self.extensions:
             return SAFE_BLOCK, SAFE_BLOCK
-        fields = await self.answer(self.ask(Kind.EXTENDED, string("limits@openssh.com")), Kind.EXTENDED_REPLY)
+        try:
+            fields = await self.answer(self.ask(Kind.EXTENDED, string("limits@openssh.com")), Kind.EXTENDED_REPLY)
+        except Status:  # it lists the question, and does not answer it
+            return SAFE_BLOCK, SAFE_BLOCK
         _, read, write = fields.long(), fields.long(), fields.long()
         return min(max(read, SAFE_BLOCK), _LARGE_BLOCK), min(max(write, SAFE_BLOCK), _LARGE_BLOCK)
 
@@ -280,6 +288,12 @@ class Wire:
         fields = await self.answer(self.ask(Kind.EXTENDED, string("statvfs@openssh.com"), string(path)), Kind.EXTENDED_REPLY)
         _, fragment, _, _, available, _, _, nodes, _, flags, _ = (fields.long() for _ in range(11))
         return Space(available * fragment, nodes, bool(flags & 0x1))
+
+
+def _extensions(body: bytes) -> Iterator[tuple[str, bytes]]:
+    fields = Fields(body)
+    while fields:
+        yield fields.text(), fields.string()
 
 
 def _names(fields: Fields) -> Iterator[tuple[str, Attributes]]:
