@@ -145,6 +145,12 @@ def test_a_lake_of_parquet(place, tmp_path):
     assert found == [2, 0, 0, 1, 0, 0]
 
 
+def told(delivered: dict[str, Any]) -> dict[str, list[Any]]:
+    """Of each column: nullable, precision, scale, length, native type."""
+    names = ("nullable", "precision", "scale", "length", "native_type")
+    return {column["name"]: [column[name] for name in names] for column in delivered["columns"]}
+
+
 def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Database, monkeypatch):
     with psycopg.connect(postgres.dsn) as database:
         database.execute(
@@ -157,11 +163,7 @@ def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Da
     columns = {name: {"type": kind} for name, kind in types.items()} | {"name": {"type": "string", "export": "anonymize"}}
     use(place, {"kind": "postgres", "connection": "app_db"}, columns=columns, source_rows=True)
     delivered = deliver(place, NOON)
-    told = {
-        column["name"]: [column[name] for name in ("nullable", "precision", "scale", "length", "native_type")]
-        for column in delivered["columns"]
-    }
-    assert told == {
+    assert told(delivered) == {
         "id": [False, None, None, None, "bigint"],
         "amount": [False, 12, 3, None, "numeric(12,3)"],
         "free": [True, None, None, None, "numeric"],
@@ -169,3 +171,28 @@ def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Da
         "name": [True, None, None, 64, "character varying(80)"],
     }
     assert (delivered["source_rows"], delivered["rows"]) == (1, 1)
+
+
+@pytest.mark.parametrize("by", ["relation", "query"])
+def test_a_manifest_tells_no_limit_that_sqlite_does_not_keep(place, monkeypatch, by):
+    with closing(sqlite3.connect(place.root / "books.sqlite")) as database, database:
+        database.execute(
+            "create table things (tenant_id text, id integer not null, name varchar(4), amount decimal(3,1), updated_at text not null)"
+        )
+        database.execute("insert into things values ('acme', 1, 'longer than four', 12345.678, '2026-04-01 10:00:00')")
+    monkeypatch.setenv("AIRFLOW_CONN_BOOKS", json.dumps({"conn_type": "sqlite", "host": str(place.root / "books.sqlite")}))
+    columns = {"id": {"type": "integer"}, "name": {"type": "string"}, "amount": {"type": "decimal"}}
+    read = {"relation": "things"} if by == "relation" else {"relation": "", "query": "select * from things"}
+    use(place, {"kind": "dbapi", "connection": "books"}, columns=columns, **read)
+    delivered = deliver(place, NOON)
+    assert (
+        told(delivered)
+        == {
+            "relation": {
+                "id": [False, None, None, None, "INTEGER"],
+                "name": [True, None, None, None, "varchar(4)"],
+                "amount": [True, None, None, None, "decimal(3,1)"],
+            },
+            "query": dict.fromkeys(columns, [None] * 5),
+        }[by]
+    )

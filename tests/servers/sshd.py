@@ -57,8 +57,8 @@ def serve_sshd(
     """An SFTP server whose logins begin in `root`. An account that is not root cannot be locked in there, so paths are absolute.
 
     `extra_config` goes in front of the configuration (sshd keeps the first value of a setting; a Subsystem there replaces ours),
-    `sftp_options` to the internal sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests). `host_key` is a private key to
-    show in place of a new one.
+    `sftp_options` to the internal sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests). `host_key` is a private key
+    to show in place of a new one.
     """
     account = current_account()
     with scratch("sshd") as folder:

@@ -100,7 +100,7 @@ def test_what_a_view_raises_is_told_as_that(dbapi: Through, orders: Database, ra
 def test_the_database_tells_which_columns_are_never_null(dbapi: Through, orders: Database, tmp_path: Path) -> None:
     with dbapi(orders).snapshot([SHAPE]) as snapshot:
         assert snapshot.never_null(SHAPE) == {"id"}
-        assert snapshot.never_null(entity("full", relation="", query="SELECT * FROM orders")) is None
+        assert snapshot.never_null(entity("full", relation="", query="SELECT * FROM orders")) == set()
     with closing(sqlite3.connect(tmp_path / "lite")) as lite:
         lite.execute("CREATE TABLE orders (id text PRIMARY KEY, tenant_id text NOT NULL, f real)")
     source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(tmp_path / "lite"))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pytest
 
 from tests.servers.postgres import Database
@@ -71,6 +72,58 @@ def test_a_null_in_another_tenants_key_stops_nobody_else(made: Made) -> None:
     with opened.snapshot([shape]) as snapshot:
         snapshot.check(Selection(shape, "acme", shape.columns))
         assert snapshot.count(Selection(shape, "acme", shape.columns)) == 2
+
+
+def test_not_null_of_a_table_says_nothing_of_a_view_that_joins_it(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "file.duckdb")) as engine:
+        engine.execute("CREATE TABLE orders (id int, item int, tenant_id text NOT NULL)")
+        engine.execute("CREATE TABLE items (item int PRIMARY KEY, name text NOT NULL)")
+        engine.execute("INSERT INTO orders VALUES (1, 1, 'acme'), (2, 9, 'acme'); INSERT INTO items VALUES (1, 'x')")
+        joined = "SELECT o.tenant_id, o.id, i.item, i.name FROM orders AS o LEFT JOIN items AS i ON i.item = o.item"
+        engine.execute(f"CREATE VIEW seen AS {joined}")
+    opened = DuckDB(tmp_path / "file.duckdb")
+    columns = {"item": {"type": "integer"}, "name": {"type": "string"}}
+    for relation, query, kept in (
+        ("seen", "", set()),
+        ("", joined, set()),
+        ("items", "", {"item", "name"}),
+        ("MAIN.items", "", {"item", "name"}),
+    ):
+        shape = entity("full", relation=relation, query=query, key=["item"], columns=columns)
+        with opened.snapshot([shape]) as snapshot:
+            assert snapshot.never_null(shape) == kept
+            if not kept:
+                with pytest.raises(PermanentError, match="1 row") as caught:
+                    snapshot.check(Selection(shape, "acme", shape.columns))
+                assert caught.value.code == "key_null"
+
+
+@pytest.mark.parametrize("through", ["postgres", "dbapi"])
+def test_not_null_counts_only_where_every_row_keeps_it(postgres: Database, through: str) -> None:
+    columns = "(id int NOT NULL, name text NOT NULL, tenant_id text NOT NULL, updated_at timestamp, version int)"
+    postgres.psql(
+        f"CREATE TABLE orders {columns}; CREATE TABLE more () INHERITS (orders); ALTER TABLE more ALTER id DROP NOT NULL;"
+        "INSERT INTO more VALUES (NULL, 'x', 'acme', '2026-01-01', 1);"
+        f"CREATE TABLE days {columns} PARTITION BY LIST (tenant_id); CREATE TABLE ours PARTITION OF days FOR VALUES IN ('acme');"
+        f"CREATE TABLE years {columns} PARTITION BY LIST (tenant_id);"
+        "CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER elsewhere FOREIGN DATA WRAPPER wrapper;"
+        "CREATE FOREIGN TABLE far PARTITION OF years FOR VALUES IN ('acme') SERVER elsewhere;"
+        "CREATE DOMAIN filled AS int NOT NULL; CREATE TABLE tidy (id filled, name text NOT NULL,"
+        "tenant_id text, updated_at timestamp, version int);"
+        "INSERT INTO tidy VALUES ((SELECT 1::filled WHERE false), 'x', 'acme', '2026-01-01', 1)"
+    )
+    opened = source(postgres)
+    if through == "dbapi":
+        opened = DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg.connect(postgres.dsn))
+    kept = {"orders": set(), "more": {"name", "tenant_id"}, "days": {"id", "name", "tenant_id"}, "years": set(), "tidy": {"name"}}
+    for relation, names in kept.items():
+        shape = entity("full", relation=relation, key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+        with opened.snapshot([shape]) as snapshot:
+            assert snapshot.never_null(shape) == names, relation
+            if relation in ("orders", "more", "tidy"):
+                with pytest.raises(PermanentError) as caught:
+                    snapshot.check(Selection(shape, "acme", shape.columns))
+                assert caught.value.code == "key_null", relation
 
 
 @pytest.mark.parametrize("parent", ["", "PARTITION OF"])

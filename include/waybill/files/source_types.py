@@ -28,20 +28,28 @@ class Native:
 
     native_type: str
     nullable: bool | None
+    restricts: bool = True
+    """False if values need not fit the type (SQLite): a `varchar(9)` may hold any text there."""
 
 
 def natives(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
-    """Return what the source says of the entity's relation, by column."""
+    """Return what the source says of the entity's relation, by column. A driver that describes no types of a query tells nothing."""
     never_null = snapshot.never_null(entity)
-    types = snapshot.columns(entity)
-    return {name: Native(native, None if never_null is None else name not in never_null) for name, native in types.items()}
+    if entity.query and never_null is None:
+        return {}
+    restricting = snapshot.binding(entity)
+    return {
+        name: Native(native, None if never_null is None else name not in never_null, bool(restricting[name]))
+        for name, native in snapshot.columns(entity).items()
+    }
 
 
 def facts(column: Column, native: Native | None) -> NativeFacts:
     """Return `nullable`, `precision`, `scale`, `length` and `native_type` of one delivered column. They are null if they are not known."""
     spelt = native.native_type if native else ""
     hidden = column.export == "anonymize"
-    number, text = (None, None) if hidden else (_NUMBER.fullmatch(spelt), _TEXT.fullmatch(spelt))
+    limits = spelt if native and native.restricts and not hidden else ""
+    number, text = _NUMBER.fullmatch(limits), _TEXT.fullmatch(limits)
     length = _PSEUDONYM if hidden else int(text[1]) if text else None
     return {
         "nullable": native.nullable if native else None,

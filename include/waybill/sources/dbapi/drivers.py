@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.postgres.settings import CLOCK, transaction_settings
-from waybill.sources.postgres.spelling import BASE_TYPE
+from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT
 from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
@@ -33,9 +33,17 @@ SELECT a.attname, t.native
  ORDER BY a.attnum
 """  # noqa: S608 (a constant)
 
-_NEVER_NULL = """
+_STANDARD_NEVER_NULL = """
 SELECT column_name FROM information_schema.columns WHERE table_name = {} AND table_schema = {} AND is_nullable = 'NO'
 """
+_POSTGRES_NEVER_NULL = f"""
+SELECT a.attname
+  FROM pg_attribute a
+  JOIN pg_class r ON r.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = r.relnamespace
+ WHERE r.relname = {{}} AND n.nspname = {{}} AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND {KEEPS_NULLS_OUT}
+"""  # noqa: S608 (a constant)
+"""The standard's view also lists columns that only a domain keeps free of NULL, which a subquery without rows puts there anyway."""
 
 
 _POSTGRES_CLOCK = f"""
@@ -100,6 +108,8 @@ class Database:
     """Asks for every view's name and definition."""
     functions: str = ""
     """The same of functions."""
+    declared_not_null: str = _STANDARD_NEVER_NULL
+    """Asks for the columns of a relation that never hold NULL."""
     dynamic: bool = False
     """True if a declared type does not restrict values (SQLite). Each value is then checked as it is read."""
 
@@ -131,7 +141,7 @@ class Database:
         if self.dynamic:  # a primary key that is no INTEGER may hold NULL in SQLite
             return sql("""SELECT name FROM pragma_table_xinfo({}) WHERE "notnull" = 1""", Bind(relation[-1]))
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
-        return sql(_NEVER_NULL, Bind(relation[-1]), schema)
+        return sql(self.declared_not_null, Bind(relation[-1]), schema)
 
     def without_snapshots(self, relation: list[str]) -> Sql | None:
         """Return the statement that names a table's engine if it has no transactions. None if all engines of the database have them."""
@@ -173,7 +183,18 @@ def database(connection: Any) -> Database:
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
         settle = _settle_psycopg2 if root == "psycopg2" else _nothing
-        return Database("PostgreSQL", '"', style, begin, _POSTGRES_CLOCK, "current_schema()", _POSTGRES_COLUMNS, _named, settle)
+        return Database(
+            "PostgreSQL",
+            '"',
+            style,
+            begin,
+            _POSTGRES_CLOCK,
+            "current_schema()",
+            _POSTGRES_COLUMNS,
+            _named,
+            settle,
+            declared_not_null=_POSTGRES_NEVER_NULL,
+        )
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 

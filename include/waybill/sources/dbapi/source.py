@@ -148,7 +148,7 @@ class DbApiSnapshot:
 
     def never_null(self, entity: Entity) -> frozenset[str] | None:
         if entity.query:
-            return None
+            return frozenset() if self._is_postgres else None
         with _errors(f"{entity.id} in {self.where}"):
             return frozenset(row[0] for row in self._rows(self.database.never_null(split_name(entity.relation))))
 

@@ -24,7 +24,7 @@ from waybill.sources.base import Rows, Stream
 from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
-from waybill.sources.sql import Sql, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()
 
@@ -59,10 +59,9 @@ class EngineSnapshot(ABC):
     def binding(self, entity: Entity) -> dict[str, str]:
         return self.columns(entity)
 
+    @abstractmethod
     def never_null(self, entity: Entity) -> frozenset[str] | None:
-        with engine.errors(f"{entity.id} in {self.where}"):
-            rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
-        return frozenset(row[0] for row in rows if row[2] == "NO")
+        """See `base.Snapshot`."""
 
     def flavour_of(self, entity: Entity) -> engine.DuckDBFlavour:
         return _FLAVOUR
@@ -269,8 +268,23 @@ SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_n
 """
 
 
+_NEVER_NULL = """
+SELECT DISTINCT unnest(constraint_column_names) FROM duckdb_constraints()
+ WHERE database_name = 'warehouse' AND constraint_type IN ('NOT NULL', 'PRIMARY KEY')
+   AND lower(schema_name) = lower({}) AND lower(table_name) = lower({})
+"""
+
+
 class DuckDBSnapshot(EngineSnapshot):
     """One transaction over the attached file."""
+
+    def never_null(self, entity: Entity) -> frozenset[str]:
+        """What the engine describes of a view or a query is no promise: it passes NOT NULL on through a LEFT JOIN."""
+        if entity.query:
+            return frozenset()
+        schema, name = ["main", *split_name(entity.relation)][-2:]
+        with engine.errors(f"{entity.id} in {self.where}"):
+            return frozenset(column for (column,) in engine.run(self.connection, sql(_NEVER_NULL, Bind(schema), Bind(name))))
 
     def definition(self, entity: Entity) -> Definition:
         """Views and macros find columns by name, so that every table behind them counts."""

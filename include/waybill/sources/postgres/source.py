@@ -26,7 +26,7 @@ from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
 from waybill.sources.postgres.settings import CLOCK
-from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, relation_name
+from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _COLUMNS = f"""
 SELECT a.attname,
        t.native,
-       a.attnotnull,
+       a.attnotnull AND (SELECT {KEEPS_NULLS_OUT} FROM pg_class AS r WHERE r.oid = to_regclass(%(name)s)),
        coalesce(c.collname IN ('C', 'POSIX') OR c.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'),
                 false),
        NOT coalesce(c.collisdeterministic, true) OR t.typname = 'citext'
@@ -44,9 +44,9 @@ SELECT a.attname,
   {BASE_TYPE}
   JOIN pg_database d ON d.datname = current_database()
   LEFT JOIN pg_collation c ON c.oid = a.attcollation
- WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE a.attrelid = to_regclass(%(name)s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
-"""  # noqa: S608 (both parts are constants)
+"""  # noqa: S608 (all parts are constants)
 _REPLACED = """
 SELECT 1
   FROM (SELECT to_regclass(%s) AS now) AS r
@@ -337,7 +337,7 @@ class PostgresSnapshot:
         One that is held cannot have been.
         """
         name = relation_name(entity)
-        found = self.connection.execute(_COLUMNS, [name]).fetchall()
+        found = self.connection.execute(_COLUMNS, {"name": name}).fetchall()
         if found and name not in self._held:
             self.connection.execute(f"SELECT FROM {name} LIMIT 0".encode())  # waits for whoever is replacing it now
             if self.connection.execute(_REPLACED, [name]).fetchone():

@@ -50,6 +50,10 @@ BASE_TYPE = """JOIN LATERAL (
        SELECT b.typname, format_type(b.oid, under.modifier) AS native FROM under JOIN pg_type b ON b.oid = under.oid AND b.typtype <> 'd'
   ) AS t ON true"""
 """Joins `t`, the type below every domain of attribute `a`; the innermost domain holds the modifier."""
+KEEPS_NULLS_OUT = """(r.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhparent = r.oid)
+        OR r.relkind = 'p' AND NOT EXISTS
+           (SELECT FROM pg_partition_tree(r.oid) AS p JOIN pg_class AS f ON f.oid = p.relid WHERE f.relkind = 'f'))"""
+"""Whether NOT NULL holds for every row that is read of relation `r`. Tables that inherit may drop it, and nobody checks foreign tables."""
 _MOST_ARGUMENTS = 90
 """PostgreSQL passes at most 100 arguments to a function."""
 _MONEY = (
