@@ -328,20 +328,8 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
             next_step="It may allow too few connections",
             code="busy",
         ) from error
-    except Printed as error:
-        raise PermanentError(
-            f"the login {chosen.login} prints text where SFTP should begin",
-            where=label,
-            next_step="Let its start-up files (.bashrc, .profile) print for terminals only, or set ForceCommand internal-sftp for it",
-            code="not_sftp",
-        ) from error
-    except Ended as error:
-        raise PermanentError(
-            f"the server took the login {chosen.login} and gives it no SFTP: {error}",
-            where=label,
-            next_step="Ask its owner for `Subsystem sftp`, and a login shell or ForceCommand that starts it (internal-sftp needs none)",
-            code="not_sftp",
-        ) from error
+    except (Printed, Ended) as error:
+        raise _without_sftp(chosen, error) from error
     except (asyncssh.Error, Lost) as error:
         if "authentication failures" in str(error):  # sshd says this when its MaxAuthTries is used up
             raise _refused_login(chosen) from error
@@ -356,6 +344,16 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
         raise TransientError(
             f"could not connect: {reason}", where=label, next_step="Check host and port of the connection", code="unreachable"
         ) from error
+
+
+def _without_sftp(chosen: Settings, error: Lost) -> PermanentError:
+    if isinstance(error, Ended):
+        what = f"the server took the login {chosen.login} and gives it no SFTP: {error}"
+        step = "Ask its owner for `Subsystem sftp`, and a login shell or ForceCommand that starts it (internal-sftp needs none)"
+    else:
+        what = f"the login {chosen.login} prints text where SFTP should begin"
+        step = "Let its start-up files (.bashrc, .profile) print for terminals only, or set ForceCommand internal-sftp for it"
+    return PermanentError(what, where=chosen.label, next_step=step, code="not_sftp")
 
 
 def _refused_login(chosen: Settings) -> PermanentError:
