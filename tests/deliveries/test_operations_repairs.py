@@ -17,6 +17,7 @@ from sqlalchemy import text
 from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
 from waybill import housekeeping
+from waybill.canonical import parse_timestamp
 from waybill.deliveries import full_loads, repairs, running
 from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.repairs import backfill_id, queue_redelivery
@@ -438,6 +439,34 @@ def test_rows_that_were_never_delivered_are_found_by_key_and_the_repair_is_named
     backfill(place, MIDNIGHT + 2 * HOUR, MIDNIGHT + 2 * HOUR + timedelta(microseconds=1))
     assert [row[1] for row in backfilled(place)] == ["Lost"]
     assert reconcile(place).differences == []
+
+
+@pytest.mark.parametrize("restored", [("Ada", MIDNIGHT - 3 * DAY), ("Adam", MIDNIGHT - 5 * DAY)], ids=["delivered before", "never"])
+def test_a_row_whose_change_time_was_set_back_is_found_and_the_named_repair_brings_it(place: Place, restored: tuple[str, Any]) -> None:
+    place.user(1, "Ada L.", MIDNIGHT + DAY + HOUR)
+    for number in range(4):
+        place.run(NOON + (2 + number) * DAY)
+    assert reconcile(place).differences == []
+    place.user(1, *restored)  # from a backup, or by an import that keeps old times
+    place.run(NOON + 6 * DAY)
+    (difference,) = reconcile(place).differences
+    assert (difference.missing, "consumers lack 1, or hold another version" in str(difference)) == (1, True)
+    backfill(place, *map(parse_timestamp, re.split(" --from | --to ", difference.command)[1:]))
+    assert [row[1] for row in backfilled(place)] == [restored[0]]
+    assert reconcile(place).differences == []
+
+
+def test_a_row_that_was_reported_as_gone_and_came_back_is_found(place: Place) -> None:
+    compared = {key: value for key, value in USER.items() if key != "deleted_column"} | {"deletes": {"mode": "compare", "every": 2}}
+    place.write("catalog.yaml", catalog(user=compared))
+    place.run(NOON + 2 * DAY)
+    place.sql('delete from "user" where id = 2')
+    for number in range(3):
+        place.run(NOON + (3 + number) * DAY)
+    assert reconcile(place).differences == []
+    place.user(2, "Bob", MIDNIGHT - DAY)
+    (difference,) = reconcile(place).differences
+    assert difference.missing == 1
 
 
 def test_counts_are_compared_where_files_are_gone(place: Place) -> None:

@@ -1,7 +1,8 @@
 """Compares a source with its deliveries, window by window, by counts and by keys, and names the smallest repair.
 
-A row that was changed again has left its old window, so a source may hold fewer rows than were delivered. It must hold no row that was
-never delivered, except in the last look back: the next delta brings the late rows of that.
+A row that was changed again has left its old window, so a source may hold fewer rows than were delivered. Each row that it holds must be
+the version of its key that was delivered last, except in the last look back: the next delta brings the late rows of that. So a row whose
+change time was set back, to a version that was delivered long ago, is found as well.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.deliveries.publishing.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
-from waybill.files.manifest import records_of
+from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
 from waybill.ledger.comparison import reconciling
@@ -39,11 +40,13 @@ from waybill_consumer.manifest import Csv
 
 _TICK = timedelta(microseconds=1)
 _PLAIN = Csv()
+_GONE = 0
+"""Stands for the version of a key whose row was reported as gone."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A window in which the source holds rows that were not delivered: `missing` or more. `command` repairs it.
+    """A window in which the source holds rows that consumers do not: `missing` or more. `command` repairs it.
 
     If `gone` is set, it is about delivered rows that the source no longer holds.
     """
@@ -62,7 +65,7 @@ class Difference:
         if self.gone:
             return f"{self.entity}: {self.gone} rows that were delivered are gone from the source. Repair: {self.command}"
         counts = f"the source holds {self.source_rows} rows, {self.delivered_rows} were delivered"
-        return f"{self.entity} {window}: {counts}, {self.missing} never. Repair: {self.command}"
+        return f"{self.entity} {window}: {counts}; consumers lack {self.missing}, or hold another version. Repair: {self.command}"
 
     def as_json(self) -> dict[str, Any]:
         span = {"from": timestamp_text(self.start) if self.start else None, "to": timestamp_text(self.end)}
@@ -84,7 +87,7 @@ def compare(installation: Installation, registered: Registered, session: Session
     """Return each window of the tenant's active streams in which the source holds more than was delivered, and each stream with gone rows.
 
     Windows are compared in the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared if key and
-    change column are exported as they are and the files still exist. Otherwise only counts are compared. Memory holds eight bytes a row.
+    change column are exported as they are and the files still exist. Otherwise only counts are compared. Memory holds sixteen bytes a row.
     """
     found: list[Difference] = []
     with installation.ledger.read() as connection:
@@ -121,7 +124,7 @@ def _compare_stream(
     settled = _settled(stream, entity)
     windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == Purpose.SCHEDULE]
     identity = _identity(entity)
-    delivered = _delivered(installation, session, committed, adopted, identity) if identity else None
+    delivered = _delivered(installation, session, committed, adopted, entity, identity) if identity else None
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         for window in windows:
             span = window.changed
@@ -160,11 +163,16 @@ def _identity(entity: Entity) -> dict[str, Column]:
 
 
 def _delivered(
-    installation: Installation, session: Session, committed: list[Delivery], adopted: dict[str, Attempt], identity: dict[str, Column]
+    installation: Installation,
+    session: Session,
+    committed: list[Delivery],
+    adopted: dict[str, Attempt],
+    entity: Entity,
+    identity: dict[str, Column],
 ) -> pa.Array | None:
-    """Return a hash of each delivered row version. None if a file is gone, is encrypted or lacks a column."""
-    hashes = array("q")
-    for delivery in committed:
+    """Return a hash of the version of each key that was delivered last. None if a file is gone, is encrypted or lacks a column."""
+    keys, versions = array("q"), array("q")
+    for delivery in sorted(committed, key=lambda delivery: adopted[delivery.id].snapshot_time):
         if delivery.purpose == Purpose.REDELIVERY:
             continue
         attempt = adopted[delivery.id]
@@ -175,10 +183,17 @@ def _delivered(
             files = find_bytes(installation, session, [delivery], adopted)
         except PermanentError:
             return None
-        picked = [read.index(name) for name in sources(identity)]
+        for blocks in files[len(attempt.files) :]:
+            gone = array("q", (_hash(record[:-1]) for record in records_of(blocks(), csv_of(attempt.facts["csv"]))))
+            keys += gone
+            versions += array("q", [_GONE]) * len(gone)
+        key, version = ([read.index(name) for name in names] for names in (entity.key, sources(identity)))
         for blocks in files[: len(attempt.files)]:
-            hashes.extend(_hash([record[at] for at in picked]) for record in delivered_texts(attempt, blocks()))
-    return _arrow(hashes)
+            for record in delivered_texts(attempt, blocks()):
+                keys.append(_hash([record[at] for at in key]))
+                versions.append(_hash([record[at] for at in version]))
+    last = pa.table({"key": _arrow(keys), "version": _arrow(versions)}).group_by("key", use_threads=False)
+    return last.aggregate([("version", "last")]).column("version_last").combine_chunks()
 
 
 def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, delivered: pa.Array | None) -> Iterator[Difference]:
