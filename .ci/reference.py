@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))  # a test reads this file by its path
+
+from raised import Code, Kind, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -26,13 +28,27 @@ FILES = {
         "Files of `config/presets/` hold the keys of on-demand exports.",
     ),
 }
-RECOVERY = {
-    "PermanentError": "Correct the input: trying again changes nothing.",
-    "InvalidInput": "Correct the input: trying again changes nothing.",
-    "ConfigError": "Correct the input: trying again changes nothing.",
-    "TransientError": "It is tried again by itself.",
-    "ConflictError": "A person has to look: nothing was touched.",
+PERMANENT, TRANSIENT, CONFLICT = (
+    "Correct the input: trying again changes nothing.",
+    "It is tried again by itself.",
+    "A person has to look: nothing was touched.",
+)
+ERRORS = {
+    "waybill.errors.PermanentError": (PERMANENT, Kind("permanent")),
+    "waybill.errors.TransientError": (TRANSIENT, Kind("transient")),
+    "waybill.errors.ConflictError": (CONFLICT, Kind("conflict")),
+    "waybill.deliveries.repairs.BadRange": (PERMANENT, Kind("bad_range")),
+    "waybill.deliveries.extraction.extracting.PositionLost": (TRANSIENT, Kind("position_lost")),
+    "waybill.pgp.UnusableKey": (PERMANENT, Kind("pgp_key")),
+    "waybill.requests.states.Refused": (PERMANENT, Kind("", ("code", "what"), "refusals")),
+    "waybill.web.problems.Refused": (PERMANENT, Kind("", ("code", "what"))),
 }
+"""What recovers from the errors of each class, and how they are raised."""
+TAKEN_OVER = {
+    **{f"waybill_consumer.errors.{name}": Kind("consumer") for name in ("Refused", "Damaged", "Unreachable")},
+    "waybill.deliveries.comparison.deletes.KeysLost": Kind("keys_lost", ("reason",)),
+}
+"""Errors whose sentences others take over, and which nobody sees themselves."""
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -134,54 +150,30 @@ def commands() -> str:
 def errors() -> str:
     """Every `code` that an error may carry, with what it says and what to do, as the code raises it."""
     found: dict[str, set[tuple[str, str, str]]] = {}
-    for path in sorted((ROOT / "include" / "waybill").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RECOVERY and node.args:
-                words = {one.arg: _text(one.value) for one in node.keywords if one.arg}
-                if (code := words.get("code")) and re.fullmatch(r"[a-z_0-9]+", code):
-                    found.setdefault(code, set()).add((node.func.id, _text(node.args[0]), words.get("next_step", "")))
+    folders = [ROOT / "include" / "waybill", ROOT / "consumer" / "src" / "waybill_consumer"]
+    for one in Code(folders, {name: kind for name, (_, kind) in ERRORS.items()} | TAKEN_OVER).raised():
+        if one.kind in TAKEN_OVER:
+            continue
+        found.setdefault(one.code, set()).add((one.kind, one.what, one.next_step))
     parts = [
         "# Error codes",
         NOTE,
         (
             "Deliveries, answers of the API (`code` in `application/problem+json`) and findings carry a stable code. "
+            "Search this page for the words of an error; what to do stands behind them in bold. "
             "An error's class says what recovers from it. A part in `<...>` differs from case to case."
         ),
     ]
     for code, cases in sorted(found.items()):
         lines = [f"## {code}"]
-        for kind in sorted({one[0] for one in cases}, key=list(RECOVERY).index):
-            lines.append(f"*{RECOVERY[kind]}*")
-            lines += [
-                f"- {_line(what)}" + (f" **{_line(step).removesuffix('.')}.**" if step else "")
-                for one, what, step in sorted(cases)
-                if one == kind
-            ]
-        parts.append("\n\n".join([*lines[:2], "\n".join(lines[2:])]) if len(lines) > 2 else lines[0])
+        for recovery in (PERMANENT, TRANSIENT, CONFLICT):
+            if told := sorted({(shown(what), shown(step)) for kind, what, step in cases if ERRORS[kind][0] == recovery}):
+                lines += [
+                    f"*{recovery}*",
+                    "\n".join(f"- {what}" + (f" **{step.removesuffix('.')}.**" if step else "") for what, step in told),
+                ]
+        parts.append("\n\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-def _text(node: ast.expr) -> str:
-    """A message as it reads, with what is put into it as `<...>`."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_text(one) if isinstance(one, ast.Constant) else f"`<{_named(one)}>`" for one in node.values)
-    if isinstance(node, ast.BinOp):
-        return _text(node.left) + _text(node.right)
-    if isinstance(node, ast.IfExp):
-        return _text(node.body)
-    if isinstance(node, ast.Call) and _named(node.func) == "tell" and isinstance(node.args[0], ast.Constant):
-        from waybill.language import sentence
-
-        return re.sub(r"{(\w+)[^}]*}", r"`<\1>`", sentence(str(node.args[0].value)))
-    return f"`<{_named(node)}>`"
-
-
-def _named(node: ast.expr) -> str:
-    """A short name of what a message holds at this place."""
-    names = [one.attr if isinstance(one, ast.Attribute) else one.id for one in ast.walk(node) if isinstance(one, ast.Attribute | ast.Name)]
-    return names[0].strip("_").replace("_", " ") if names else "..."
 
 
 def main() -> None:

@@ -29,16 +29,47 @@ def reference(repository: Path) -> ModuleType:
     return module
 
 
-def test_the_reference_says_what_the_code_says(repository: Path, reference: ModuleType) -> None:
+@pytest.fixture(scope="module")
+def pages(reference: ModuleType) -> dict[str, str]:
+    return dict(reference.pages())
+
+
+def test_the_reference_says_what_the_code_says(repository: Path, pages: dict[str, str]) -> None:
     """Write it again with `make reference`."""
-    pages = dict(reference.pages())
     assert {path.name for path in (repository / "docs/reference").glob("*.md")} == set(pages)
     different = [name for name, text in pages.items() if (repository / "docs/reference" / name).read_text() != text]
     assert different == []
 
 
-def test_every_key_of_a_configuration_file_is_described(reference: ModuleType) -> None:
-    for kind, text in reference.pages():
+def test_every_line_of_the_errors_says_the_error(pages: dict[str, str]) -> None:
+    """A reader searches for the words that they saw. Only what another program says is not known here, and its line names the program."""
+    lines = [line for line in pages["errors.md"].splitlines() if line.startswith("- ")]
+    assert len(lines) > 300
+    mute = re.compile(r"- *(`<(?![\w ]+ says>)[^>]*>`)? *(\*\*|$)|\*\* *`<(?!error advice>)[^>]*>`\.\*\*")
+    assert [line for line in lines if mute.match(line) or mute.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        ("the connection has no login", "Set the login of the Airflow connection"),  # the caller passes it to `unusable`
+        ("the trigger that sets `<column>` on `<name>` is switched off", "Switch it on"),  # a local of the function
+        ("the registration of `<tenant>` is not the one that If-Match names", "GET it again"),  # of the language, by an else
+        ("holds a key that is not Ed25519", "Give a line such as"),  # of an error of the consumer's package
+        ("Set tenant_through of entities.`<id>` of the catalog to such a column", ""),  # a table that a loop goes through
+        ("S3 is busy or down", ""),  # an error without a code of its own
+        ("The token has expired.", ""),  # a sentence whose key a run puts together
+        ("host_key in extra is weak: RSA of `<bits>` bits, and 2048 is the least", "Pin another key"),  # a constant within a sentence
+    ],
+)
+def test_an_error_is_found_by_its_words_with_its_next_step(pages: dict[str, str], words: str, step: str) -> None:
+    found = [line for line in pages["errors.md"].splitlines() if words in line]
+    assert found
+    assert all(step in line for line in found)
+
+
+def test_every_key_of_a_configuration_file_is_described(reference: ModuleType, pages: dict[str, str]) -> None:
+    for kind, text in pages.items():
         if kind.removesuffix(".md") in reference.FILES:
             assert [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
 

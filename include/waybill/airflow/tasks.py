@@ -317,7 +317,7 @@ def fulfil(named: Named, worker: str) -> None:
         log.info("export %s is not pending any more, or was stopped on the way", named["request"])
     elif done.status == Status.FAILED:
         raise PermanentError(
-            done.error_message or "",
+            f"the export failed: {done.error_message}",
             where=f"tenant {done.tenant}, export {done.id}",
             next_step=done.error_advice or "",
             code="export_failed",
@@ -387,4 +387,5 @@ def housekeeping() -> None:
     for name, found in done.as_json().items():
         log.info("%s: %s", name, found)
     if done.failed:
-        raise TransientError("\n".join(done.failed.values()), code="housekeeping")
+        failures = "\n".join(done.failed.values())
+        raise TransientError(f"housekeeping did not finish:\n{failures}", code="housekeeping")

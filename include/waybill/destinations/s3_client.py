@@ -90,27 +90,27 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
     code = str(response.get("Error", {}).get("Code", "unknown"))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     named = HTTPStatus(status).phrase if code == str(status) and status in list(HTTPStatus) else code  # an answer to HEAD has no body
-    said = f"{what}: S3 says {named} ({status})"
-    if told := _by_state(said, label, code, status, response):
+    failure = f"{what}: S3 says {named} ({status})"
+    if told := _by_state(failure, label, code, status, response):
         return told
     if code in _EXPIRED:
         if connection.extra.get("aws_session_token"):
             step = f"Put a fresh aws_session_token into the connection {connection.id}, or use role_arn"
-            return PermanentError(said, where=label, next_step=step, code="login")
-        return TransientError(said, where=label, next_step="The next try asks for new credentials", code="expired")
+            return PermanentError(failure, where=label, next_step=step, code="login")
+        return TransientError(failure, where=label, next_step="The next try asks for new credentials", code="expired")
     if code in _LOGIN:
-        return PermanentError(said, where=label, next_step=f"Correct the credentials of the connection {connection.id}", code="login")
+        return PermanentError(failure, where=label, next_step=f"Correct the credentials of the connection {connection.id}", code="login")
     if code in _DAMAGED:
-        return TransientError(said, where=label, next_step="The next try sends the bytes again", code="verify")
+        return TransientError(failure, where=label, next_step="The next try sends the bytes again", code="verify")
     if status == 403:
         step = "The credentials need s3:PutObject, GetObject, DeleteObject, AbortMultipartUpload and ListBucket here"
-        return PermanentError(said, where=label, next_step=step, code="refused")
+        return PermanentError(failure, where=label, next_step=step, code="refused")
     if code in _PASSING or status >= 500 or status in (0, 408, 409, 429):
-        return TransientError(said, where=label, next_step="S3 is busy or down; the next try starts over")
-    return PermanentError(said, where=label, next_step="Check bucket and region_name", code="refused")
+        return TransientError(failure, where=label, next_step="S3 is busy or down; the next try starts over")
+    return PermanentError(failure, where=label, next_step="Check bucket and region_name", code="refused")
 
 
-def _by_state(said: str, label: str, code: str, status: int, response: Mapping[str, Any]) -> PermanentError | TransientError | None:
+def _by_state(failure: str, label: str, code: str, status: int, response: Mapping[str, Any]) -> PermanentError | TransientError | None:
     """Return the error for a wrong clock, a full store, or a store that does not know the request, and None for everything else."""
     skew = _skew(response)
     if code in _SKEWED or (status == 403 and abs(skew) > _MOST_SKEW):
@@ -120,13 +120,13 @@ def _by_state(said: str, label: str, code: str, status: int, response: Mapping[s
             else "not that of S3"
         )
         step = "Let this machine set its clock by NTP; tries fail until then"
-        return TransientError(f"{said}: the clock of this machine is {by}", where=label, next_step=step, code="clock")
+        return TransientError(f"{failure}: the clock of this machine is {by}", where=label, next_step=step, code="clock")
     if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
         step = "Ask the store's owner for space or a larger quota; the next try starts over"
-        return TransientError(f"{said}: the store is full", where=label, next_step=step, code="disk_full")
+        return TransientError(f"{failure}: the store is full", where=label, next_step=step, code="disk_full")
     if status == HTTPStatus.NOT_IMPLEMENTED:
         step = "Rehearse it (`waybill probe`): a store without conditional writes gets the profile no_cas, which does without them"
-        return PermanentError(f"{said}: the store does not offer this request", where=label, next_step=step, code="not_offered")
+        return PermanentError(f"{failure}: the store does not offer this request", where=label, next_step=step, code="not_offered")
     return None
 
 

@@ -26,7 +26,7 @@ def verify(session: Session, base: str = "", progress: Callable[[str], None] = l
     try:
         return verification.verify(_Tree(session), base, progress, signers)
     except Refused as error:
-        raise PermanentError(error.what, where=session.label, code="refused") from error
+        raise PermanentError(f"the files cannot be verified: {error.what}", where=session.label, code="refused") from error
 
 
 class _Tree:

@@ -144,7 +144,8 @@ async def current_caller(request: Request, _documented: Annotated[object, Depend
     except HTTPException as error:
         # Airflow answers 403 to a token that is none. Nobody knows who calls, so it is 401 here.
         sent = "authorization" in request.headers
-        raise unauthenticated(str(error.detail), "invalid_token" if sent else "") from error
+        airflow_says = str(error.detail)
+        raise unauthenticated(airflow_says, "invalid_token" if sent else "") from error
 
 
 InstallationDep = Annotated[Installation, Depends(current_installation)]

@@ -143,16 +143,16 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
     yield "private_key", extra
 
 
-def _why_no_key(place: str, text: str) -> tuple[str, str]:
-    """Return what is wrong with a private key and what to do, by how it begins."""
+def _no_key(label: str, place: str, text: str) -> PermanentError:
+    """Return the error for a private key that cannot be used, by how it begins."""
     begin = text.strip()
     if begin.startswith("PuTTY-User-Key-File"):
         step = "Convert it with `puttygen key.ppk -O private-openssh -o key`, or in PuTTYgen: Conversions, Export OpenSSH key"
-        return f"the private key in {place} is in PuTTY's format", step
+        return unusable(label, f"the private key in {place} is in PuTTY's format", step)
     if begin.startswith(("ssh-", "ecdsa-", "sk-", "---- BEGIN SSH2 PUBLIC", "-----BEGIN PUBLIC", "-----BEGIN RSA PUBLIC")):
-        return f"what stands in {place} is a public key", "Put the private key there: the file without .pub"
+        return unusable(label, f"what stands in {place} is a public key", "Put the private key there: the file without .pub")
     step = "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted"
-    return f"the private key in {place} cannot be used", step
+    return unusable(label, f"the private key in {place} cannot be used", step)
 
 
 def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: str | None) -> asyncssh.SSHKey | None:
@@ -167,7 +167,5 @@ def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: s
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
         # The cause is not chained, because what a parser says of a key may quote the key.
         place = where if text else f"the file {file}"
-        raise unusable(
-            label, *_why_no_key(place, str(text) if text else Path(str(file)).expanduser().read_text(errors="replace"))
-        ) from None
+        raise _no_key(label, place, str(text) if text else Path(str(file)).expanduser().read_text(errors="replace")) from None
     return None

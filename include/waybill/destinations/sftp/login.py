@@ -74,9 +74,10 @@ def settings(connection: Connection) -> Settings:
         step = f"Make it one of type sftp: AIRFLOW_CONN_{connection.id.upper()}=sftp://..., or name another connection"
         raise unusable(label, f"the connection is of type {connection.type}, which is no SFTP server", step)
     host = connection.host.removeprefix("[").removesuffix("]")  # an IPv6 address as URLs write it
-    if not host or not connection.login:
-        missing = "login" if host else "host"
-        raise unusable(label, f"the connection has no {missing}", f"Set the {missing} of the Airflow connection {connection.id}")
+    if not host:
+        raise unusable(label, "the connection has no host", f"Set the host of the Airflow connection {connection.id}")
+    if not connection.login:
+        raise unusable(label, "the connection has no login", f"Set the login of the Airflow connection {connection.id}")
     pins = host_keys(label, host, port, extra)
     keys = private_keys(label, connection)
     if not keys and not connection.password:

@@ -409,8 +409,8 @@ def _errors(where: str) -> Iterator[None]:
     except (WaybillError, duckdb.Error):
         raise
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise TransientError(reason, where=where, code="source_unreachable", next_step=AGAIN) from error
+        system_says = error.strerror or type(error).__name__
+        raise TransientError(system_says, where=where, code="source_unreachable", next_step=AGAIN) from error
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
@@ -421,17 +421,19 @@ def _errors(where: str) -> Iterator[None]:
 
 def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     """Return the translated error. A driver's message is dropped if it may quote a row, which is so if a value is at fault."""
-    said = str(error.args[-1] if error.args else error).splitlines()[0]
-    if drivers.state(error) in ("22021", "22P05") or said.startswith(_UNDECODABLE):
-        column = said.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if said.startswith(_UNDECODABLE) else ""
+    driver_says = str(error.args[-1] if error.args else error).splitlines()[0]
+    if drivers.state(error) in ("22021", "22P05") or driver_says.startswith(_UNDECODABLE):
+        column = driver_says.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if driver_says.startswith(_UNDECODABLE) else ""
         what = f"the database holds text that is not UTF-8{f', in {column}' if column else ''}"
         return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
     if names & {"DataError", "IntegrityError"}:
         what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
         return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")
-    if "NotSupportedError" in names or any(mark in said.lower() for mark in drivers.UNREADABLE):
+    if "NotSupportedError" in names or any(mark in driver_says.lower() for mark in drivers.UNREADABLE):
         step = "Use another driver or a postgres source, or move the data to a database with the encoding UTF8"
-        return PermanentError(said, where=where, code="driver", next_step=step)
-    if "ProgrammingError" in names or any(mark in said.lower() for mark in _REFUSED):
-        return PermanentError(said, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights")
-    return TransientError(said, where=where, code="source_unreachable", next_step=AGAIN)
+        return PermanentError(driver_says, where=where, code="driver", next_step=step)
+    if "ProgrammingError" in names or any(mark in driver_says.lower() for mark in _REFUSED):
+        return PermanentError(
+            driver_says, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights"
+        )
+    return TransientError(driver_says, where=where, code="source_unreachable", next_step=AGAIN)

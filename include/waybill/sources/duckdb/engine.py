@@ -145,23 +145,23 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
     lines = str(error).strip().splitlines() or [""]
     if "Traceback (most recent call last)" in str(error):  # a file system of ours raised it
         return _storage_failed(lines[-1].partition(":")[0].rpartition(".")[2], where)
-    first = lines[0]
-    if any(mark in first for mark in ("Parquet", "magic bytes", "Failed to read file")):
+    engine_says = lines[0]
+    if any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
         step = "Write the file again; it may have been cut short"
-        return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
+        return PermanentError(engine_says.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
         step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
         return PermanentError(drift.MISFIT, where=where, code="schema_drift", next_step=step)
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
         step = "Correct the entity's relation or columns in the catalog, or the source's path"
-        return PermanentError(first, where=where, code="source_refused", next_step=step)
+        return PermanentError(engine_says, where=where, code="source_refused", next_step=step)
     if isinstance(error, duckdb.OutOfMemoryException):
         step = "Free memory, and disk space in the temporary folder; many rows of megabytes need most"
         return TransientError("the engine ran out of memory or spill space", where=where, code="out_of_memory", next_step=step)
-    if isinstance(error, duckdb.IOException) and "lock" not in first:
+    if isinstance(error, duckdb.IOException) and "lock" not in engine_says:
         step = "Correct the source's path, or put the file back"
-        return PermanentError(first, where=where, code="source_unreadable", next_step=step)
-    return TransientError(first, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
+        return PermanentError(engine_says, where=where, code="source_unreadable", next_step=step)
+    return TransientError(engine_says, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
 
 
 def _storage_failed(kind: str, where: str) -> WaybillError:

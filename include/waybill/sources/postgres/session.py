@@ -201,13 +201,13 @@ def errors(where: str, parsed: Collection[str] = ()) -> Iterator[None]:
 def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> WaybillError:
     state = error.sqlstate or ""
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
-    said = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
+    database_says = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
         case "22" if state in ("22021", "22P05"):
             what = f"the database holds text that does not become UTF-8 ({type(error).__name__})"
             step = "Correct the text, or move the data to a database with the encoding UTF8"
             return PermanentError(what, where=where, code="source_unreadable", next_step=step)
-        case "22" if _names(said, parsed):
+        case "22" if _names(database_says, parsed):
             return PermanentError(
                 f"{drift.MISFIT} ({type(error).__name__})",
                 where=where,
@@ -215,32 +215,34 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
                 next_step="Compare the column types of the catalog with the data",
             )
         case "28" | "3D":
-            return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
+            return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
         case "54":
             step = "Export fewer columns, or give the entity a simpler query or view"
-            return PermanentError(f"the server's own limit is exceeded: {said}", where=where, code="source_refused", next_step=step)
+            return PermanentError(
+                f"the server's own limit is exceeded: {database_says}", where=where, code="source_refused", next_step=step
+            )
         case "22" | "P0" | "21" | "38" | "39":
             what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
             step = "Correct it in the database: the server's log shows the statement and what it says"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
-        case "42" if state == "42704" and "parameter" in said:
-            what = f"a view, a policy or a function that the entity reads asks for a setting that this session lacks: {said}"
+        case "42" if state == "42704" and "parameter" in database_says:
+            what = f"a view, a policy or a function that the entity reads asks for a setting that this session lacks: {database_says}"
             step = "Set it for the connection's user (ALTER ROLE ... SET), or let the policy of that user do without it"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "42":
             step = "Correct the catalog, or grant SELECT on the relation and USAGE on its schema to the connection's user"
-            return PermanentError(said, where=where, code="source_refused", next_step=step)
-    if state == "57014" and "statement timeout" in said:
+            return PermanentError(database_says, where=where, code="source_refused", next_step=step)
+    if state == "57014" and "statement timeout" in database_says:
         step = "Raise the source's statement_timeout, or index the tenant and change columns"
         return TransientError("the query took longer than the statement timeout", where=where, code="statement_timeout", next_step=step)
-    if not state and "conversion between UTF8 and" in said:
+    if not state and "conversion between UTF8 and" in database_says:
         step = "Move the data to a database with the encoding UTF8"
-        return PermanentError(said, where=where, code="source_unreadable", next_step=step)
+        return PermanentError(database_says, where=where, code="source_unreadable", next_step=step)
     if not state and any(mark in str(error) for mark in _REFUSED):
-        return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
+        return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
     if state and not isinstance(error, psycopg.OperationalError):
-        return PermanentError(said, where=where, code="source_refused")
-    return TransientError(said, where=where, code="source_unreachable", next_step=AGAIN)
+        return PermanentError(database_says, where=where, code="source_refused")
+    return TransientError(database_says, where=where, code="source_unreachable", next_step=AGAIN)
 
 
 def _names(said: str, types: Collection[str]) -> bool:
