@@ -18,11 +18,11 @@ from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import registrations, upkeep
 from waybill.ledger.comparison import keys
+from waybill.ledger.database.engine import is_id
+from waybill.ledger.database.rows import DAMAGED
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices
-from waybill.ledger.rows import DAMAGED
 from waybill.requests.upkeep import keep_requests
 from waybill.states import DeliveryStatus
 

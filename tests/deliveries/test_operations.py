@@ -23,7 +23,7 @@ from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places
 from waybill.ledger import destinations
-from waybill.ledger.engine import new_id
+from waybill.ledger.database.engine import new_id
 from waybill.registrations import applying
 from waybill_demo.sftp_server import new_accounts, serve
 

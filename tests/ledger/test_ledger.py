@@ -14,8 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import Ledger, deliveries, destinations, engine, registrations, streams
-from waybill.ledger.engine import MIGRATIONS
+from waybill.ledger import Ledger, deliveries, destinations, registrations, streams
+from waybill.ledger.database import engine
+from waybill.ledger.database.engine import MIGRATIONS
 from waybill.ledger.on_demand import request_tables
 from waybill.ledger.registrations import LostUpdate
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.files import places
 from waybill.ledger import Ledger
-from waybill.ledger.engine import MIGRATIONS
+from waybill.ledger.database.engine import MIGRATIONS
 from waybill.ledger.reports import usage
 
 RELEASED = "0004"

@@ -19,7 +19,7 @@ from tests.servers.postgres import Database
 from waybill.destinations.archives import FolderArchives
 from waybill.errors import TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.ledger.clock import LedgerClock
+from waybill.ledger.database.clock import LedgerClock
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import cancel, delete, get_request, list_requests

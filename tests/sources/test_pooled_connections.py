@@ -13,7 +13,7 @@ from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
-from waybill.ledger.engine import Ledger
+from waybill.ledger.database.engine import Ledger
 from waybill.sources.dbapi.source import DbApi
 
 SHARED = "default_transaction_read_only", "statement_timeout", "lock_timeout", "TimeZone", "DateStyle", "extra_float_digits", "row_security"

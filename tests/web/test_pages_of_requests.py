@@ -17,7 +17,7 @@ from tests.issuer import TestIssuer
 from tests.presets import DAY, NOW, Shop, opened
 from waybill.configuration.catalog import FORMATS
 from waybill.configuration.policy import LEVELS
-from waybill.ledger.engine import new_id
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.ranges import PRESET_DAYS, previous_period

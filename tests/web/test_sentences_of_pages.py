@@ -31,7 +31,7 @@ CONFIGURATION = INCLUDE / "configuration"
 REFUSING = [*sorted(CONFIGURATION.rglob("*.py")), INCLUDE / "registrations/replacing.py"]
 """Modules that refuse what a tenant's people put into the form of a registration, and what operators put into files."""
 SPEAKING = [
-    *(CONFIGURATION / f"{name}.py" for name in ("channels", "entity_choices", "sharing", "values/durations")),
+    *(CONFIGURATION / f"{name}.py" for name in ("channels", "rules/entity_choices", "rules/sharing", "values/durations")),
     *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),

@@ -29,7 +29,7 @@ def open_installation(settings: Settings | None = None) -> Installation:
     from waybill.configuration.loading import Settings
     from waybill.installation import Installation
     from waybill.ledger import Ledger
-    from waybill.ledger.clock import LedgerClock
+    from waybill.ledger.database.clock import LedgerClock
 
     settings = settings or Settings.from_environment()
     private.narrow(settings.own_folders)

@@ -38,7 +38,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
     from waybill.configuration.loading import Settings
     from waybill.errors import PermanentError
     from waybill.ledger import Ledger
-    from waybill.ledger.rows import readable_rows
+    from waybill.ledger.database.rows import readable_rows
     from waybill.ledger.tables import registration, tenant
 
     current = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
@@ -61,7 +61,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
 
 def _schedule(row: dict[str, Any]) -> Schedule:
     from waybill.configuration.registration import STORED_EARLIER, Registration
-    from waybill.ledger.rows import mapping
+    from waybill.ledger.database.rows import mapping
 
     try:
         found = Registration.model_validate(row["body"], context=STORED_EARLIER)

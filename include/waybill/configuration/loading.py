@@ -18,7 +18,7 @@ from waybill.configuration.findings import kind_of, validated
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
 from waybill.configuration.registration import Registration, listed_entities
-from waybill.configuration.sharing import reader, sharing_problems
+from waybill.configuration.rules.sharing import reader, sharing_problems
 from waybill.configuration.yaml_files import read_yaml
 from waybill.errors import ConfigError, Finding
 from waybill.language import plain

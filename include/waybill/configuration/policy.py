@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Stri
 
 from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
 from waybill.configuration.channels import Channel, Channels, Event, MailChannel
-from waybill.configuration.connection_rules import ConnectionRule, fits
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
+from waybill.configuration.rules.tenant_connections import ConnectionRule, fits
 from waybill.configuration.values.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding

@@ -25,11 +25,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration import entity_choices
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, TenantId, closest, suggester
 from waybill.configuration.channels import Channels
-from waybill.configuration.entity_choices import DeliveredName
 from waybill.configuration.promise import Terms
+from waybill.configuration.rules import entity_choices
+from waybill.configuration.rules.entity_choices import DeliveredName
 from waybill.configuration.selection import Dialect
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition

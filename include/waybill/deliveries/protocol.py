@@ -36,8 +36,8 @@ from waybill.files.signing import Signer
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.comparison import keys
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.engine import new_id
 from waybill.ledger.facts import Facts
 from waybill.registrations import filling
 from waybill.sources import Source

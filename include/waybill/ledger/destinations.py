@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from waybill.ledger.rows import mapping
+from waybill.ledger.database.rows import mapping
 from waybill.ledger.tables import breaker, tenant
 
 THRESHOLD = 5

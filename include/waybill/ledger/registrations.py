@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
 from waybill.errors import PermanentError
 from waybill.ledger import streams
-from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, readable_rows
+from waybill.ledger.database.rows import DAMAGED, UNREADABLE, mapping, readable_rows
 from waybill.ledger.tables import CopyOf, InData, audit, registration, tenant
 
 FILE_ORIGIN = "file:"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
-from waybill.configuration.sharing import Reader, reader, same_rows, shared_rows
+from waybill.configuration.rules.sharing import Reader, reader, same_rows, shared_rows
 from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation

@@ -10,7 +10,7 @@ from waybill.access import LONGEST_ID, TENANT_ID, tenant_id
 from waybill.configuration.findings import validated
 from waybill.configuration.loading import tenant_files
 from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
-from waybill.configuration.sharing import copy_problem, reader, same_rows, shared_rows
+from waybill.configuration.rules.sharing import copy_problem, reader, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.language import tell

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from waybill.configuration.loading import TenantFiles
-from waybill.configuration.sharing import Reader
+from waybill.configuration.rules.sharing import Reader
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
 

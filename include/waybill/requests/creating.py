@@ -17,7 +17,7 @@ from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
-from waybill.ledger.engine import new_id
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD

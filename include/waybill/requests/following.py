@@ -15,7 +15,7 @@ from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
-from waybill.ledger.engine import is_id
+from waybill.ledger.database.engine import is_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, Status
 from waybill.requests.creating import zone_of

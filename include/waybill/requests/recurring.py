@@ -15,7 +15,7 @@ from waybill.errors import ConfigError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
-from waybill.ledger.engine import new_id
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import recurring, requests
 from waybill.ledger.on_demand.recurring import Template
 from waybill.ledger.on_demand.request_records import ExportRequest

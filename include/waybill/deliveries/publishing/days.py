@@ -19,9 +19,9 @@ from waybill.errors import WaybillError, located_at
 from waybill.files.manifest import day_document
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import days, deliveries, streams
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.engine import new_id
 from waybill.ledger.facts import FileFacts
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus

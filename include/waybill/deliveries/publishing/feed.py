@@ -26,8 +26,8 @@ from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files import feed as files
 from waybill.installation import Installation
 from waybill.ledger import deliveries, feeds, registrations, signatures
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.engine import new_id
 from waybill.ledger.feeds import Feed, Page
 from waybill.ledger.registrations import Registered
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from waybill import private
 from waybill.deliveries.extraction.extracting import Task
 from waybill.ledger import Ledger, deliveries
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
-from waybill.ledger.engine import new_id
 
 KEPT_FOR = timedelta(days=1)
 """As long as parts of a dead attempt stay at the destination."""

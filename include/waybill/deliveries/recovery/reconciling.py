@@ -25,8 +25,8 @@ from waybill.files.manifest import listed
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, signatures, streams
 from waybill.ledger.comparison import reconciling
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.days import Day
-from waybill.ledger.engine import new_id
 from waybill.ledger.facts import Facts
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream

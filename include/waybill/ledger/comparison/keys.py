@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
-from waybill.ledger.engine import Ledger
+from waybill.ledger.database.engine import Ledger
 from waybill.ledger.tables import attempt, delivery, key_blob, key_change
 from waybill.states import DeliveryStatus
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from waybill.ledger.database.rows import readable_rows, require
 from waybill.ledger.on_demand.request_tables import export_template
-from waybill.ledger.rows import readable_rows, require
 
 _t = export_template.c
 

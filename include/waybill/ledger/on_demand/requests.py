@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from waybill.ledger.database.rows import readable_rows, require
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.ledger.on_demand.request_tables import export_file, export_request, link_key
-from waybill.ledger.rows import readable_rows, require
 from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
 

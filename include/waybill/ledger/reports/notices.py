@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.ledger.engine import new_id
+from waybill.ledger.database.engine import new_id
 from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
 from waybill.states import NoticeState
 

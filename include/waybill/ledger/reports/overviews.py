@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text
 
-from waybill.ledger.rows import UNREADABLE, mapping, readable_rows
+from waybill.ledger.database.rows import UNREADABLE, mapping, readable_rows
 from waybill.ledger.tables import attempt, delivery, registration, stream, tenant
 from waybill.states import DeliveryStatus, Purpose
 

@@ -14,11 +14,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from waybill import private
 from waybill.errors import PermanentError, TransientError
+from waybill.ledger.database.failures import READ_ONLY, sqlstate, translated
+from waybill.ledger.database.rows import json_or_text
 from waybill.ledger.denials import Denials
-from waybill.ledger.failures import READ_ONLY, sqlstate, translated
-from waybill.ledger.rows import json_or_text
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _LOCK = 7_236_145  # our own number for PostgreSQL's advisory lock around migrations
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from waybill.errors import TransientError
-from waybill.ledger.engine import Ledger
+from waybill.ledger.database.engine import Ledger
 from waybill.window import utc_now
 
 _EVERY = 60.0

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from waybill.configuration.connection_rules import fits, warnings
 from waybill.configuration.policy import Policy
+from waybill.configuration.rules.tenant_connections import fits, warnings
 
 pytestmark = pytest.mark.fast
 
