@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -53,6 +54,14 @@ HOSTILE += [
 JSON_TEXTS = ["{}", "[]", "null", '""', "0", '{"a":1.50}', '{"a":{"b":[1,{"c":null}]}}', '{"a":1,"a":2}', '{"a.b":1,"a":{"b":2}}']
 JSON_TEXTS += ['{"é":"😀","n":123456789012345678901234567890}', '{"":{"":"x"}}', '{"a":NaN}', "[1,]", "not json", '"=1+1"']
 JSON_TEXTS += ['{"x":"\\ud800"}', '"\\u0000"']
+
+_GUARDED = re.compile(r"^'+[=+\-@＝＋－＠\t\r\n\x00]")
+
+
+def unguard(shown: str) -> str:
+    """Return the text that `human_csv.guard` was given: its inverse, for every text."""
+    return shown[1:] if _GUARDED.match(shown) else shown
+
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 hostile = st.sampled_from(HOSTILE)

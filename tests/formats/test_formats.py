@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.format_rows import ARROW, COLUMNS, EXPORTED_AT, OPTIONS, SAMPLE, batch, rows, same, written
+from tests.format_rows import ARROW, COLUMNS, EXPORTED_AT, OPTIONS, SAMPLE, batch, rows, same, unguard, written
 from waybill import canonical
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import FORMATS
@@ -25,7 +25,7 @@ from waybill.configuration.values.columns import Column
 from waybill.errors import TransientError
 from waybill.files.manifest import columns_of
 from waybill.formats import SUFFIXES, open_writer
-from waybill.formats.human_csv import guard, unguard
+from waybill.formats.human_csv import guard
 
 pytestmark = pytest.mark.fast
 

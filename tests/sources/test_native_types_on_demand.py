@@ -18,7 +18,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from tests.format_rows import OPTIONS
+from tests.format_rows import OPTIONS, unguard
 from tests.native_types.installed import KINDS, installed
 from tests.native_types.values import Installation
 from waybill.canonical import ColumnType, text
@@ -28,7 +28,6 @@ from waybill.files import manifest
 from waybill.files.records import texts_of
 from waybill.formats import SUFFIXES, flatten, open_writer
 from waybill.formats.base import WriterOptions
-from waybill.formats.human_csv import unguard
 
 TEXTS = ["csv", "ndjson", "json objects", "json arrays"]
 TYPED = ["xlsx", "parquet"]

@@ -139,7 +139,7 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
         body["description"] = " ".join(table.comment.split())
     body |= {"source": source, "relation": table.relation, **owner, "key": list(key), "changes": changes}
     body |= _deleted(structure, table, remarks)
-    body |= _deletes(table, body, remarks)
+    body |= _deletes(body, remarks)
     for said, column in (("tenant_column", owner.get("tenant_column")), ("tenant_through", next(iter(_first_step(owner)), None))):
         if column is not None:
             remarks[said] = _without_tenant(structure, table, column)
@@ -195,7 +195,7 @@ def _deleted(structure: Structure, table: FoundTable, remarks: dict[str, str]) -
     return {}
 
 
-def _deletes(table: FoundTable, body: dict[str, Any], remarks: dict[str, str]) -> dict[str, Any]:
+def _deletes(body: dict[str, Any], remarks: dict[str, str]) -> dict[str, Any]:
     """Return how a row that is gone is reported if a delta would not show it."""
     told = "deleted_column" in body or "deleted_when" in body
     if body["changes"]["mode"] == "full" or (told and "tenant_through" not in body):

@@ -92,17 +92,11 @@ _SIGNS = r"[=+\-@＝＋－＠\t\r\n\x00]"
 """What begins a formula. The full-width signs do so where people type Chinese, Japanese or Korean."""
 
 _DANGEROUS = f"^'*{_SIGNS}"
-_GUARDED = re.compile(f"^'+{_SIGNS}")
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
 def guard(text: str) -> str:
     return f"'{text}" if re.match(_DANGEROUS, text) and not re.fullmatch(_NUMBER, text) else text
-
-
-def unguard(text: str) -> str:
-    """Return the text that `guard` was given: its inverse, for every text."""
-    return text[1:] if _GUARDED.match(text) else text
 
 
 def guarded(x: str) -> str:

@@ -42,8 +42,8 @@ def active(connection: Connection, tenant: str) -> list[Stream]:
     return [Stream(**row._mapping) for row in connection.execute(query)]
 
 
-def active_entities(connection: Connection, only: str = "") -> dict[str, list[str]]:
-    """Return the active entities of every tenant that has any, or of `only` that one. They are ordered by entity."""
+def active_entities(connection: Connection, only: str) -> dict[str, list[str]]:
+    """Return the active entities of every tenant that has any, or of `only` that one if it is not empty. They are ordered by entity."""
     query = select(stream.c.tenant, stream.c.entity).where(stream.c.active).order_by(stream.c.tenant, stream.c.entity)
     found: dict[str, list[str]] = {}
     for tenant, entity in connection.execute(query.where(stream.c.tenant == only) if only else query):
@@ -66,7 +66,7 @@ class Reached:
     activated_at: datetime
 
 
-def reached_by_all(connection: Connection, only: Collection[str] | None = None) -> dict[str, list[Reached]]:
+def reached_by_all(connection: Connection, only: Collection[str] | None) -> dict[str, list[Reached]]:
     """Return the progress of the active streams of every tenant, or of `only` these, by entity, in one query."""
     query = select(stream.c.tenant, stream.c.entity, stream.c.watermark, stream.c.activated_at).where(stream.c.active)
     if only is not None:

@@ -22,7 +22,7 @@ REFUSED = "mail_refused"
 log = logging.getLogger(__name__)
 
 
-def sender_of(connection: Connection, wanted: str = "") -> str:
+def sender_of(connection: Connection, wanted: str) -> str:
     """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an
     address.
     """

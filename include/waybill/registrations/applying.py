@@ -309,7 +309,7 @@ class PendingChanges:
     failed: Failed | None
 
 
-def pending_changes(installation: Installation, visible: Visible, failed: Failed | None = None) -> PendingChanges | None:
+def pending_changes(installation: Installation, visible: Visible, failed: Failed | None) -> PendingChanges | None:
     """Return what is not in force yet, or None if nothing is missing.
 
     Mistakes in files of tenants that `visible` does not let through do not count.

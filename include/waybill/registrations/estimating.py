@@ -67,7 +67,7 @@ def estimate(
     return [found[entity.id] for entity in catalogued]
 
 
-def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], patience: float = PATIENCE) -> str:
+def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], patience: float) -> str:
     """Return the size of the first full loads of tenants with a file, in words.
 
     The text is empty if there are none. It takes at most `patience` in all.

@@ -66,7 +66,7 @@ def _looks(installation: Installation, source: str, entities: Mapping[str, Unfro
     """Return what a source says about each entity. A refused one does not stop the others."""
     try:
         with installation.source(source).snapshot([unfrozen.entity for unfrozen in entities.values()]) as snapshot:
-            return {name: _columns(name, unfrozen, snapshot) for name, unfrozen in entities.items()}
+            return {name: _columns(unfrozen, snapshot) for name, unfrozen in entities.items()}
     except TransientError as error:  # the source is away: each of them would say so
         return dict.fromkeys(entities, error)
     except WaybillError as error:
@@ -80,7 +80,7 @@ def _finding(installation: Installation, entity: str, error: WaybillError) -> Fi
     return Finding(place, f"entities.{entity}.columns", f"not frozen yet, so nobody receives the entity: {error}", code=error.code)
 
 
-def _columns(entity: str, unfrozen: Unfrozen, snapshot: Snapshot) -> _Look:
+def _columns(unfrozen: Unfrozen, snapshot: Snapshot) -> _Look:
     natives, flavour = snapshot.columns(unfrozen.entity), snapshot.flavour_of(unfrozen.entity)
     for name in unfrozen.without:
         if name not in natives:

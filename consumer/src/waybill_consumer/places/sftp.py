@@ -206,7 +206,7 @@ def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[a
         options["password"] = password
     if login.key:
         options |= _key(Path(login.key), label)
-    if hosts := _known_hosts(login.known_hosts, label):
+    if hosts := _known_hosts(login.known_hosts):
         options["known_hosts"] = hosts
 
     async def connect() -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
@@ -247,7 +247,7 @@ def _key(path: Path, label: str) -> dict[str, Any]:
     raise Refused(f"{what}, and no agent holds the key for {label}", where=str(path), next_step=step)
 
 
-def _known_hosts(path: str, label: str) -> asyncssh.SSHKnownHosts | None:
+def _known_hosts(path: str) -> asyncssh.SSHKnownHosts | None:
     """Return the lines of the file that can be read, as the `ssh` program takes them, or None for a file that nobody named and that is
     right.
     """

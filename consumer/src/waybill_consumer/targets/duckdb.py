@@ -155,23 +155,23 @@ class DuckDB(SqlTarget):
         self._measure(columns, "temp._waybill_kept")
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
-        self._stage(entity, shape, files)
+        self._stage(entity, files)
         self._run(f"delete from {self.table(entity)}")
         self._insert(entity, shape, files, "")
 
     def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
-        self._stage(entity, shape, files)
+        self._stage(entity, files)
         self._insert(entity, shape, files, "")
 
     def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
-        self._stage(entity, shape, files)
+        self._stage(entity, files)
         keys = names(shape.key)
         if self._run(f"select 1 from {STAGE} group by {keys} having count(*) > 1 limit 1"):
             raise not_unique(entity, shape.key)
         self._insert(entity, shape, files, on_conflict(files[0].columns, shape.key))
 
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
-        self._stage(entity, shape, [file])
+        self._stage(entity, [file])
         keys = file.columns[:-1]
         typed = f"(select {', '.join(f'{self._value(key)} as {quoted(key.name)}' for key in keys)} from {STAGE})"
         matching = same_key("held", "gone", [column.name for column in keys])
@@ -192,7 +192,7 @@ class DuckDB(SqlTarget):
             name = _BEFORE_CHRIST[column.type].format(name)
         return name if self.sql_type(column) == "VARCHAR" else f"cast({name} as {self.sql_type(column)})"
 
-    def _stage(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+    def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
         """Read all rows as text into a table that DuckDB may keep on disk. Each file is checked before it is read."""
         for number, file in enumerate(files):
             before = self._run(f"select count(*) from {STAGE}")[0][0] if number else 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 63
 """The longest column name in bytes. PostgreSQL keeps no more, so a longer name could not be loaded there."""
+MOST_NAMES = 40
+"""The number of names that a refusal lists. If there are more, it says how many."""
 
 
 def _column_name(name: str) -> str:
@@ -100,7 +102,7 @@ def _no_column(entity: Entity, name: str) -> str:
     return tell("finding.no_column", entity=entity.id, column=repr(name))
 
 
-def shortened(names: Iterable[str], most: int = 40) -> str:
+def shortened(names: Iterable[str]) -> str:
     names = list(names)
-    shown = ", ".join(names[:most])
-    return tell("listing.and_more", names=shown, rest=len(names) - most) if len(names) > most else shown
+    shown = ", ".join(names[:MOST_NAMES])
+    return tell("listing.and_more", names=shown, rest=len(names) - MOST_NAMES) if len(names) > MOST_NAMES else shown

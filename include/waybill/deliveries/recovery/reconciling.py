@@ -177,7 +177,7 @@ class _Import:
             published = found.manifest
             stream = reconciling.stream_for(connection, published.tenant, published.entity, published.generation, now)
             version = self._registered.version
-            values = delivery_values(found.path, published, stream, place, version, now)
+            values = delivery_values(published, stream, place, version, now)
             attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
             blocking = reconciling.in_the_way(connection, values)
             if settled := [other for other in blocking if other.status == DeliveryStatus.COMMITTED]:
@@ -337,7 +337,7 @@ def _breaks_chain(published: Manifest, stream: Stream) -> str:
     return ""
 
 
-def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
+def delivery_values(published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
     """Return the ledger's row of a delivery, read from its manifest. A manifest has no planned boundary, so the window's end is used."""
     planned_as = Purpose.BACKFILL if published.kind == Kind.BACKFILL else Purpose.SCHEDULE
     purpose = Purpose.REDELIVERY if published.redelivers else planned_as

@@ -18,7 +18,7 @@ _TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "
 """The fields that make up a promise. A registration that changes one of them makes a new promise."""
 
 
-def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = None) -> Terms | None:
+def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None) -> Terms | None:
     """Return the times that a registration's body promises, or else the time `otherwise` after each run.
 
     Returns None if there is neither, or if the body cannot be read.

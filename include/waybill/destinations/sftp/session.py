@@ -285,17 +285,17 @@ class SftpSession(Reading):
         elif facts is not None and not facts.is_file:
             raise in_the_way(self.label, path, facts)
         else:
-            self._unless_missing("remove", path, self._wire.remove)
+            self._unless_missing(path, self._wire.remove)
 
     def _remove_folder(self, path: str) -> None:
         for item in reversed(list(self.walk(path))):
-            self._unless_missing("remove", item.path, self._wire.remove_folder if item.is_folder else self._wire.remove)
-        self._unless_missing("remove", path, self._wire.remove_folder)
+            self._unless_missing(item.path, self._wire.remove_folder if item.is_folder else self._wire.remove)
+        self._unless_missing(path, self._wire.remove_folder)
 
-    def _unless_missing(self, doing: str, path: str, call: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-        with self._translated(doing, path):
+    def _unless_missing(self, path: str, remove: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        with self._translated("remove", path):
             try:
-                wait(self._loop, call(self._at(path)))
+                wait(self._loop, remove(self._at(path)))
             except Status as status:
                 if status.code != Code.NO_SUCH_FILE:
                     raise

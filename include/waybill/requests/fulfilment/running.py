@@ -21,8 +21,6 @@ from waybill.requests.scopes import failed_as_unknown, unknown
 from waybill.requests.states import failure
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
-Progress = Callable[[ExportRequest], None]
-
 
 def pending(installation: Installation, due: datetime | None = None) -> list[ExportRequest]:
     """Give up stalled requests, then return the pending ones, oldest first. With `due`, only those that may start by then."""
@@ -114,11 +112,10 @@ def _refuse(installation: Installation, request: ExportRequest, why: Failure) ->
         return requests.get(connection, request.id)
 
 
-def fulfil_all(installation: Installation, *, due_only: bool = False, progress: Progress = lambda request: None) -> list[ExportRequest]:
+def fulfil_all(installation: Installation, *, due_only: bool = False) -> list[ExportRequest]:
     """Fulfil every request that is pending now, once, oldest first."""
     ended = []
     for request in pending(installation, installation.now() if due_only else None):
-        progress(request)
         if (done := fulfil(installation, request.id)) is not None:
             ended.append(done)
     return ended

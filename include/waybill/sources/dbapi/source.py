@@ -298,7 +298,7 @@ class DbApiSnapshot:
         textual = [name for name in times if self.flavour.kind(natives[name]) in (None, ColumnType.STRING)]
         return natives | dict.fromkeys(textual, "TIMESTAMP")
 
-    def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], ordered: bool = True) -> Iterator[pa.RecordBatch]:
+    def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], *, ordered: bool) -> Iterator[pa.RecordBatch]:
         """Yield the answers of the engine, chunk by chunk. It sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (

@@ -183,10 +183,10 @@ def render(statement: Sql) -> tuple[str, list[Any]]:
     return text, [list(value) if isinstance(value, tuple) else value for value in values]
 
 
-def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def stream(connection: duckdb.DuckDBPyConnection, statement: Sql) -> Iterator[pa.RecordBatch]:
     """Yield the result as Arrow batches while it is being computed."""
     text, values = render(statement)
-    yield from connection.sql(text, params=values).to_arrow_reader(rows)
+    yield from connection.sql(text, params=values).to_arrow_reader(BATCH_ROWS)
 
 
 def arrow(query: Query, typed: bool = True) -> Sql:

@@ -12,8 +12,6 @@ from waybill.sources.dbapi.source import DbApi, DbApiSnapshot
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, found_column, written
 
-_SYSTEM = ("information_schema", "pg_catalog", "mysql", "performance_schema", "sys")
-
 
 @contextmanager
 def look_into_dbapi(spec: DbApiSource, connect: Callable[[str], Any] | None) -> Iterator[SqliteStructure | SchemaStructure]:

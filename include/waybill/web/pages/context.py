@@ -90,11 +90,9 @@ def houses(installation: Installation) -> Houses:
     return Houses(sorted({*met, *configuration.policy.named_tenants, *filed}), registered)
 
 
-def context(
-    installation: Installation, caller: Caller, tab: str, organization: str = "", tenant: str = "", wish: Mapping[str, str] | None = None
-) -> Context:
+def context(installation: Installation, caller: Caller, tab: str, organization: str = "", wish: Mapping[str, str] | None = None) -> Context:
     """Return the tenants whose pages of this kind the caller may see, by organization, and the choice among them."""
-    return _context(installation, caller, houses(installation), tab, organization, tenant, wish or {})
+    return _context(installation, caller, houses(installation), tab, organization, "", wish or {})
 
 
 def _context(

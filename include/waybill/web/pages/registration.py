@@ -34,7 +34,7 @@ _UNSEEN = ("sourceTenant", "copyOf", "notify")
 _EXAMPLE = "columns: {orders: [id, state, total]}\nrename: {orders: {state: status}}"
 
 
-def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
+def form_values(installation: Installation, body: dict[str, Any]) -> dict[str, Any]:
     """Return a registration's body as the fields of the form. Names in its list become ids if the catalog knows them."""
     names = installation.catalog.ids_by_name()
     chosen = {names.get(word.casefold(), word) for word in body.get("entityList", ())}
