@@ -50,7 +50,7 @@ def test_an_archive_that_takes_nothing_fails_the_export_as_what_it_is(launcher: 
         found = requests.get(connection, export.id)
     assert found is not None
     failed = following.describe_request(installation, found)
-    assert (failed["status"], failed["error"]["code"], failed["error"]["message"]) == ("failed", code, message)
+    assert (failed.status, failed.error and failed.error.code, failed.error and failed.error.message) == ("failed", code, message)
     assert "WAYBILL_ARCHIVE_URL" not in str(failed), "what the house has to do is for its log"
     assert not [path for path in root.rglob("*") if path.is_file()]
     again = office.ask()

@@ -114,6 +114,8 @@ def sentences_of(module: str) -> list[str]:
             silent |= {id(each) for each in node.args}
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):  # docs/reference/errors.md reads these there
             silent |= {id(each) for each in ast.walk(node)}
+        if isinstance(node, ast.keyword) and node.arg == "description":  # of a field, in the document of the API
+            silent |= {id(each) for each in ast.walk(node)}
         if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node).startswith(("HEADERS", "_SCOPE", "_EXAMPLE", "__all__")):
             silent |= {id(each) for each in ast.walk(node)}
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in silent)

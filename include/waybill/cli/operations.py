@@ -17,6 +17,7 @@ from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, 
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
     from waybill.installation import Installation
+    from waybill.requests.answers import Described
 
 app = typer.Typer()
 
@@ -302,7 +303,7 @@ def fulfil(
     ended = running.fulfil_all(installation, due_only=due)
     shown = [following.describe_request(installation, request) for request in ended]
     if as_json:
-        dump(shown)
+        dump([request.as_json() for request in shown])
     else:
         _list_ended(shown)
     for problem in mailing.send_mails(installation):
@@ -311,11 +312,11 @@ def fulfil(
         raise typer.Exit(1)
 
 
-def _list_ended(shown: list[dict[str, Any]]) -> None:
+def _list_ended(shown: list[Described]) -> None:
     if not shown:
         write("no export request is pending")
     for request in shown:
-        rows = "-" if request["rows"] is None else request["rows"]
-        write(f"{request['id']}  {request['tenant']:16} {request['status']:10} {rows:>10} rows  {', '.join(request['entities'])}")
-        if request["error"]:
-            write(f"    {request['error']['message']} {request['error']['advice']}".rstrip())
+        rows = "-" if request.rows is None else request.rows
+        write(f"{request.id}  {request.tenant:16} {request.status:10} {rows:>10} rows  {', '.join(request.entities)}")
+        if request.error:
+            write(f"    {request.error.message} {request.error.advice}".rstrip())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from waybill.access import Caller, Permission
-from waybill.canonical import optional_timestamp_text
+from waybill.configuration.catalog import Entity
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
@@ -18,6 +17,18 @@ from waybill.ledger import registrations
 from waybill.ledger.database.engine import is_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, Status
+from waybill.requests.answers import (
+    Actions,
+    ArchivedFile,
+    Described,
+    Export,
+    Failed,
+    OfferedColumn,
+    OfferedEntity,
+    OfferedRange,
+    Options,
+    Person,
+)
 from waybill.requests.creating import zone_of
 from waybill.requests.rights import (
     has_plan,
@@ -139,66 +150,68 @@ def _delete(connection: Connection, installation: Installation, caller: Caller, 
     return current.archive
 
 
-def describe_request(
-    installation: Installation, request: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
-) -> dict[str, Any]:
-    """Return a request as JSON. `rows`, `bytes` and `sha256` are null until it is done. `files` is absent if it was not read."""
+def describe_request(installation: Installation, request: ExportRequest) -> Described:
+    """Return a request as it is for everybody. `rows`, `bytes` and `sha256` are None until it is done."""
     export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
     status = request.shown(now)
     names = installation.catalog.entities
-    shown: dict[str, Any] = {
-        "id": request.id,
-        "tenant": request.tenant,
-        "tenants": request.tenants,
-        "exportType": request.export_type,
-        "scope": request.scope,
-        "entities": request.entities,
-        "entityNames": [names[entity].display_name if entity in names else entity for entity in request.entities],
-        "range": request.range_asked,
-        "formats": request.formats,
-        "formatLabels": [export_policy.page.formats.get(name, name.upper()) for name in request.formats],
-        "status": str(status),
-        "statusLabel": label(export_policy, status, request.progress),
-        "progress": request.progress,
-        "rows": request.rows,
-        "bytes": request.bytes,
-        "sha256": request.sha256,
-        "error": _error(request, export_policy),
-        "requestedBy": {"id": request.requested_by, "name": request.requester_name},
-        "createdAt": optional_timestamp_text(request.created_at),
-        "dueAt": optional_timestamp_text(request.due_at),
-        "startedAt": optional_timestamp_text(request.started_at),
-        "finishedAt": optional_timestamp_text(request.finished_at),
-        "expiresAt": optional_timestamp_text(request.expires_at),
-        "heartbeatAt": optional_timestamp_text(request.heartbeat_at),
-        "firstDownloadedAt": optional_timestamp_text(request.downloaded_at),
-        "attempt": request.attempt,
-        "resubmittedFrom": request.resubmitted_from,
-        "template": request.template,
-        "supportContact": export_policy.support_contact if needs_support(request, export_policy, now) else None,
-    }
-    if caller is not None:
-        shown["actions"] = _actions(caller, request, export_policy, status)
-    if files is not None:
-        shown["files"] = [vars(file) for file in files]
-    return shown
+    return Described(
+        id=request.id,
+        tenant=request.tenant,
+        tenants=request.tenants,
+        export_type=request.export_type,
+        scope=request.scope,
+        entities=request.entities,
+        entity_names=[names[entity].display_name if entity in names else entity for entity in request.entities],
+        range=request.range_asked,
+        formats=request.formats,
+        format_labels=[export_policy.page.formats.get(name, name.upper()) for name in request.formats],
+        status=str(status),
+        status_label=label(export_policy, status, request.progress),
+        progress=request.progress,
+        rows=request.rows,
+        bytes=request.bytes,
+        sha256=request.sha256,
+        error=_error(request, export_policy),
+        requested_by=Person(id=request.requested_by, name=request.requester_name),
+        created_at=request.created_at,
+        due_at=request.due_at,
+        started_at=request.started_at,
+        finished_at=request.finished_at,
+        expires_at=request.expires_at,
+        heartbeat_at=request.heartbeat_at,
+        first_downloaded_at=request.downloaded_at,
+        attempt=request.attempt,
+        resubmitted_from=request.resubmitted_from,
+        template=request.template,
+        support_contact=export_policy.support_contact if needs_support(request, export_policy, now) else None,
+    )
 
 
-def _error(request: ExportRequest, export_policy: ExportPolicy) -> dict[str, str | None] | None:
+def describe_to(installation: Installation, caller: Caller, request: ExportRequest, files: Sequence[ExportFile] | None = None) -> Export:
+    """Return a request with what the caller may do with it now. `files` is None if they were not read."""
+    described = describe_request(installation, request)
+    return Export(
+        **dict(described),
+        actions=_actions(caller, request, installation.configuration.export_policy(request.tenant), described.status),
+        files=None if files is None else [ArchivedFile(**vars(file)) for file in files],
+    )
+
+
+def _error(request: ExportRequest, export_policy: ExportPolicy) -> Failed | None:
     if request.error_code is None:
         return None
-    return {"code": request.error_code, "message": request.error_message, "advice": advice(request, export_policy)}
+    return Failed(code=request.error_code, message=request.error_message, advice=advice(request, export_policy))
 
 
-def _actions(caller: Caller, request: ExportRequest, export_policy: ExportPolicy, status: str) -> dict[str, bool]:
-    """Return what the caller may do with the request now."""
+def _actions(caller: Caller, request: ExportRequest, export_policy: ExportPolicy, status: str) -> Actions:
     ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
-    return {
-        "download": status is Status.DONE and may_download(caller, request),
-        "cancel": request.is_active and may_cancel(caller, request, export_policy),
-        "resubmit": ended and caller.allows(Permission.EXPORTS_CREATE, request.tenant),
-        "delete": may_delete(caller, request, export_policy),
-    }
+    return Actions(
+        download=status == Status.DONE and may_download(caller, request),
+        cancel=request.is_active and may_cancel(caller, request, export_policy),
+        resubmit=ended and caller.allows(Permission.EXPORTS_CREATE, request.tenant),
+        delete=may_delete(caller, request, export_policy),
+    )
 
 
 def files_of(installation: Installation, request: ExportRequest) -> list[ExportFile]:
@@ -206,42 +219,42 @@ def files_of(installation: Installation, request: ExportRequest) -> list[ExportF
         return requests.files_of(connection, request.id)
 
 
-def options(installation: Installation, caller: Caller, tenant: str) -> dict[str, Any]:
-    """Return everything that a form needs, as JSON. Raises not_found, view_denied."""
+def options(installation: Installation, caller: Caller, tenant: str) -> Options:
+    """Return everything that a form needs. Raises not_found, view_denied."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
-    policy = installation.configuration.policy
     planned = has_plan(installation, tenant)
-    return {
-        "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
-        "formats": list(export_policy.formats),
-        "jsonLayout": export_policy.json_layout,
-        "scopes": list(offered_levels(installation, caller, tenant)),
-        "exportTypes": {name: kind.model_dump(mode="json") for name, kind in export_policy.export_types.items()},
-        "entities": [
-            {
-                "id": entity.id,
-                "name": entity.display_name,
-                "description": entity.description,
-                "formats": list(entity.formats),
-                "scopes": list(entity.scopes),
-                "ranged": bool(entity.time_column),
-                "columns": [
-                    {"name": name, "type": column.type.value, "description": column.description} for name, column in entity.columns.items()
-                ],
-            }
-            for entity in installation.catalog.offered_to(tenant).entities.values()
+    return Options(
+        can_create=planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
+        formats=list(export_policy.formats),
+        json_layout=export_policy.json_layout,
+        scopes=list(offered_levels(installation, caller, tenant)),
+        export_types=dict(export_policy.export_types),
+        entities=[_offered(entity) for entity in installation.catalog.offered_to(tenant).entities.values()],
+        range=OfferedRange(
+            required=export_policy.range.required,
+            max_days=export_policy.range.max_days,
+            not_in_future=export_policy.range.not_in_future,
+            presets=list(export_policy.range.presets),
+        ),
+        labels={status.value: name_of(export_policy, status) for status in Status},
+        page=export_policy.page,
+        fulfilment=export_policy.fulfilment,
+        max_active_per_project=export_policy.max_active_per_project,
+        plan_required=None if planned else export_policy.plan_required,
+        organization=installation.configuration.policy.organization_of(tenant),
+        zone=zone_of(installation, tenant).key,
+    )
+
+
+def _offered(entity: Entity) -> OfferedEntity:
+    return OfferedEntity(
+        id=entity.id,
+        name=entity.display_name,
+        description=entity.description,
+        formats=list(entity.formats),
+        scopes=list(entity.scopes),
+        ranged=bool(entity.time_column),
+        columns=[
+            OfferedColumn(name=name, type=column.type.value, description=column.description) for name, column in entity.columns.items()
         ],
-        "range": {
-            "required": export_policy.range.required,
-            "maxDays": export_policy.range.max_days,
-            "notInFuture": export_policy.range.not_in_future,
-            "presets": list(export_policy.range.presets),
-        },
-        "labels": {status.value: name_of(export_policy, status) for status in Status},
-        "page": export_policy.page.model_dump(mode="json"),
-        "fulfilment": export_policy.fulfilment,
-        "maxActivePerProject": export_policy.max_active_per_project,
-        "planRequired": None if planned else export_policy.plan_required,
-        "organization": policy.organization_of(tenant),
-        "zone": zone_of(installation, tenant).key,
-    }
+    )

@@ -19,6 +19,7 @@ from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import recurring, requests
 from waybill.ledger.on_demand.recurring import Template
 from waybill.ledger.on_demand.request_records import ExportRequest
+from waybill.requests.answers import Person, RecurringExport
 from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
@@ -205,18 +206,17 @@ def _tenants_of(installation: Installation, template: Template, submission: Subm
     return [tenant for tenant in tenants if tenant in members]
 
 
-def describe_template(installation: Installation, template: Template) -> dict[str, Any]:
-    """Return a template as JSON."""
-    return {
-        "id": template.id,
-        "tenant": template.tenant,
-        "name": template.name,
-        "frequency": template.frequency,
-        "covers": template.submission["covers"],
-        "request": template.submission["request"],
-        "requestedBy": {"id": template.requested_by, "name": template.requester_name},
-        "paused": template.paused,
-        "createdAt": optional_timestamp_text(template.created_at),
-        "nextAt": None if template.paused else optional_timestamp_text(template.next_at),
-        "note": template.note or None,
-    }
+def describe_template(template: Template) -> RecurringExport:
+    return RecurringExport(
+        id=template.id,
+        tenant=template.tenant,
+        name=template.name,
+        frequency=template.frequency,
+        covers=template.submission["covers"],
+        request=template.submission["request"],
+        requested_by=Person(id=template.requested_by, name=template.requester_name),
+        paused=template.paused,
+        created_at=template.created_at,
+        next_at=None if template.paused else template.next_at,
+        note=template.note or None,
+    )

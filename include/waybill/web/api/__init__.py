@@ -1,6 +1,7 @@
 """The API: JSON below `/api/v1`, described by OpenAPI, readable and usable at `/docs`.
 
-In: bodies and parameters, which follow the same rules as files. Out: answers whose shapes are in `models` and `request_models`.
+In: bodies and parameters, which follow the same rules as files. Out: answers whose shapes are in `models`, those about export requests in
+`requests.answers`.
 
 Each subject has a module: `registrations` (and `sole_tenant`, the same without a tenant in the path), `deliveries`, `requests`,
 `recurring`, `downloads` (archives behind signed links). `openapi` completes the document, `samples` makes its calls and examples,

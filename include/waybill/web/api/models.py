@@ -5,17 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from waybill.configuration.registration import EntityList
+from waybill.configuration.values.answer import Answer
 from waybill.configuration.values.strict import Strict
-
-
-class Answer(BaseModel):
-    """Base of answers."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
 
 
 class ManagedBy(Answer):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
 from waybill.requests import following, recurring
+from waybill.requests.answers import Exports, RecurringExport, RecurringExports
 from waybill.requests.recurring import TemplateBody
-from waybill.web.api import openapi, request_models
-from waybill.web.api.models import Answer
+from waybill.web.api import openapi
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody, parsed
 from waybill.web.dependencies import Asker, CallerDep, InstallationDep, TenantPath
@@ -23,26 +22,6 @@ TemplateId = Annotated[str, InPath(description="Template id.")]
 EXAMPLE = {"name": "Weekly backup", "frequency": "weekly", "request": {"entities": ["content"], "formats": ["csv"]}}
 _READING = ("view_denied", "not_found")
 openapi.REQUEST_MODELS.append(TemplateBody)
-
-
-class RecurringExport(Answer):
-    """A request that is made again at every week's or month's beginning, in the tenant's zone."""
-
-    id: str
-    tenant: str
-    name: str
-    frequency: Literal["weekly", "monthly"]
-    covers: Literal["period", "everything"]
-    request: dict[str, Any]
-    requested_by: request_models.Person
-    paused: bool
-    created_at: datetime
-    next_at: datetime | None
-    note: str | None
-
-
-class RecurringExports(Answer):
-    items: list[RecurringExport]
 
 
 @router.post(
@@ -56,27 +35,26 @@ class RecurringExports(Answer):
 def create_template(tenant: TenantPath, caller: Asker, body: JsonBody, installation: InstallationDep) -> JSONResponse:
     """The first request is made at the next Monday or 1st; without a range it covers the week or month that ended."""
     template = recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body))
-    return JSONResponse(recurring.describe_template(installation, template), 201)
+    return JSONResponse(recurring.describe_template(template).as_json(), 201)
 
 
 @router.get("", response_model=RecurringExports, responses=problems(*_READING), summary="Recurring exports")
 def list_templates(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     found = recurring.list_templates(installation, caller, tenant)
-    return JSONResponse({"items": [recurring.describe_template(installation, template) for template in found]})
+    return JSONResponse(RecurringExports(items=[recurring.describe_template(template) for template in found]).as_json())
 
 
 @router.get("/{template_id}", response_model=RecurringExport, responses=problems(*_READING), summary="One recurring export")
 def get_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
-    return JSONResponse(recurring.describe_template(installation, recurring.get_template(installation, caller, tenant, template_id)))
+    return JSONResponse(recurring.describe_template(recurring.get_template(installation, caller, tenant, template_id)).as_json())
 
 
-@router.get("/{template_id}/exports", response_model=request_models.Exports, responses=problems(*_READING), summary="What it made")
+@router.get("/{template_id}/exports", response_model=Exports, responses=problems(*_READING), summary="What it made")
 def template_history(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     """The requests it made, newest first, fifty at most."""
     made = recurring.history(installation, caller, tenant, template_id)
-    return JSONResponse(
-        {"items": [following.describe_request(installation, request, caller=caller) for request in made], "nextCursor": None}
-    )
+    items = [following.describe_to(installation, caller, request) for request in made]
+    return JSONResponse(Exports(items=items, next_cursor=None).as_json())
 
 
 @router.post(
@@ -87,7 +65,7 @@ def pause_template(
 ) -> JSONResponse:
     """What was missed while paused is not made up for."""
     template = recurring.pause_template(installation, caller, tenant, template_id, paused=action == "pause")
-    return JSONResponse(recurring.describe_template(installation, template))
+    return JSONResponse(recurring.describe_template(template).as_json())
 
 
 @router.delete("/{template_id}", status_code=204, responses=problems("delete_denied", *_READING), summary="End a recurring export")

@@ -8,19 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import BeforeValidator, Field
 
 from waybill.access import Caller
-from waybill.canonical import timestamp_text
+from waybill.configuration.registration import entity_words
 from waybill.installation import Installation
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests import creating, following, links
+from waybill.requests.answers import Export, Exports, Options, SignedLink
 from waybill.requests.creating import Origin
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.requests.states import refused
-from waybill.requests.submission import Submission
+from waybill.requests.submission import Asked, Submission
 from waybill.web.api import openapi
-from waybill.web.api import request_models as schemas
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody, parsed
 from waybill.web.dependencies import Asker, CallerDep, InstallationDep, Onlooker, TenantPath
@@ -45,7 +46,15 @@ EXAMPLES = {
 POLL_SECONDS = 2
 _READING = ("view_denied", "not_found")
 _BODY = ("bad_request", "too_large", "unsupported_media_type")
-openapi.REQUEST_MODELS += [Submission, schemas.BulkDelete]
+
+
+class BulkDelete(Asked):
+    """All of them, or none."""
+
+    ids: Annotated[tuple[str, ...], BeforeValidator(entity_words), Field(min_length=1, max_length=200)]
+
+
+openapi.REQUEST_MODELS += [Submission, BulkDelete]
 
 
 def shown(installation: Installation, caller: Caller, request: ExportRequest, status: int = 200, *, base: str = "") -> JSONResponse:
@@ -57,7 +66,7 @@ def shown(installation: Installation, caller: Caller, request: ExportRequest, st
         headers["Retry-After"] = str(max(POLL_SECONDS, int(wait)))
     if base:
         headers["Location"] = f"{base}/{request.id}"
-    return JSONResponse(following.describe_request(installation, request, caller=caller, files=files), status, headers)
+    return JSONResponse(following.describe_to(installation, caller, request, files).as_json(), status, headers)
 
 
 def _collection(request: Request, tenant: str) -> str:
@@ -67,7 +76,7 @@ def _collection(request: Request, tenant: str) -> str:
 @router.post(
     "",
     status_code=202,
-    response_model=schemas.Export,
+    response_model=Export,
     responses=problems(
         *_BODY,
         "create_denied",
@@ -94,7 +103,7 @@ def create_export(
     return shown(installation, caller, export, 202, base=_collection(request, tenant))
 
 
-@router.get("", response_model=schemas.Exports, responses=problems(*_READING), summary="Exports, newest first")
+@router.get("", response_model=Exports, responses=problems(*_READING), summary="Exports, newest first")
 def list_exports(
     tenant: TenantPath,
     caller: CallerDep,
@@ -106,30 +115,30 @@ def list_exports(
 ) -> JSONResponse:
     """The requests the caller may see."""
     page = following.list_requests(installation, caller, tenant, statuses=status or (), mine=mine, limit=limit, cursor=cursor)
-    items = [following.describe_request(installation, request, caller=caller) for request in page.requests]
-    return JSONResponse({"items": items, "nextCursor": page.cursor}, headers={"Cache-Control": "no-store"})
+    items = [following.describe_to(installation, caller, request) for request in page.requests]
+    return JSONResponse(Exports(items=items, next_cursor=page.cursor).as_json(), headers={"Cache-Control": "no-store"})
 
 
-@router.get("/options", response_model=schemas.Options, responses=problems(*_READING), summary="What can be asked for")
+@router.get("/options", response_model=Options, responses=problems(*_READING), summary="What can be asked for")
 def export_options(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     """Formats, scopes, types, entities, ranges and words, as policy sets them for this tenant."""
-    return JSONResponse(options(installation, caller, tenant), headers={"Cache-Control": "no-store"})
+    return JSONResponse(options(installation, caller, tenant).as_json(), headers={"Cache-Control": "no-store"})
 
 
 @router.post(
     "/bulk-delete",
     status_code=204,
     responses=problems(*_BODY, "delete_denied", *_READING),
-    openapi_extra=openapi.body(schemas.BulkDelete, {"two": {"ids": ["0" * 31 + "1", "0" * 31 + "2"]}}),
+    openapi_extra=openapi.body(BulkDelete, {"two": {"ids": ["0" * 31 + "1", "0" * 31 + "2"]}}),
     summary="Delete several, all or none",
 )
 def bulk_delete(tenant: TenantPath, caller: Onlooker, body: JsonBody, installation: InstallationDep) -> Response:
     """Nothing is deleted when one of them is unknown or may not be deleted."""
-    following.delete(installation, caller, tenant, parsed(schemas.BulkDelete, body).ids)
+    following.delete(installation, caller, tenant, parsed(BulkDelete, body).ids)
     return Response(status_code=204)
 
 
-@router.get("/{request_id}", response_model=schemas.Export, responses=problems(*_READING), summary="One export")
+@router.get("/{request_id}", response_model=Export, responses=problems(*_READING), summary="One export")
 def get_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     """Its state and progress; while it is active `Retry-After` tells when to look again."""
     return shown(installation, caller, following.get_request(installation, caller, tenant, request_id))
@@ -146,7 +155,7 @@ def delete_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, 
 
 @router.post(
     "/{request_id}/cancel",
-    response_model=schemas.Export,
+    response_model=Export,
     responses=problems("cancel_denied", "not_active", *_READING),
     summary="Stop an export",
 )
@@ -158,7 +167,7 @@ def cancel_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, 
 @router.post(
     "/{request_id}/resubmit",
     status_code=202,
-    response_model=schemas.Export,
+    response_model=Export,
     responses=problems(
         "create_denied", "plan_required", "not_resubmittable", "export_in_progress", "duplicate_request", "rate_limited", *_READING
     ),
@@ -180,7 +189,7 @@ def resubmit_export(
 
 @router.post(
     "/{request_id}/link",
-    response_model=schemas.SignedLink,
+    response_model=SignedLink,
     responses=problems("download_denied", "not_ready", "expired", *_READING),
     summary="A link to the archive",
 )
@@ -189,7 +198,7 @@ def link_export(
 ) -> JSONResponse:
     """Signed for this caller, good for a limited time and never longer than the archive; made anew at every call."""
     url, ends = _minted(request, installation, caller, tenant, request_id)
-    return JSONResponse({"url": url, "expiresAt": timestamp_text(ends)}, headers={"Cache-Control": "no-store"})
+    return JSONResponse(SignedLink(url=url, expires_at=ends).as_json(), headers={"Cache-Control": "no-store"})
 
 
 @router.get(

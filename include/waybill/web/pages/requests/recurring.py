@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from waybill.configuration.policy import Page
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.requests import following, recurring
+from waybill.requests.answers import RecurringExport
 from waybill.requests.creating import zone_of
 from waybill.requests.recurring import TemplateBody
 from waybill.requests.states import Refused
@@ -56,34 +58,50 @@ def create_recurring(installation: Installation, caller: Caller, tenant: str, fo
     recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body | {"covers": form.one("covers") or "period"}))
 
 
-def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict[str, Any]]:
-    """Return the recurring exports that the caller may see, with the names of their entities. `mine` may be paused and deleted."""
+@dataclass(frozen=True)
+class TemplateRow:
+    """One recurring export. `told` is what the API answers, the texts say what it asks for. `mine` may be paused and deleted."""
+
+    told: RecurringExport
+    mine: bool
+    what: str
+    scope: str
+    formats: str
+    covers: str
+
+
+def listed(installation: Installation, caller: Caller, tenant: str) -> list[TemplateRow]:
+    """Return the recurring exports that the caller may see, with the names of their entities."""
     names, zone = installation.catalog.entities, zone_of(installation, tenant).key
     looks = installation.configuration.export_policy(tenant).page
     found = []
     for template in recurring.list_templates(installation, caller, tenant):
-        shown = recurring.describe_template(installation, template)
-        wanted = shown["request"].get("entities") or []
-        mine = recurring.may_change(caller, template)
-        called = [names[each].display_name if each in names else each for each in wanted]
-        formats = ", ".join(str(each).upper() for each in shown["request"].get("formats") or [])
-        what = few(called) or say("recurring.everything")
-        words = {"scope": _scope(shown, looks), "coversWords": _covers(shown, looks, zone)}
-        found.append({**shown, "mine": mine, "what": what, "formats": formats, **words})
+        told = recurring.describe_template(template)
+        called = [names[each].display_name if each in names else each for each in told.request.get("entities") or []]
+        found.append(
+            TemplateRow(
+                told,
+                mine=recurring.may_change(caller, template),
+                what=few(called) or say("recurring.everything"),
+                scope=_scope(told, looks),
+                formats=", ".join(str(each).upper() for each in told.request.get("formats") or []),
+                covers=_covers(told, looks, zone),
+            )
+        )
     return found
 
 
-def _scope(template: dict[str, Any], looks: Page) -> str:
+def _scope(template: RecurringExport, looks: Page) -> str:
     """Return what a template is limited to. Nothing is said of the whole tenant."""
-    scope = template["request"].get("scope") or {}
+    scope = template.request.get("scope") or {}
     return "" if scope.get("level", "tenant") == "tenant" else ", ".join([scope_label(scope, looks), *scope_details(scope)])
 
 
-def _covers(template: dict[str, Any], looks: Page, zone: str) -> str:
-    asked = template["request"].get("range")
+def _covers(template: RecurringExport, looks: Page, zone: str) -> str:
+    asked = template.request.get("range")
     if asked:
         return range_words(asked, looks, zone)
-    return tell("recurring.of_everything" if template["covers"] == "everything" else f"recurring.of_{template['frequency']}")
+    return tell("recurring.of_everything" if template.covers == "everything" else f"recurring.of_{template.frequency}")
 
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
@@ -123,7 +141,7 @@ def delete(request: Request, tenant: TenantPath, caller: PageCaller, installatio
 def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
     """Show what it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
-    items = [following.describe_request(installation, request, caller=caller) for request in found]
+    items = [following.describe_to(installation, caller, request) for request in found]
     return page(
         request,
         "exports/made.html",

@@ -19,6 +19,7 @@ from waybill.language import table
 from waybill.ledger.on_demand.request_records import Status
 from waybill.registrations import replacing
 from waybill.requests import creating, following, links
+from waybill.requests.answers import Options
 from waybill.requests.creating import Origin, zone_of
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS
@@ -108,7 +109,7 @@ def _requests(
         "new_tab": bool(looks.path) and takes_tokens(request),
         "denied": _denied(export_policy, offered),
         "zone": zone,
-        "items": rows([following.describe_request(installation, request, caller=caller) for request in listing.requests], looks, zone.key),
+        "items": rows([following.describe_to(installation, caller, request) for request in listing.requests], looks, zone.key),
         "columns": columns + ([] if "actions" in columns else ["actions"]),
         "titles": TITLES | {name: looks.fields[name] for name in ("entities",) if name in looks.fields},
         "cursor": cursor,
@@ -125,17 +126,17 @@ def _requests(
 
 
 def _form_frame(
-    caller: Caller, catalogue: list[Entity], export_policy: ExportPolicy, offered: dict[str, Any], wish: dict[str, str]
+    caller: Caller, catalogue: list[Entity], export_policy: ExportPolicy, offered: Options, wish: dict[str, str]
 ) -> dict[str, Any]:
     # If the policy words the levels, it names those that the form offers. A link that fixes them reaches the others.
     looks = export_policy.page
     worded = looks.scope_labels or export_policy.scopes
-    levels = [scope for scope in offered["scopes"] if scope in worded]
+    levels = [scope for scope in offered.scopes if scope in worded]
     projects = sorted(caller.projects or ())
     level = next((level for level in ("participant", "study") if level in wish), "")
     return {
         "looks": looks,
-        "range_optional": not offered["range"]["required"] and "range" not in looks.fields,
+        "range_optional": not offered.range.required and "range" not in looks.fields,
         "chooses_scope": len(levels) > 1 or (levels[:1] and levels[0] in TAKES),
         "of_types": _of_types(offered, catalogue),
         "scopes": SCOPES | dict(looks.scope_labels),
@@ -158,25 +159,25 @@ def _form_frame(
     }
 
 
-def _of_types(offered: dict[str, Any], catalogue: list[Entity]) -> dict[str, list[str]]:
+def _of_types(offered: Options, catalogue: list[Entity]) -> dict[str, list[str]]:
     """Return the ids of the entities of an export type, for the types that do not hold all."""
-    types = {name: kind["entities"] for name, kind in offered["exportTypes"].items() if kind["entities"] != "all"}
+    types = {name: kind.entities for name, kind in offered.export_types.items() if kind.entities != "all"}
     return {name: [entity.id for entity in catalogue if entity.id in held or entity.display_name in held] for name, held in types.items()}
 
 
-def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
+def _denied(export_policy: ExportPolicy, offered: Options) -> str:
     """Return why the caller cannot create exports here, in the documents' words. It is empty if they can."""
-    if offered["canCreate"]:
+    if offered.can_create:
         return ""
-    if offered["planRequired"]:
+    if offered.plan_required:
         return export_policy.without_plan
     return SENTENCES["create_denied"]
 
 
-def _formats(export_policy: ExportPolicy, offered: dict[str, Any]) -> dict[str, str]:
+def _formats(export_policy: ExportPolicy, offered: Options) -> dict[str, str]:
     """Return what can be chosen, and what it is called. A key may hold several formats, joined by commas."""
-    known = set(offered["formats"]).union(*(kind["formats"] for kind in offered["exportTypes"].values()))
-    words = dict(export_policy.page.formats) or {name: name.upper() for name in offered["formats"]}
+    known = set(offered.formats).union(*(kind.formats for kind in offered.export_types.values()))
+    words = dict(export_policy.page.formats) or {name: name.upper() for name in offered.formats}
     return {key: words[key] for key in words if set(key.split(",")) <= known}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from waybill.configuration.policy import Page
 from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ACTIVE, Status
+from waybill.requests.answers import Export
 from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
 from waybill.web.pages.requests.names import joined
 
@@ -20,20 +22,20 @@ MOST_NAMES = 4
 
 @dataclass(frozen=True)
 class Row:
-    """One export. `told` are its facts as the API has them, for what is shown unchanged: times, numbers, error, actions."""
+    """One export. `told` is what the API answers, for what is shown unchanged: times, numbers, error."""
 
-    told: Mapping[str, Any]
+    told: Export
     scope: str
     scope_details: list[str]
     entities: str
     range: str
     formats: str
     is_active: bool
-    starts: str
-    """The time that a pending export waits for. It is empty if it only waits for a worker."""
+    starts: datetime | None
+    """The time that a pending export waits for. None if it only waits for a worker."""
     is_empty: bool
-    until: str
-    """When a finished archive is removed. It is empty for any other export."""
+    until: datetime | None
+    """When a finished archive is removed. None for any other export."""
     actions: list[str]
     """The actions that the page offers, of those the caller may do."""
 
@@ -42,27 +44,25 @@ class Row:
         return any(name != "download" or "download" not in columns for name in self.actions)
 
 
-def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
-    """Return the rows of a list. `described` are requests as the API shows them."""
+def rows(described: Sequence[Export], looks: Page, zone: str) -> list[Row]:
+    """Return the rows of a list."""
     return [_row(request, looks, zone) for request in described]
 
 
-def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
-    scope: Mapping[str, Any] = request["scope"] or {}
-    status = request["status"]
-    waits = status == Status.PENDING and (request["dueAt"] or "") > (request["createdAt"] or "")
+def _row(request: Export, looks: Page, zone: str) -> Row:
+    waits = request.status == Status.PENDING and request.due_at > request.created_at
     return Row(
         told=request,
-        scope=scope_label(scope, looks),
-        scope_details=scope_details(scope),
-        entities=few(request["entityNames"]),
-        range=range_words(request["range"] or {}, looks, zone),
-        formats=", ".join(str(name).upper() for name in request["formats"]),
-        is_active=status in ACTIVE,
-        starts=request["dueAt"] if waits else "",
-        is_empty=status == Status.DONE and request["rows"] == 0,
-        until=(request["expiresAt"] or "") if status == Status.DONE else "",
-        actions=[name for name, may in (request.get("actions") or {}).items() if may and (name != "cancel" or looks.cancel)],
+        scope=scope_label(request.scope, looks),
+        scope_details=scope_details(request.scope),
+        entities=few(request.entity_names),
+        range=range_words(request.range, looks, zone),
+        formats=", ".join(name.upper() for name in request.formats),
+        is_active=request.status in ACTIVE,
+        starts=request.due_at if waits else None,
+        is_empty=request.status == Status.DONE and request.rows == 0,
+        until=request.expires_at if request.status == Status.DONE else None,
+        actions=[name for name, may in request.actions if may and (name != "cancel" or looks.cancel)],
     )
 
 
