@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -113,12 +114,59 @@ def test_a_manifest_names_files_of_its_own_folder_only(sender: Sender, tmp_path:
     assert "path is not what it should be" in said.err
 
 
-@pytest.mark.fast
-def test_a_manifest_or_list_that_fills_the_memory_is_refused_in_a_folder_too(sender: Sender, tmp_path: Path) -> None:
-    with (sender.root / MANIFEST).open("r+b") as file:
+class Denies(TenantFolder):
+    """A file that the server lists and lets nobody read."""
+
+    denied = b""
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+        if self.denied and path.endswith(self.denied):
+            raise asyncssh.SFTPPermissionDenied("no")
+        return super().open(path, pflags, attrs)
+
+
+def too_large(path: Path) -> None:
+    with path.open("r+b") as file:
         file.truncate(LARGEST_READ + 1)  # sparse
-    said = consumer("pull", sender.root, tmp_path / "copy")
-    assert (said.code, "has more than 64 MiB" in said.err) == (1, True), said.err
+
+
+def leads_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+UNREADABLE = {  # the file that nobody can read, whether the entity is there all the same, and what is said
+    "manifest": (MANIFEST, False, "nothing of its entity comes after it, until a full load"),
+    "data": ("2026/06/01/user/user.csv", False, "acme/user stays as it was before sequence 1"),
+    "deletes": ("2026/06/01/user/user.deletes.csv", False, "acme/user stays as it was before sequence 1"),
+    "list of the date": ("2026/06/01/_MANIFEST.json", True, ""),
+    "checksums of the date": ("2026/06/01/SHA256SUMS", True, ""),
+    "feed": ("feed.json", True, "the folders were looked through instead"),
+}
+
+
+@pytest.mark.parametrize("trouble", ["too large", "loop", "denied"])
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_one_file_that_nobody_can_read_keeps_nobody_from_the_others(sender: Sender, tmp_path: Path, what: str, trouble: str) -> None:
+    """A pull goes on with what it can read, and names the file."""
+    sender.day = 0
+    shutil.rmtree(sender.root)
+    sender.last.clear()
+    sender.deliver([("1", "Ada")], kind="full", deletes=[])
+    sender.deliver([("2", "Bob")], kind="full", entity="city")
+    path, is_there, says = UNREADABLE[what]
+    unreadable = sender.root / path
+    if not unreadable.exists():
+        unreadable.write_text("{}")
+    if trouble != "denied":
+        (too_large if trouble == "too large" else leads_to_itself)(unreadable)
+        said = consumer("pull", sender.root, tmp_path / "copy")
+    else:
+        said = pulled(tmp_path, type("DeniesOne", (Denies,), {"denied": path.encode()}))
+    came = {file.name for file in (tmp_path / "copy").rglob("*.manifest.json")}
+    assert came == {"city.manifest.json", *(["user.manifest.json"] if is_there else [])}, said.err
+    assert (said.code, says in said.out + said.err, "Traceback" in said.err) == (0 if is_there else 1, True, False), said
+    assert path in said.out + said.err
 
 
 def endless(form: str) -> bytes:

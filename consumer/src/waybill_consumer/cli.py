@@ -119,7 +119,8 @@ def _duration(text: str) -> float:
 
 def _pull(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places import Login, open_place, without_password
-    from waybill_consumer.pull.pulling import pull, telling
+    from waybill_consumer.pull.pulling import pull
+    from waybill_consumer.pull.telling import telling
     from waybill_consumer.signatures import read_signers
 
     signers = read_signers(arguments.signer)

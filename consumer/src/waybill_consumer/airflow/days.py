@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST
-from waybill_consumer.places import Place
+from waybill_consumer.places import Place, taken
 from waybill_consumer.pull.finding import tenant_folders
 from waybill_consumer.verification import day_manifest
 
@@ -76,7 +76,7 @@ def _in(place: Place, folder: str) -> Day | None:
     if not numbers:
         return None
     name = max(numbers, key=lambda number: numbers[number])
-    data = place.reads([f"{folder}/{name}"])[0]
+    data = taken(place.reads([f"{folder}/{name}"])[0])
     if data is None:
         return None
     try:

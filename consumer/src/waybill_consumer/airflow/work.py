@@ -21,7 +21,7 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
     from waybill_consumer.pull.pulling import pull as fetch
-    from waybill_consumer.pull.pulling import telling
+    from waybill_consumer.pull.telling import telling
     from waybill_consumer.signatures import read_signers
 
     found = BaseHook.get_connection(connection) if connection else None

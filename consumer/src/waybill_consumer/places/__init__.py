@@ -22,6 +22,17 @@ MOST_OBJECTS = 1_000_000
 """How much of a bucket is listed: all of its years at once."""
 
 
+Answer = bytes | Refused | None
+"""What came of one small file: all of it, the reason why nobody can read it, or None if it is not there."""
+
+
+def taken(answer: Answer) -> bytes | None:
+    """Return what came of a small file. Raises Refused if nobody can read it."""
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
 def whole(data: bytes, where: str) -> bytes:
     """Return what was read of a small file, up to a byte more than there may be. Raises Refused for such a byte."""
     if len(data) > LARGEST_READ:
@@ -48,8 +59,8 @@ class Place(Protocol):
         """Return what each folder holds, sorted by name. A missing folder holds nothing."""
         ...
 
-    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        """Return small files, each whole, or None for a missing one."""
+    def reads(self, paths: Sequence[str]) -> list[Answer]:
+        """Return small files, each whole. One that nobody can read keeps nobody from the others."""
         ...
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:

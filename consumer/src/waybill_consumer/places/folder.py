@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.places import LARGEST_READ, Entry, whole
+from waybill_consumer.places import LARGEST_READ, Answer, Entry, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -29,8 +29,14 @@ class Folder:
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
         return [self._list(self._at(folder)) for folder in folders]
 
-    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        return [self.read(path) for path in paths]
+    def reads(self, paths: Sequence[str]) -> list[Answer]:
+        return [self._answer(path) for path in paths]
+
+    def _answer(self, path: str) -> Answer:
+        try:
+            return self.read(path)
+        except Refused as error:
+            return error
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
         try:

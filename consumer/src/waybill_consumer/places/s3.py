@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import MOST_ENTRIES, MOST_OBJECTS, Entry, whole
+from waybill_consumer.places import MOST_ENTRIES, MOST_OBJECTS, Answer, Entry, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -43,17 +43,21 @@ class S3:
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
         return [[Entry(name, kind) for name, kind in sorted(self._tree.get(folder.rstrip("/"), {}).items())] for folder in folders]
 
-    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = []
-        for path in paths:
-            try:
-                data = b""
-                for block in self.blocks(path):
-                    data = whole(data + block, f"{self.label}{path}")
-                found.append(data)
-            except Damaged:
-                found.append(None)
-        return found
+    def reads(self, paths: Sequence[str]) -> list[Answer]:
+        return [self._answer(path) for path in paths]
+
+    def _answer(self, path: str) -> Answer:
+        data = b""
+        try:
+            for block in self.blocks(path):
+                data = whole(data + block, f"{self.label}{path}")
+        except Unreachable:
+            raise
+        except Damaged:
+            return None
+        except Refused as error:
+            return error
+        return data
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
         key, where = f"{self._prefix}{path.lstrip('/')}", f"{self.label}{path}"

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 import asyncssh
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Entry, Login, whole, without_password
+from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Answer, Entry, Login, whole, without_password
 
 CHUNK = 4 << 20
 AT_ONCE = 32
@@ -57,8 +57,8 @@ class Sftp:
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
         return self._all([(folder, self._list(folder)) for folder in folders])
 
-    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._all([(path, self._read(path)) for path in paths])
+    def reads(self, paths: Sequence[str]) -> list[Answer]:
+        return self._all([(path, self._answer(path)) for path in paths])
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
         with self._told(path):
@@ -105,6 +105,15 @@ class Sftp:
             return await self._client.stat(self._at(path))
         except asyncssh.SFTPError:
             return None
+
+    async def _answer(self, path: str) -> Answer:
+        try:
+            with self._told(path):
+                return await self._read(path)
+        except Unreachable:
+            raise
+        except Refused as error:
+            return error
 
     async def _read(self, path: str) -> bytes | None:
         try:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from waybill_consumer import signatures
+from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS
-from waybill_consumer.places import Place
+from waybill_consumer.places import Answer, Place
 
 
 class Arrival(NamedTuple):
-    """A manifest that is not held yet, and its signature if one was found."""
+    """A manifest that is not held yet, and its signature if one was found: as far as they can be read."""
 
     folder: str
     name: str
-    data: bytes
-    signature: bytes | None = None
+    data: bytes | Refused
+    signature: Answer = None
 
     @property
     def path(self) -> str:
@@ -38,7 +39,7 @@ class Date:
         self.signatures = {name for name in names if name.endswith(signatures.SUFFIX)}
 
 
-def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes]:
+def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes | Refused]:
     """Return the signatures beside these manifests, by the manifest's path."""
     found = place.reads([f"{path}{signatures.SUFFIX}" for path in manifests]) if manifests else []
     return {path: data for path, data in zip(manifests, found, strict=True) if data is not None}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import instant, json_object
-from waybill_consumer.places import Place
+from waybill_consumer.places import Place, taken
 
 FORMAT_VERSION = 1
 STATE = ("written_at", "complete_until", "next_due", "late_after", "problem")
@@ -91,7 +91,7 @@ def news(place: Place, folder: str, before: Read) -> News | None:
 
 
 def _news_since(place: Place, folder: str, before: Read) -> News | None:
-    index = place.reads([f"{folder}/feed.json"])[0]
+    index = taken(place.reads([f"{folder}/feed.json"])[0])
     return _from_pages(place, folder, before) if index is None else _from_index(place, folder, _object(index), before)
 
 
@@ -101,7 +101,8 @@ def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -
     newest = [item for item in body["deliveries"] if int(item["number"]) == after]
     wanted = [page for page in body["pages"] if int(page["last"]) > after or (not newest and int(page["last"]) == after)]
     listed = []
-    for page, data in zip(wanted, place.reads([f"{folder}/{page['path']}" for page in wanted]), strict=True):
+    for page, answer in zip(wanted, place.reads([f"{folder}/{page['path']}" for page in wanted]), strict=True):
+        data = taken(answer)
         if data is None or hashlib.sha256(data).hexdigest() != page["sha256"]:
             raise _NotAFeed
         listed += _object(data)["deliveries"]
@@ -135,9 +136,9 @@ def _from_pages(place: Place, folder: str, before: Read) -> News | None:
 
 def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
     """Return a page under one of its names. An upload that broke off may be beside the one that did not."""
-    for data in place.reads(paths):
+    for answer in place.reads(paths):
         try:
-            return _object(data or b"")
+            return _object(taken(answer) or b"")
         except _NotAFeed:
             continue
     return None

@@ -13,6 +13,7 @@ from waybill_consumer import signatures
 from waybill_consumer.errors import Damaged
 from waybill_consumer.folder.files import hashed, is_intact, write_whole
 from waybill_consumer.manifest import File, Manifest
+from waybill_consumer.places import taken
 from waybill_consumer.pull.arrivals import Arrival
 
 Count = Callable[[int], None]
@@ -25,7 +26,8 @@ def fetch(blocks: Blocks, arrival: Arrival, manifest: Manifest, root: Path, coun
 
     It may be stopped at any point and called again. What is here and right stays, and a file continues where it stopped.
     """
-    folder, name, data, signature = arrival
+    folder, name = arrival.folder, arrival.name
+    data, signature = taken(arrival.data) or b"", taken(arrival.signature)
     target = root / folder.lstrip("/")
     target.mkdir(parents=True, exist_ok=True)
     travelled = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from waybill_consumer.errors import Refused
 from waybill_consumer.folder.position import Position, home_of
 from waybill_consumer.manifest import Manifest, parse
-from waybill_consumer.places import Place
+from waybill_consumer.places import Place, taken
 from waybill_consumer.pull.finding import tenant_folders
 
 OTHER_HISTORY_STEP = "Pull each SOURCE into a DIR of its own; if it is the same SOURCE as before, ask the sender for a full load"
@@ -37,7 +37,7 @@ def require_same_history(place: Place, position: Position) -> None:
         if data is None:
             continue
         try:
-            found = parse(data)
+            found = parse(taken(data) or b"")
         except Refused:
             continue
         if (found.tenant, found.content) != (kept.tenant, kept.content):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from waybill_consumer import chain, signatures
-from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.errors import Damaged, Refused, Unreachable
 from waybill_consumer.folder import missing
-from waybill_consumer.folder.files import unwritable, write_whole
+from waybill_consumer.folder.files import write_whole
 from waybill_consumer.folder.holdings import adopt
 from waybill_consumer.folder.last_loads import Loads
-from waybill_consumer.folder.lock import alone, is_pulled
+from waybill_consumer.folder.lock import alone
 from waybill_consumer.folder.position import Kept, Position, date_of, home_of
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, now_text, parse
 from waybill_consumer.own_files import POSITION
-from waybill_consumer.places import Place
+from waybill_consumer.places import Place, taken
 from waybill_consumer.progress import Progress
 from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.pull.fetching import discard, fetch
@@ -110,32 +109,6 @@ def _learn(root: Path, position: Position, signers: Sequence[Key]) -> None:
         position.reach(Loads(root).reached())
 
 
-@contextlib.contextmanager
-def telling(root: Path) -> Iterator[None]:
-    """What keeps a pull from its work at all is kept for `status`, too, until one gets through."""
-    try:
-        yield
-    except Refused as error:
-        with contextlib.suppress(Refused, OSError):
-            _keep_failure(root, error)
-        raise
-    except OSError as error:
-        refused = unwritable(error, root)
-        with contextlib.suppress(Refused, OSError):
-            _keep_failure(root, refused)
-        raise refused from error
-
-
-def _keep_failure(root: Path, error: Refused) -> None:
-    if not is_pulled(root):
-        return
-    with alone(root):
-        position = Position(root)
-        if position.exists:
-            position.problems = [error.as_problem(""), *(known for known in position.problems if known["entity"])]
-            position.save()
-
-
 class _Pull:
     def __init__(
         self,
@@ -202,11 +175,9 @@ class _Pull:
             self._seen.add(path)
             self._unheld.add(path)
             try:
-                if self._signers:
-                    signatures.require(arrival.data, arrival.signature, self._signers)
-                published = parse(arrival.data)
+                published = self._read(arrival)
             except Refused as error:
-                error.where = f"{self._place.label}{path}"
+                error.where = error.where or f"{self._place.label}{path}"
                 self._unreadable.append((arrival, error))
                 continue
             require_same_home(self._homes, arrival.folder, published, label=self._place.label)
@@ -226,6 +197,12 @@ class _Pull:
         for name in date.day_manifests:
             self._day_manifest(date, name)
 
+    def _read(self, arrival: Arrival) -> Manifest:
+        data, signature = taken(arrival.data) or b"", taken(arrival.signature)
+        if self._signers:
+            signatures.require(data, signature, self._signers)
+        return parse(data)
+
     def _small_files(self, streams: set[tuple[str, str]]) -> dict[str, bytes]:
         """Ask for all the date's small files at once. One by one, each would cost some trips to the server."""
         wanted: list[str] = []
@@ -236,7 +213,7 @@ class _Pull:
                     wanted.append(f"{arrival.folder}/{file.path}")
                     budget -= file.bytes
         found = zip(wanted, self._place.reads(wanted), strict=True) if wanted else ()
-        return {path: data for path, data in found if data is not None}
+        return {path: data for path, data in found if isinstance(data, bytes)}
 
     def _blocks(self, path: str, start: int) -> Iterator[bytes]:
         data = self._ahead.pop(path, None)
@@ -297,9 +274,10 @@ class _Pull:
     def _fetch(self, arrival: Arrival, manifest: Manifest) -> bool:
         try:
             travelled = fetch(self._blocks, arrival, manifest, self._root, self._progress.add)
-        except Damaged as error:
-            error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
-            self._failed[arrival.path] = error
+        except Unreachable:
+            raise
+        except Refused as error:  # one file that nobody can read stops its own entity
+            self._failed[arrival.path] = Damaged(error.what, where=f"{self._place.label}{error.where.removeprefix(self._place.label)}")
             return False
         self._position.hold(arrival.folder, arrival.name, manifest)
         facts = {
@@ -320,11 +298,12 @@ class _Pull:
         """
         path, folder = f"{date.folder}/{name}", self._root / date.folder.lstrip("/")
         is_signed = DAY_MANIFEST.match(name) and (self._signers or f"{name}{signatures.SUFFIX}" in date.signatures)
-        signature = read_signatures(self._place, [path]).get(path) if is_signed else None
-        data = self._place.reads([path])[0]
-        if data is None:
+        found = read_signatures(self._place, [path]).get(path) if is_signed else None
+        answer = self._place.reads([path])[0]
+        if answer is None:
             return
         try:
+            data, signature = taken(answer) or b"", taken(found)
             if self._signers and is_signed:
                 signatures.require(data, signature, self._signers)
             listed = _listed(name, data)
