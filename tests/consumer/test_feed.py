@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -159,6 +160,38 @@ def test_pages_are_read_where_the_server_replaces_nothing(place: Place, tmp_path
         feeds = json.loads((tmp_path / "copy/.waybill-consumer.json").read_text())["feeds"]
         assert [(feed["number"], feed["page"]) for feed in feeds.values()] == [(6, 3)]
         assert manifests(tmp_path / "copy") == manifests(server.root)
+
+
+def as_a_page(feed: Path) -> None:
+    """Put what a feed says into a page, as a sender writes it where it can replace nothing."""
+    body = json.loads(feed.read_text())
+    page = feed.parent / "feed" / body["feed"] / "page-000001.json"
+    page.parent.mkdir(parents=True)
+    page.write_text(json.dumps({**body, "page": 1, "first": 1, "last": body["last_number"]}))
+    feed.unlink()
+
+
+@pytest.mark.parametrize("source", ["exports", "exports/acme"])
+@pytest.mark.parametrize("form", ["index", "pages"])
+def test_a_feed_that_is_all_that_is_left_tells_what_was_taken_away(place: Place, tmp_path: Path, form: str, source: str) -> None:
+    send(place, 2)
+    folder = place.out / "exports/acme"
+    if form == "pages":
+        as_a_page(folder / "feed.json")
+    well("pull", place.out / source, tmp_path / "held")
+    for year in folder.glob("2*"):
+        shutil.rmtree(year)
+    said = consumer("pull", place.out / source, tmp_path / "late", "--json")
+    assert (said.code, len(said.json["problems"])) == (1, 2)
+    assert "no longer holds sequence 1 to 2 of acme/theme generation 1, which the feed lists" in said.json["problems"][0]["what"]
+    assert consumer("status", tmp_path / "late", "--json").json["next_due"]
+    assert well("pull", place.out / source, tmp_path / "held")["fetched"] == []
+
+
+def test_a_tenant_called_feed_is_a_tenant(place: Place, tmp_path: Path) -> None:
+    place.tenant("feed")
+    place.run(datetime.now(UTC), tenant="feed")
+    assert len(well("pull", place.out / "exports", tmp_path / "copy")["fetched"]) == 2
 
 
 class Collects(TenantFolder):

@@ -16,9 +16,10 @@ from waybill_consumer.manifest import instant, json_object
 from waybill_consumer.places import Place, taken
 
 FORMAT_VERSION = 1
+INDEX, PAGES = "feed.json", "feed"
 STATE = ("written_at", "complete_until", "next_due", "late_after", "problem")
 _PAGE = re.compile(r"^page-(\d{6,})(?:\.[0-9a-f]{32})?\.json\Z")
-_ID = re.compile(r"^[0-9a-f]{32}\Z")
+FEED_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _PATH = re.compile(r"^\d{4}/\d\d/\d\d/(?:[^./][^/\\]*/)*[^./][^/\\]*\.manifest\.json\Z")
 
 
@@ -87,11 +88,11 @@ def news(place: Place, folder: str, before: Read) -> News | None:
         except _Restored:
             return _news_since(place, folder, Read())
     except (_NotAFeed, KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        raise Refused("is damaged, or no feed that this program knows", where=f"{place.label}{folder}/feed.json") from None
+        raise Refused("is damaged, or no feed that this program knows", where=f"{place.label}{folder}/{INDEX}") from None
 
 
 def _news_since(place: Place, folder: str, before: Read) -> News | None:
-    index = taken(place.reads([f"{folder}/feed.json"])[0])
+    index = taken(place.reads([f"{folder}/{INDEX}"])[0])
     return _from_pages(place, folder, before) if index is None else _from_index(place, folder, _object(index), before)
 
 
@@ -110,14 +111,14 @@ def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -
 
 
 def _from_pages(place: Place, folder: str, before: Read) -> News | None:
-    ids = [entry.name for entry in place.lists([f"{folder}/feed"])[0] if entry.is_folder and _ID.match(entry.name)]
-    names = place.lists([f"{folder}/feed/{feed_id}" for feed_id in ids]) if ids else []
+    ids = [entry.name for entry in place.lists([f"{folder}/{PAGES}"])[0] if entry.is_folder and FEED_ID.match(entry.name)]
+    names = place.lists([f"{folder}/{PAGES}/{feed_id}" for feed_id in ids]) if ids else []
     newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
     for feed_id, entries in zip(ids, names, strict=True):
         pages: dict[int, list[str]] = {}
         for entry in entries:
             if found := _PAGE.match(entry.name):
-                pages.setdefault(int(found[1]), []).append(f"{folder}/feed/{feed_id}/{entry.name}")
+                pages.setdefault(int(found[1]), []).append(f"{folder}/{PAGES}/{feed_id}/{entry.name}")
         last = _whole(place, pages[max(pages)]) if pages else None
         if last is not None and "written_at" in last and (newest is None or last["written_at"] > newest[0]):
             newest = (last["written_at"], feed_id, last, pages)
@@ -146,7 +147,7 @@ def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
 
 def _object(data: bytes) -> dict[str, Any]:
     body = json_object(data)
-    if body is None or body.get("format_version") != FORMAT_VERSION or not _ID.match(str(body.get("feed"))):
+    if body is None or body.get("format_version") != FORMAT_VERSION or not FEED_ID.match(str(body.get("feed"))):
         raise _NotAFeed
     return body
 

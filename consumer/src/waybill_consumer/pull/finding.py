@@ -19,6 +19,7 @@ from waybill_consumer.folder.position import RECENT_DATES, SETTLE_SECONDS, Known
 from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
 from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
+from waybill_consumer.pull.feed import FEED_ID, INDEX, PAGES
 from waybill_consumer.pull.feed_reader import FeedReader
 
 TURN_SECONDS = 5.0
@@ -190,18 +191,24 @@ class Finder:
 
 
 def tenant_folders(place: Place) -> list[str]:
-    """Return the folders that hold years: the place's root, or some below it, with or without `exports` between."""
+    """Return the folders of tenants: the place's root, or some below it, with or without `exports` between."""
     at = ""
     while True:
-        names = [entry.name for entry in place.lists([at or "/"])[0] if entry.is_folder and _VISIBLE.match(entry.name)]
-        if any(_YEAR.match(name) for name in names):
+        entries = place.lists([at or "/"])[0]
+        names = [entry.name for entry in entries if entry.is_folder and _VISIBLE.match(entry.name)]
+        if _is_a_tenants(place, at, entries):
             return [at]
         if names == ["exports"] or (at == "" and "exports" in names):
             at = f"{at}/exports"
             continue
         below = [f"{at}/{name}" for name in names]
-        return [
-            path
-            for path, entries in zip(below, place.lists(below), strict=True)
-            if any(entry.is_folder and _YEAR.match(entry.name) for entry in entries)
-        ]
+        return [path for path, inner in zip(below, place.lists(below), strict=True) if _is_a_tenants(place, path, inner)]
+
+
+def _is_a_tenants(place: Place, folder: str, entries: Sequence[Entry]) -> bool:
+    """Return whether a folder holds years or a feed, which may be all that is left of deliveries that were taken away."""
+    kinds = {entry.name: entry.is_folder for entry in entries}
+    if any(is_folder and _YEAR.match(name) for name, is_folder in kinds.items()) or kinds.get(INDEX) is False:
+        return True
+    # A tenant may be called feed, and its folder then stands where the pages would.
+    return kinds.get(PAGES) is True and any(entry.is_folder and FEED_ID.match(entry.name) for entry in place.lists([f"{folder}/{PAGES}"])[0])
