@@ -644,6 +644,31 @@ def test_a_signature_that_the_consumer_lost_is_told_by_load_and_comes_back_with_
     assert consumer(*load).code == 0
 
 
+@pytest.mark.parametrize("damage", [unsign, garble, cut, sign_as_another])
+@pytest.mark.parametrize("repair", ["redelivery", "full load"])
+def test_a_signature_that_the_sender_lost_is_made_up_for_by_what_is_signed(
+    place: Place, key: Path, tmp_path: Path, damage: Callable[[Path], None], repair: str
+) -> None:
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON)
+    source, copy, known = place.out / "exports/acme", tmp_path / "copy", ("--signer", public(key))
+    (document,) = source.rglob("*.manifest.json")
+    damage(document)
+    said = consumer("pull", source, copy, *known)
+    assert (said.code, str(document) in said.err) == (1, True), said
+    if repair == "redelivery":
+        repairs.redeliver(place.installation(), json.loads(document.read_text())["delivery_id"], actor="test")
+    else:
+        well_delivered(place, NOON, full_load=True)
+    for _ in range(2):
+        said = consumer("pull", source, copy, *known)
+        assert (said.code, "made up for it" in said.out) == (0, True), said
+    assert consumer("status", copy, "--json").json["missing"] == []
+    for command in (("verify", copy, *known), ("load", copy, "--to", f"sqlite:{tmp_path}/copy.db", *known)):
+        assert consumer(*command).code == 0
+    assert list((copy / document.relative_to(source)).parent.glob("user.csv")) == []
+
+
 def forge(document: Path, **facts: Any) -> Path:
     """An unsigned manifest beside a signed one that says something else of the same delivery, and sorts before it."""
     forged = document.with_name("a.manifest.json")

@@ -211,4 +211,5 @@ def _is_a_tenants(place: Place, folder: str, entries: Sequence[Entry]) -> bool:
     if any(is_folder and _YEAR.match(name) for name, is_folder in kinds.items()) or kinds.get(INDEX) is False:
         return True
     # A tenant may be called feed, and its folder then stands where the pages would.
-    return kinds.get(PAGES) is True and any(entry.is_folder and FEED_ID.match(entry.name) for entry in place.lists([f"{folder}/{PAGES}"])[0])
+    lists = place.lists([f"{folder}/{PAGES}"])[0] if kinds.get(PAGES) else []
+    return any(entry.is_folder and FEED_ID.match(entry.name) for entry in lists)

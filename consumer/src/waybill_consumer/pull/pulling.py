@@ -130,6 +130,7 @@ class _Pull:
         self._only = only
         self._homes = homes
         self._is_moved = is_moved
+        self._loads = Loads(root)
         self._seen: set[str] = set()
         self._unreadable: list[tuple[Arrival, Refused]] = []
         self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
@@ -258,7 +259,7 @@ class _Pull:
         path, kept = arrival.path, Kept.of(manifest)
         if not isinstance(self._failed.get(path), Damaged):
             return False
-        if not (self._position.repeats(path, kept) or self._position.is_superseded(kept) or Loads(self._root).has(kept)):
+        if not (self._position.repeats(path, kept) or self._position.is_superseded(kept) or self._loads.has(kept)):
             return False
         self._position.known(arrival.folder).held.add(arrival.name)
         missing.remove(self._root, self._position, path)
@@ -269,7 +270,17 @@ class _Pull:
 
     def _is_made_up_for(self, arrival: Arrival, error: Refused) -> bool:
         folder, name, *_ = arrival
-        return not isinstance(error, Wrong) and (self._position.is_made_up_for(folder) or self._position.is_repeated(folder, name))
+        if isinstance(error, Wrong):
+            return self._is_held_otherwise(arrival)
+        return self._position.is_made_up_for(folder) or self._position.is_repeated(folder, name)
+
+    def _is_held_otherwise(self, arrival: Arrival) -> bool:
+        """Return whether the rows of a manifest whose signature does not count came under another one, or a newer history did."""
+        try:
+            kept = Kept.of(parse(taken(arrival.data) or b""))
+        except Refused:
+            return False
+        return self._position.repeats(arrival.path, kept) or self._position.is_superseded(kept)
 
     def _fetch(self, arrival: Arrival, manifest: Manifest) -> bool:
         try:
