@@ -63,6 +63,11 @@ def test_what_is_installed_beside_others_is_asked_for_in_ranges(repository: Path
     assert set(re.findall(r"\w+", extras["all"][0].partition("[")[2])) == extras.keys() - {"all", "dev", "bench"}
 
 
+def test_the_tools_bring_nothing_that_doubles_the_time_of_importing_airflow(repository: Path) -> None:
+    """jsonschema imports it wherever it is installed, and Airflow jsonschema. `override-dependencies` in pyproject.toml keeps it out."""
+    assert "rfc3987-syntax" not in pins(repository / "requirements.txt")
+
+
 @pytest.mark.parametrize("other", ["requirements-runtime.txt", "bench/requirements.txt"])
 def test_every_lock_pins_shared_packages_alike(repository: Path, other: str) -> None:
     lock = pins(repository / "requirements.txt")
