@@ -344,12 +344,33 @@ def test_postgresql_logins_with_few_rights_load_what_they_may(sender: Sender, po
             execute(admin, f"drop role wb_{role}")
 
 
+def full_disk(kib: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """How a command ends where no file takes more than so many bytes."""
+    limited = ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash", sys.executable, "-m", "waybill_consumer", *map(str, arguments)]
+    return subprocess.run(limited, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+
+
+def test_status_knows_of_a_pull_that_found_the_disk_full_before_its_first_byte(tmp_path: Path) -> None:
+    sender, copy = Sender(tmp_path / "in"), tmp_path / "copy"
+    sender.deliver([("1", "Ada")], kind="full")
+    well("pull", sender.root, copy)
+    well("status", copy)
+    position = copy / ".waybill-consumer.json"
+    body = json.loads(position.read_text())
+    position.write_text(json.dumps(body | {"pulled_at": "2026-06-01T00:00:00.000000Z"}))  # the last pull is a while ago
+    before = position.read_bytes()
+    assert full_disk(0, "pull", sender.root, copy).returncode == 1
+    assert position.read_bytes() == before
+    said = consumer("status", copy)
+    assert (said.code, "did not finish. Pull once more, and read what it says" in said.out) == (1, True), said
+    well("pull", sender.root, copy)
+    well("status", copy)
+
+
 def test_a_disk_that_takes_no_more_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
     sender = Sender(tmp_path / "in")
     sender.deliver([(str(number), "x" * 900) for number in range(400)], kind="full")
-    arguments = ["-m", "waybill_consumer", "pull", str(sender.root), str(tmp_path / "copy")]
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, *arguments]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+    done = full_disk(100, "pull", sender.root, tmp_path / "copy")
     assert done.returncode == 1
     step = "Free space or raise the limit, then pull again: what was fetched stays"
     assert done.stderr == f"waybill-consumer: {tmp_path}/copy: File too large. {step}.\n"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from waybill_consumer.errors import Refused
@@ -29,6 +31,21 @@ def is_at_work(root: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def stamp(root: Path) -> None:
+    """Give the lock the time at which a pull begins, by this machine's clock. A full disk takes a time where it takes no byte more."""
+    now = time.time()
+    with contextlib.suppress(OSError):
+        os.utime(root / LOCK, (now, now))
+
+
+def stamped(root: Path) -> datetime | None:
+    """Return when the newest pull began, or None if nobody knows."""
+    try:
+        return datetime.fromtimestamp((root / LOCK).stat().st_mtime, timezone.utc)
+    except (OSError, OverflowError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

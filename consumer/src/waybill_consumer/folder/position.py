@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
 from waybill_consumer.folder.files import write_whole
-from waybill_consumer.folder.lock import alone, is_at_work, is_pulled
+from waybill_consumer.folder.lock import alone, is_at_work, is_pulled, stamp
 from waybill_consumer.manifest import Manifest, instant_text, json_object, now_text
 from waybill_consumer.own_files import LOCK, POSITION
 
@@ -156,6 +156,7 @@ class Position:
             self.feeds = {}
         self.source, self.only = source, sorted(only)
         self.began_at = now_text()
+        stamp(self._path.parent)
 
     def known(self, folder: str) -> Known:
         return self.folders.setdefault(folder, Known())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.folder import missing
 from waybill_consumer.folder.holdings import Held, Holdings, holdings
 from waybill_consumer.folder.last_loads import Loads, database_named, reached
-from waybill_consumer.folder.lock import is_at_work, is_pulled
-from waybill_consumer.folder.position import Kept, Position, forget
+from waybill_consumer.folder.lock import is_at_work, is_pulled, stamped
+from waybill_consumer.folder.position import SETTLE_SECONDS, Kept, Position, forget
 from waybill_consumer.manifest import Manifest, instant, instant_text
 from waybill_consumer.targets import Target, open_target
 from waybill_consumer.verification import Report
@@ -118,8 +118,9 @@ def _missing(report: Status, root: Path, found: Holdings, position: Position) ->
         report.missing.append(f"{error}")
     if not is_pulled(root) and not found.entities:
         report.missing.append("nothing was pulled into this folder yet")
-    if position.began_at and position.kept and not any(not problem["entity"] for problem in position.problems) and not is_at_work(root):
-        report.missing.append(f"the pull that began at {position.began_at} did not finish. Pull once more, and read what it says")
+    began = position.began_at or _began_unseen(root, position)
+    if began and position.kept and not any(not problem["entity"] for problem in position.problems) and not is_at_work(root):
+        report.missing.append(f"the pull that began at {began} did not finish. Pull once more, and read what it says")
     elif position.kept and not position.pulled_at and not is_at_work(root):
         report.missing.append("no pull into this folder has finished. Pull once more, and read what it says")
     loads = Loads(root)
@@ -138,6 +139,13 @@ def _missing(report: Status, root: Path, found: Holdings, position: Position) ->
         if not (root / path.lstrip("/")).exists():
             report.missing.append(f"{root}{path}: {kept.named} was fetched and is no longer here. {_again(root)}")
     forget(root, [*found.unreadable, *(path for path, wrong in broken.items() if wrong), *gone])
+
+
+def _began_unseen(root: Path, position: Position) -> str:
+    """Return when a pull began that could not write down even that, as on a full disk, or nothing."""
+    began = stamped(root)
+    is_newer = began is not None and "" < position.pulled_at < instant_text(began - timedelta(seconds=SETTLE_SECONDS))
+    return instant_text(began) if began is not None and is_newer else ""
 
 
 def _again(root: Path) -> str:
