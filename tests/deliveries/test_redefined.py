@@ -224,6 +224,34 @@ def test_a_function_that_is_defined_otherwise_starts_the_stream_over(books: Book
     books.close()
 
 
+SEEN = "create or replace view far.seen as select tenant_id, id, {} as name, updated_at from far.things"
+FAR = {
+    "table": ("things", [statement.replace("thing", "far.things") for statement in SWAP], ["o1", "o2"]),
+    "view": (
+        "seen",
+        ["create or replace view far.seen as select tenant_id, id, upper(name) as name, updated_at from far.things"],
+        ["N1", "N2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAR)
+@pytest.mark.parametrize("books", ["postgres", "dbapi over postgres"], indirect=True)
+def test_a_query_knows_what_it_reads_outside_of_the_search_path(books: Books, what: str) -> None:
+    name, changes, held = FAR[what]
+    made = [
+        "create schema far",
+        "create table far.things as select tenant_id, id, name::text, other::text, updated_at from thing",
+        SEEN.format("name"),
+    ]
+    query = f"select tenant_id, id, name, updated_at from far.{name}"
+    books.begin(*made, relation="", query=query, columns={**ENTITY["columns"], "updated_at": {"type": "timestamp"}})
+    books.happens(*changes)
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (held, ["full", "full"])
+    books.close()
+
+
 def test_what_changes_no_value_starts_nothing_over(books: Books) -> None:
     books.begin("create view unread as select id from thing")
     if books.spec.get("connection") == "pg":

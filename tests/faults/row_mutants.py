@@ -296,15 +296,15 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "a view with its invoker's rights reads as the view's around it",
-        "sources/row_security.py",
-        "THEN b.account\n",
-        "THEN b.reader\n",
+        "sources/postgres/behind.py",
+        "return reading.account if by.turns else by.owner",
+        "return reading.reader if by.turns else by.owner",
         hidden,
     ),
     Mutant(
         "nobody looks into functions",
         "sources/postgres/definition.py",
-        "behind.functions(version)",
+        "behind.functions()",
         "{}",
         on_postgres(called),
     ),
@@ -362,8 +362,7 @@ ROW_MUTANTS = [
     Mutant(
         "the snapshot is older than the table",
         "sources/postgres/session.py",
-        """            connection.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE".encode())
-""",
+        "LOCK TABLE {name} IN ACCESS SHARE MODE; ",
         "",
         on_postgres(emptied),
     ),

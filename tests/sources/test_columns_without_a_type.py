@@ -149,10 +149,10 @@ def test_a_column_that_gets_its_type_later_is_not_told_as_altered(tmp_path: Path
     entity = _entity({"v": "integer", "w": "json"})
     _write(tmp_path / "0.parquet", 0, {"v": _empty(pa.null()), "w": _empty(UNTYPED["json"])})
     with lake(tmp_path).snapshot() as snapshot:
-        before = snapshot.definition(entity)
+        before = snapshot.definition(Selection(entity, "acme", entity.columns))
     _write(tmp_path / "1.parquet", 10, {"v": _full("integer"), "w": _full("json")})
     with lake(tmp_path).snapshot() as snapshot:
-        assert redefined(before, snapshot.definition(entity)) == ""
+        assert redefined(before, snapshot.definition(Selection(entity, "acme", entity.columns))) == ""
 
 
 def test_files_that_disagree_are_refused_although_the_first_one_has_no_type(tmp_path: Path) -> None:

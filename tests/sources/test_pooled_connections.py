@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -13,7 +13,9 @@ from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
+from waybill.errors import WaybillError
 from waybill.ledger.database.engine import Ledger
+from waybill.sources import Snapshot, Source
 from waybill.sources.dbapi.source import DbApi
 
 SHARED = "default_transaction_read_only", "statement_timeout", "lock_timeout", "TimeZone", "DateStyle", "extra_float_digits", "row_security"
@@ -66,6 +68,32 @@ def test_an_extraction_given_up_half_way_leaves_nothing_behind(pooled: Database)
     assert settings(pooled) == before
 
 
+LEAVING: dict[str, Callable[[Snapshot, Selection], object]] = {
+    "at once": lambda snapshot, selection: None,
+    "after a count": lambda snapshot, selection: snapshot.count(selection),
+    "half way": lambda snapshot, selection: next(iter(snapshot.csv(selection, Dialect()))),
+    "at an error": lambda snapshot, selection: snapshot.columns(entity("full", relation="", query="SELECT nothing")),
+}
+
+
+@pytest.mark.parametrize("leaving", LEAVING)
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_a_pool_keeps_the_server_connection_that_was_read_over(postgres: Database, kind: str, leaving: str) -> None:
+    """It closes those of clients that leave in the middle of a transaction, and opens another for the next client."""
+    postgres.psql("CREATE TABLE orders AS SELECT i AS id, 'acme' AS tenant_id, now() AS updated_at FROM generate_series(1, 9) i")
+    wanted = entity("lookback", columns={"id": {"type": "integer"}})
+    with serve_pgbouncer(postgres, 1) as pool, psycopg.connect(pool.dsn, autocommit=True, prepare_threshold=None) as application:
+        before = application.execute("SELECT pg_backend_pid()").fetchone()
+        with contextlib.suppress(WaybillError), over(pool, kind).snapshot([wanted]) as snapshot:
+            LEAVING[leaving](snapshot, Selection(wanted, "acme", wanted.columns))
+        assert application.execute("SELECT pg_backend_pid()").fetchone() == before
+
+
+def over(pool: Database, kind: str) -> Source:
+    spec = DbApiSource(kind="dbapi", connection="pg")
+    return source(pool) if kind == "postgres" else DbApi(spec, lambda _: psycopg.connect(pool.dsn, prepare_threshold=None))
+
+
 def test_a_ledger_behind_a_pool_prepares_nothing_on_the_server(pooled: Database) -> None:
     ledgers = [Ledger(pooled.url) for _ in range(2)]
     ledgers[0].upgrade()
@@ -94,8 +122,6 @@ def test_what_others_left_in_a_pooled_session_is_not_read(
             with contextlib.suppress(psycopg.errors.DuplicateTable):
                 application.execute(left.encode())
     wanted = entity("lookback", columns={"id": {"type": "integer"}}, **shape)
-    spec = DbApiSource(kind="dbapi", connection="pg")
-    origin = source(pooled) if kind == "postgres" else DbApi(spec, lambda _: psycopg.connect(pooled.dsn, prepare_threshold=None))
     for _ in range(3):
-        with origin.snapshot([wanted]) as snapshot:
+        with over(pooled, kind).snapshot([wanted]) as snapshot:
             assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 20

@@ -105,7 +105,7 @@ def test_other_policies_are_another_definition(orders: Database, read_by: Callab
 
     def defined() -> Definition:
         with read_by(orders, role).snapshot([wanted]) as snapshot:
-            return snapshot.definition(wanted)
+            return snapshot.definition(Selection(wanted, "acme", wanted.columns))
 
     with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
         before = defined()

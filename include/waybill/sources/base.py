@@ -91,8 +91,8 @@ class Snapshot(Protocol):
         """
         ...
 
-    def definition(self, entity: Entity) -> Definition:
-        """Return what gives the relation's rows their values, as far as the source tells. `definitions.redefined` compares two of them."""
+    def definition(self, selection: Selection) -> Definition:
+        """Return what gives the tenant's rows their values, as far as the source tells. `definitions.redefined` compares two of them."""
         ...
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:

@@ -32,7 +32,8 @@ class Table(TypedDict):
 class Definition(TypedDict):
     """Views, functions and the policies of tables by name, each with a digest of its text; tables by name. JSON.
 
-    `types` holds what native types call their values: of one with a slash, what stands before it is the type's own name.
+    `types` holds what native types call their values: of one with a slash, what stands before it is the type's own name. `refreshed`
+    holds a mark for each materialized view: what a refresh changed, and behind a slash what one that writes only differences changed.
     """
 
     views: dict[str, str]
@@ -40,9 +41,10 @@ class Definition(TypedDict):
     policies: dict[str, str]
     types: dict[str, str]
     tables: dict[str, Table]
+    refreshed: dict[str, str]
 
 
-NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "types": {}, "tables": {}}
+NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "types": {}, "tables": {}, "refreshed": {}}
 
 
 def short(text: str) -> str:
@@ -77,6 +79,7 @@ def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> D
         "policies": {},
         "types": {},
         "tables": {},
+        "refreshed": {},
     }
 
 
@@ -110,6 +113,9 @@ def redefined(before: Definition, now: Definition) -> str:
     was_called, is_called = before.get("types", {}), now.get("types", {})
     if renamed := {name.partition("/")[0] for name in was_called.keys() & is_called.keys() if was_called[name] != is_called[name]}:
         return f"{_listed('type', sorted(renamed))} another one than at the last delivery"
+    was_filled, is_filled = before.get("refreshed", {}), now["refreshed"]
+    if filled := sorted(name for name in was_filled.keys() & is_filled.keys() if _altered(was_filled[name], is_filled[name])):
+        return f"{_listed('materialized view', filled)} refreshed since the last delivery"
     for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
         was, table = before["tables"][table_name], now["tables"][table_name]
         if was["of"] != table["of"]:

@@ -1,4 +1,4 @@
-"""Row-level security of PostgreSQL: finds the tables whose policies decide what a connection sees, with any driver."""
+"""Row-level security of PostgreSQL: what is said where policies decide what a connection sees, and when that is refused."""
 
 from __future__ import annotations
 
@@ -8,53 +8,7 @@ from typing import Any
 from waybill.configuration.selection import Changed, Selection
 from waybill.errors import PermanentError
 from waybill.sources.query import Query
-from waybill.sources.sql import Bind, Sql, join, quote, sql
-
-_HIDING = """
-WITH RECURSIVE me AS (SELECT oid FROM pg_roles WHERE rolname = current_user),
-calls(caller, catalog, place) AS ({}),
-reads(catalog, place, reader, account) AS (
-    SELECT 'pg_class'::regclass::oid, to_regclass(name)::oid, me.oid, me.oid FROM me, ({}) AS named(name)
-    UNION
-    SELECT c.catalog, c.place, me.oid, me.oid FROM me, calls c WHERE c.caller = 0
-    UNION
-    SELECT n.catalog,
-           n.place,
-           CASE WHEN v.oid IS NULL OR v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}' THEN b.account
-                WHEN v.relkind = 'v' THEN v.relowner
-                ELSE b.reader END,
-           CASE WHEN f.prosecdef THEN f.proowner ELSE b.account END
-      FROM reads AS b
-     CROSS JOIN LATERAL ({}) AS n(catalog, place)
-      LEFT JOIN pg_class v ON b.catalog = 'pg_class'::regclass AND v.oid = b.place
-      LEFT JOIN pg_proc f ON n.catalog = 'pg_proc'::regclass AND f.oid = n.place
-)
-SELECT DISTINCT c.oid::regclass::text
-  FROM reads r
-  JOIN pg_class c ON r.catalog = 'pg_class'::regclass AND c.oid = r.place
-  JOIN pg_roles u ON u.oid = r.reader
- WHERE c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
-   AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
- ORDER BY 1
-"""
-"""A view that reads as its invoker reads as the session's user, also where a view with an owner's rights is in between. A function runs as
-that user, too, and as its owner where it says so (SECURITY DEFINER), with everything it calls.
-"""
-
-_UNHIDDEN = "pg_catalog.pg_class"
-
-
-def hiding(relations: Iterable[str], calls: str, following: str) -> Sql:
-    """Return the tables whose policies decide what these relations show, views by the tables and the account they read as.
-
-    `calls` and `following` are those of `waybill.sources.postgres.functions`.
-    """
-    return sql(_HIDING, calls, listed(relations), following)
-
-
-def listed(relations: Iterable[str]) -> Sql:
-    """Return names as rows. A query may read no table, and VALUES must hold a row."""
-    return sql("VALUES {}", join(", ", (sql("({}::text)", Bind(name)) for name in (_UNHIDDEN, *relations))))
+from waybill.sources.sql import Sql, quote, sql
 
 
 def tables_read(query: str | Sql) -> Sql:

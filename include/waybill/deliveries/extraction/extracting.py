@@ -127,7 +127,7 @@ def extract(
         if task.delivery.purpose == Purpose.BACKFILL:
             selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to, task.zone)
         snapshot.check(selection)
-        facts = _made_of(task, snapshot) | _heaps(task, snapshot, selection)
+        facts = _made_of(task, snapshot, selection) | _heaps(task, snapshot, selection)
         if task.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
@@ -219,7 +219,7 @@ def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, An
     return {"heaps": heaps} if heaps else {}
 
 
-def _made_of(task: Task, snapshot: Snapshot) -> dict[str, Any]:
+def _made_of(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return what gives the rows their values, in the form that the position keeps.
 
     Raises PositionLost if unchanged rows now have other values than those that were delivered.
@@ -228,7 +228,7 @@ def _made_of(task: Task, snapshot: Snapshot) -> dict[str, Any]:
     if task.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
         return {}
     before: Definition = position.get(_DEFINITION) or NOTHING
-    now = snapshot.definition(entity)
+    now = snapshot.definition(selection)
     why = redefining.redefined(task.stream, entity, lambda old, new: is_renamed(before, now, old, new))
     if not why and _DEFINITION in position:
         why = redefined(before, now)

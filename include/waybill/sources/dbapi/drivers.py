@@ -181,7 +181,7 @@ def database(connection: Any) -> Database:
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
         if root == "psycopg2":  # it decodes text by what it was told itself
             settings = [setting for setting in settings if "client_encoding" not in setting]
-        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
+        begin = ("; ".join(["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", *settings]),)
         settle = _settle_psycopg2 if root == "psycopg2" else _nothing
         return Database(
             "PostgreSQL",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,14 +71,19 @@ def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) ->
 def lock(cursor: Any, names: Iterable[str]) -> None:
     """Hold relations against replacement until the transaction ends, before its snapshot is taken, as the native source does."""
     for name in names:
-        cursor.execute("SAVEPOINT locking")
         try:
-            cursor.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+            cursor.execute(f"SAVEPOINT locking; LOCK TABLE {name} IN ACCESS SHARE MODE; RELEASE locking")
         except Exception as error:
             if state(error) != _NOT_ALLOWED:
                 raise
-            cursor.execute("ROLLBACK TO locking")
-        cursor.execute("RELEASE locking")
+            cursor.execute("ROLLBACK TO locking; RELEASE locking")
+
+
+def end(connection: Any) -> None:
+    """Roll back what is open in PostgreSQL: a pool closes the server's session of a client that leaves in the middle of a transaction."""
+    if type(connection).__module__.startswith("psycopg"):
+        with suppress(Exception):  # whatever is wrong with it: it is closed next
+            connection.rollback()
 
 
 def types_of_result(connection: Any, description: Any) -> dict[str, str]:

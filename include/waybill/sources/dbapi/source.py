@@ -25,8 +25,9 @@ from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
+from waybill.sources.postgres import materialized
+from waybill.sources.postgres.behind import Behind
 from waybill.sources.postgres.definition import definition
-from waybill.sources.postgres.functions import Behind, lockable
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -68,6 +69,7 @@ class DbApi:
         try:
             yield DbApiSnapshot(connection, where, tuple(entities))
         finally:
+            over_postgres.end(connection)
             connection.close()
 
 
@@ -97,14 +99,11 @@ class DbApiSnapshot:
     def _lockable(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, str]:
         """Return the tables and views that entities read in PostgreSQL, found in a transaction of their own."""
         found: dict[str, str] = {}
-        _, *settings = self.database.begin
         for entity in entities:
-            for statement in (*settings, self.database.clock):
+            for statement in (*self.database.begin, self.database.clock):
                 cursor.execute(statement)
-            behind = self._look_behind(entity)
-            found |= lockable(self._rows, [*behind.names, *behind.tables()])
+            found |= self._found_behind(entity, closely=False).lockable()
             self.connection.rollback()
-        self._behind.clear()
         return found
 
     def columns(self, entity: Entity) -> dict[str, str]:
@@ -158,11 +157,11 @@ class DbApiSnapshot:
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         return ""
 
-    def definition(self, entity: Entity) -> Definition:
+    def definition(self, selection: Selection) -> Definition:
+        entity = selection.entity
         with _errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
-                version = self.connection.info.server_version
-                return definition(self._rows, "", entity, self._look_behind(entity), version)
+                return definition(self._rows, "", self.query(selection), self._look_behind(entity))
             views, functions = self._texts(self.database.views), self._texts(self.database.functions)
             return definitions.by_words(entity, views, functions, self.columns(entity))
 
@@ -175,18 +174,27 @@ class DbApiSnapshot:
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
         with _errors(f"{entity.id} in {self.where}"):
-            return self._look_behind(entity).hidden if self._is_postgres else []
+            return self._look_behind(entity).hidden() if self._is_postgres else []
+
+    def _unseen(self, entity: Entity) -> str:
+        if entity.changes.mode is Mode.FULL or not self._is_postgres:
+            return ""
+        with _errors(f"{entity.id} in {self.where}"):
+            return materialized.unseen(self._rows, self._look_behind(entity).materialized())
 
     def _look_behind(self, entity: Entity) -> Behind:
         """Return what PostgreSQL reads for an entity."""
         if entity.id not in self._behind:
-            if entity.query:
-                [(plan,)] = self._rows(row_security.tables_read(self._from(entity)))
-                names = row_security.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
-            else:
-                names = ["".join(map(str, self._from(joined).parts)) for joined in (entity, *entity.parents())]
-            self._behind[entity.id] = Behind(self._rows, names, entity.query)
+            self._behind[entity.id] = self._found_behind(entity)
         return self._behind[entity.id]
+
+    def _found_behind(self, entity: Entity, *, closely: bool = True) -> Behind:
+        if entity.query:
+            [(plan,)] = self._rows(row_security.tables_read(self._from(entity)))
+            names = row_security.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
+        else:
+            names = ["".join(map(str, self._from(joined).parts)) for joined in (entity, *entity.parents())]
+        return Behind(self._rows, names, entity.query, self.connection.info.server_version, closely=closely)
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
@@ -238,7 +246,7 @@ class DbApiSnapshot:
             with _errors(f"{entity.id} in {self.where}"):
                 [(seconds,)] = self._rows(sql(self.database.offset))
             early = extents.looks_back_too_little(entity, timedelta(seconds=int(seconds or 0)))
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), early))))
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), self._unseen(entity), early))))
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)

@@ -186,9 +186,9 @@ class LakeSnapshot(EngineSnapshot):
         casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in read_as.items())
         return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
 
-    def definition(self, entity: Entity) -> Definition:
+    def definition(self, selection: Selection) -> Definition:
         """A column that has no type yet may get one: no row that was delivered without a value changes by that."""
-        found = super().definition(entity)
+        found, entity = super().definition(selection), selection.entity
         columns = found["tables"][entity.relation]["columns"]
         for name in self._untyped.get(entity.relation, set()) & columns.keys():
             columns[name] = (0, "")

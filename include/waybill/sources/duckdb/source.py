@@ -72,8 +72,9 @@ class EngineSnapshot(ABC):
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         return ""
 
-    def definition(self, entity: Entity) -> Definition:
+    def definition(self, selection: Selection) -> Definition:
         """Files are written whole, in whatever order of columns: only their types tell anything."""
+        entity = selection.entity
         types = {name: (0, native) for name, native in self.columns(entity).items() if name in entity.needed_columns}
         return {**NOTHING, "tables": {entity.relation: {"of": "", "stored": "", "columns": types}}}
 
@@ -286,8 +287,9 @@ class DuckDBSnapshot(EngineSnapshot):
         with engine.errors(f"{entity.id} in {self.where}"):
             return frozenset(column for (column,) in engine.run(self.connection, sql(_NEVER_NULL, Bind(schema), Bind(name))))
 
-    def definition(self, entity: Entity) -> Definition:
+    def definition(self, selection: Selection) -> Definition:
         """Views and macros find columns by name, so that every table behind them counts."""
+        entity = selection.entity
         with engine.errors(f"{entity.id} in {self.where}"):
             text = definitions.text_of(entity)
             views = dict(engine.run(self.connection, sql(_VIEWS)))

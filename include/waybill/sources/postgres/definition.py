@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 
-from waybill.configuration.catalog import Entity
-from waybill.sources import definitions, row_security
 from waybill.sources.definitions import Definition, Table
-from waybill.sources.postgres.functions import Ask, Behind
-from waybill.sources.postgres.spelling import relation_name
-from waybill.sources.sql import Bind, join, sql
+from waybill.sources.postgres import materialized
+from waybill.sources.postgres.behind import Ask, Behind, Thing
+from waybill.sources.query import Query
+from waybill.sources.sql import Bind, Sql, join, sql
 
-_BEGINNING = "SELECT to_regclass(name)::oid, true FROM (VALUES {}) AS named(name)"
-_BEGINNING_OF_QUERY = """
-SELECT c.oid, true FROM pg_class c
- WHERE lower(c.relname) IN ({}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_table_is_visible(c.oid)
-"""
-"""A query's words: a table that has the name of one and is not read does no harm unless somebody alters it."""
-_TABLES = """
-SELECT c.oid::bigint, named.name FROM ({}) AS named(name) JOIN pg_class c ON c.oid = to_regclass(named.name) AND c.relkind IN ('r', 'p')
- WHERE c.oid >= 16384
-"""
-_BEHIND = """
-WITH RECURSIVE behind(oid, named) AS (
-    {}
-    UNION
-    SELECT d.refobjid, false
-      FROM behind AS b
-      JOIN pg_class v ON v.oid = b.oid AND v.relkind IN ('v', 'm')
-      JOIN pg_rewrite w ON w.ev_class = v.oid
-      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-                      AND d.refobjid <> v.oid)
-SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), c.relkind::text, bool_or(behind.named),
-       CASE WHEN c.relkind IN ('v', 'm') THEN md5(pg_get_viewdef(c.oid)) END
-  FROM behind JOIN pg_class c ON c.oid = behind.oid JOIN pg_namespace n ON n.oid = c.relnamespace
- GROUP BY c.oid, n.nspname, c.relname, c.relkind
-"""
 _COLUMNS = """
 SELECT a.attrelid::bigint, a.attname, a.attnum, a.atttypid || '.' || a.atttypmod || '/' ||
        CASE WHEN a.atthasmissing THEN '' ELSE a.xmin::text END
@@ -44,18 +18,6 @@ SELECT a.attrelid::bigint, a.attname, a.attnum, a.atttypid || '.' || a.atttypmod
  WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped
 """
 """The row of pg_attribute is written again by every alteration of its column, and when VACUUM FULL gives old rows its default."""
-_STORED = """
-WITH RECURSIVE parts(root, oid) AS (
-    SELECT oid, oid FROM pg_class WHERE oid IN ({})
-    UNION
-    SELECT p.root, i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.oid)
-SELECT p.root::bigint, md5(string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))
-  FROM parts p JOIN pg_class c ON c.oid = p.oid
- GROUP BY p.root
-"""
-"""A column whose values are computed again gets its table another file, and so does VACUUM FULL, which alters no column."""
-
-
 _TYPES = """
 WITH RECURSIVE used(oid) AS (
     SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped {}
@@ -81,26 +43,30 @@ SELECT used.oid::regtype::text, md5(string_agg(a.attname, ',' ORDER BY a.attnum)
 """What stands in a row is the number of a label and the values of a composite: their names are not stored with it."""
 
 
-def definition(ask: Ask, system: str, entity: Entity, behind: Behind, version: int) -> Definition:
+def definition(ask: Ask, system: str, query: Query, behind: Behind) -> Definition:
     """A view reads columns by their numbers, whatever they are called later, so that tables matter only where they are named.
 
-    `system` tells databases apart, and `version` is the server's, as libpq counts.
+    `system` tells databases apart.
     """
-    if entity.query:
-        beginning = sql(_BEGINNING_OF_QUERY, join(", ", (sql("{}", Bind(word)) for word in sorted(definitions.words(entity.query)))))
-    else:
-        beginning = sql(_BEGINNING, join(", ", (sql("({}::text)", Bind(relation_name(named))) for named in (entity, *entity.parents()))))
-    found = ask(sql(_BEHIND, beginning))
-    tables = {oid: name for oid, name, kind, named, _ in found if named and kind in ("r", "p")}
-    called = {oid: name for oid, name in ask(sql(_TABLES, row_security.listed(behind.tables()))) if oid not in tables}
+    entity = query.entity
+    tables = [thing for thing in behind.relations if thing.kind in ("r", "p")]
+    own = {thing.place for thing in tables}
+    called = [thing for thing in behind.of_functions if thing.is_own_table and thing.place not in own]
+    read = [thing.place for thing in (*behind.behind_relations(), *called) if thing.kind != "v"]
     needed = None if entity.query else frozenset(entity.needed_columns)
     return {
-        "views": behind.views() | {name: text[:16] for _, name, _, _, text in found if text},
-        "functions": behind.functions(version),
+        "views": behind.views(),
+        "functions": behind.functions(),
         "policies": behind.policies(),
-        "types": _types(ask, [oid for oid, _, kind, *_ in found if kind not in ("v",)] + list(called), tables, needed),
-        "tables": _tables(ask, system, called, None) | _tables(ask, system, tables, needed),
+        "types": _types(ask, read, own, needed),
+        "tables": _tables(ask, system, behind, [*called, *tables], {} if needed is None else dict.fromkeys(own, needed)),
+        "refreshed": materialized.refreshed(ask, behind.materialized(), _rows_of(query, behind)),
     }
+
+
+def _rows_of(query: Query, behind: Behind) -> dict[int, tuple[Sql, Sql]]:
+    """Return the tenant's rows in the entity's relation."""
+    return {} if query.entity.query else {thing.place: (query.relation, query.tenant()) for thing in behind.relations[:1]}
 
 
 def _types(ask: Ask, read: list[int], direct: Iterable[int], needed: frozenset[str] | None) -> dict[str, str]:
@@ -114,13 +80,14 @@ def _types(ask: Ask, read: list[int], direct: Iterable[int], needed: frozenset[s
     return dict(ask(sql(_TYPES, ", ".join(map(str, read)), unneeded)))
 
 
-def _tables(ask: Ask, system: str, tables: dict[int, str], needed: Iterable[str] | None) -> dict[str, Table]:
+def _tables(ask: Ask, system: str, behind: Behind, tables: list[Thing], needed: Mapping[int, Container[str]]) -> dict[str, Table]:
     if not tables:
         return {}
-    oids = ", ".join(map(str, tables))
-    stored: dict[int, str] = dict(ask(sql(_STORED, oids)))
     columns: dict[int, dict[str, tuple[int, str]]] = defaultdict(dict)
-    for oid, name, number, mark in ask(sql(_COLUMNS, oids)):
-        if needed is None or name in needed:
+    for oid, name, number, mark in ask(sql(_COLUMNS, ", ".join(str(table.place) for table in tables))):
+        if oid not in needed or name in needed[oid]:
             columns[oid][name] = number, mark
-    return {name: {"of": f"{system}/{oid}", "stored": stored[oid][:16], "columns": columns[oid]} for oid, name in tables.items()}
+    return {
+        table.full_name: {"of": f"{system}/{table.place}", "stored": behind.stored(table), "columns": columns[table.place]}
+        for table in tables
+    }

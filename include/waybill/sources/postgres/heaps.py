@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from waybill.sources.query import Query
 
 HEAPS = """
-WITH RECURSIVE behind(oid) AS (
-    SELECT to_regclass(name)::oid FROM unnest(%s::text[]) AS named(name)
-    UNION
-    SELECT next.oid
-      FROM behind AS b
-     CROSS JOIN LATERAL (
-           SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = b.oid
-            UNION ALL
-           SELECT d.refobjid
-             FROM pg_class v
-             JOIN pg_rewrite w ON w.ev_class = v.oid
-             JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-                             AND d.refobjid <> v.oid
-            WHERE v.oid = b.oid AND v.relkind = 'v') AS next(oid))
 SELECT c.oid::bigint,
        format('%%I.%%I', n.nspname, c.relname),
        c.relkind::text,
@@ -45,10 +31,10 @@ SELECT c.oid::bigint,
                FROM pg_trigger t
                JOIN pg_proc p ON p.oid = t.tgfoid
               WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND position(a.attname IN p.prosrc) > 0)
-  FROM behind
-  JOIN pg_class c ON c.oid = behind.oid AND c.relkind IN ('r', 'm', 'f')
+  FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.oid = ANY(%s::oid[])
  ORDER BY c.oid
 """
 """The heaps that have the change column: relations of a query that lack it only decorate rows. 19: a row trigger before an update."""

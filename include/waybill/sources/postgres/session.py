@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 from psycopg.errors import error_from_result
@@ -73,6 +74,8 @@ def connect(target: Connection) -> Iterator[psycopg.Connection]:
     try:
         yield connection
     finally:
+        with suppress(psycopg.Error, RuntimeError):  # whoever shares a pool gets the server's session as it was
+            emptied(connection)
         connection.close()
 
 
@@ -90,20 +93,22 @@ def emptied(connection: psycopg.Connection) -> None:
 def begin(
     connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "", *, within: float | None = None
 ) -> None:
-    """Open a read-only transaction with our settings. It takes no snapshot: the first query does.
+    """Open a read-only transaction with our settings, in place of one that is open. It takes no snapshot: the first query does.
 
-    Temporary tables come last, because in a pooled session they belong to somebody else. Raises TransientError if a pool has no server
-    connection for the session `within` so many seconds.
+    Raises TransientError if a pool has no server connection for the session `within` so many seconds.
     """
-    local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
-    if search_path:
-        local += f"; SET LOCAL search_path = {', '.join([*_schemas(search_path), 'pg_temp'])}"
-    opening = f"BEGIN ISOLATION LEVEL {isolation} READ ONLY"
+    opening, local = _opening(connection, isolation, statement_timeout), _looking_up(search_path)
     if within is None:
-        connection.execute(f"{opening}; {local}".encode())
+        connection.execute("; ".join([*opening, local]).encode())
     else:
-        _answered(connection, opening, within)
-        connection.execute(local.encode())
+        _answered(connection, opening[0], within)
+        connection.execute("; ".join([*opening[1:], local]).encode())
+
+
+def _opening(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> list[str]:
+    before = "" if connection.info.transaction_status == TransactionStatus.IDLE else "COMMIT; "
+    settings = transaction_settings(connection.info.server_version, statement_timeout)
+    return [f"{before}BEGIN ISOLATION LEVEL {isolation} READ ONLY", *settings]
 
 
 def _answered(connection: psycopg.Connection, statement: str, within: float) -> None:
@@ -118,6 +123,21 @@ def _answered(connection: psycopg.Connection, statement: str, within: float) -> 
             raise error_from_result(result)
 
 
+def _row(connection: psycopg.Connection, statements: str) -> tuple[Any, ...] | None:
+    """Execute statements together, and return the first row that one of them answers."""
+    cursor = connection.execute(statements.encode())
+    while cursor.description is None and cursor.nextset():
+        continue
+    return cursor.fetchone() if cursor.description else None
+
+
+def _looking_up(search_path: str) -> str:
+    """Temporary tables come last, because in a pooled session they belong to somebody else."""
+    if not search_path:
+        return ""
+    return f"SET LOCAL search_path = {', '.join([*_schemas(search_path), 'pg_temp'])}"
+
+
 def _schemas(search_path: str) -> list[str]:
     """Return the names of a search path as the server shows it. A path without a name (`SET search_path = ''`) means no schema."""
     names = (name.strip() for name in re.findall(r'(?:"(?:[^"]|"")*"|[^",])+', search_path))
@@ -125,22 +145,20 @@ def _schemas(search_path: str) -> list[str]:
 
 
 def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts:
-    """Read in a transaction of their own, before the snapshot opens: what commits in between is in the snapshot and before every limit
-    taken here.
+    """Read in a transaction before the snapshot's: what commits in between is in the snapshot and before every limit taken here. It is
+    left open, with our search path.
     """
-    begin(connection, "READ COMMITTED", statement_timeout)
-    row = connection.execute(_FACTS).fetchone()
+    row = _row(connection, "; ".join([*_opening(connection, "READ COMMITTED", statement_timeout), _FACTS]))
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
     clock, standby, all_stats, oldest, prepared, path = row
     system = timeline = ""
-    if not standby:
-        connection.execute("SAVEPOINT identity")
-        try:
-            system, timeline = connection.execute(_IDENTITY).fetchone() or ("", "")
-        except psycopg.errors.InsufficientPrivilege:
-            connection.execute("ROLLBACK TO identity")
-    connection.execute("COMMIT")
+    identity = "" if standby else f"; SAVEPOINT identity; {_IDENTITY}"
+    try:
+        row = _row(connection, _looking_up(path) + identity)
+        system, timeline = row or ("", "")
+    except psycopg.errors.InsufficientPrivilege:
+        connection.execute("ROLLBACK TO identity")
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, path)
@@ -148,13 +166,11 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
 
 def offset(connection: psycopg.Connection) -> timedelta:
     """Return how far the clock of a session that sets no zone of its own is from UTC now, or nothing if nobody can tell."""
-    connection.execute("SAVEPOINT zone")
     try:
-        row = connection.execute(_OFFSET).fetchone()
+        row = _row(connection, f"SAVEPOINT zone; {_OFFSET}; RELEASE zone")
     except psycopg.DataError:
-        connection.execute("ROLLBACK TO zone")
+        connection.execute("ROLLBACK TO zone; RELEASE zone")
         row = None
-    connection.execute("RELEASE zone")
     return timedelta(seconds=int(row[0])) if row else timedelta(0)
 
 
@@ -167,19 +183,17 @@ def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:
     """
     held: set[str] = set()
     for name in names:
-        connection.execute("SAVEPOINT locking")
-        try:
-            connection.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE".encode())
+        try:  # a snapshot cannot be exported from within a savepoint
+            connection.execute(f"SAVEPOINT locking; LOCK TABLE {name} IN ACCESS SHARE MODE; RELEASE locking".encode())
             held.add(name)
         except psycopg.errors.InsufficientPrivilege:
-            connection.execute("ROLLBACK TO locking")
+            connection.execute("ROLLBACK TO locking; RELEASE locking")
         except psycopg.errors.LockNotAvailable as error:
             raise TransientError(
                 f"{name} has been locked by somebody else for {LOCK_SECONDS} seconds",
                 code="source_busy",
                 next_step="It is tried again; pg_locks names who rewrites or replaces the table",
             ) from error
-        connection.execute("RELEASE locking")  # a snapshot cannot be exported from within a savepoint
     return held
 
 

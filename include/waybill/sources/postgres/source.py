@@ -19,9 +19,9 @@ from waybill.sources import drift, extents, reuse, row_security
 from waybill.sources.base import Stream
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import heaps, nested, session, streams
+from waybill.sources.postgres import heaps, materialized, nested, session, streams
+from waybill.sources.postgres.behind import Behind
 from waybill.sources.postgres.definition import definition
-from waybill.sources.postgres.functions import Behind, lockable
 from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
@@ -106,7 +106,7 @@ class PostgresSnapshot:
         self._stored: dict[str, list[Heap]] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
-            lockable = self._lockable(entities, statement_timeout)
+            lockable = self._lockable(entities)
             session.begin(connection, "REPEATABLE READ", statement_timeout, self.facts.search_path)
             locked = session.lock(connection, dict.fromkeys(lockable.values()))
             self._held = {name for name, full_name in lockable.items() if full_name in locked}
@@ -114,41 +114,28 @@ class PostgresSnapshot:
             self.visible, now = connection.execute(f"SELECT {visible}, {CLOCK}".encode()).fetchone() or ("", datetime.now(UTC))
         self.taken_at: datetime = now.astimezone(UTC)
 
-    def _lockable(self, entities: tuple[Entity, ...], statement_timeout: timedelta) -> dict[str, str]:
-        """Return the tables and views that entities read, each by the name LOCK TABLE takes. A transaction of their own finds them."""
-        if not entities:
-            return {}
-        with self._catalogue(statement_timeout):
-            found: list[str] = []
-            for entity in entities:
-                found += self._tables_read(entity)
-                self._behind.pop(entity.id)
-            return lockable(self._ask, list(dict.fromkeys(found)))
-
-    @contextmanager
-    def _catalogue(self, statement_timeout: timedelta) -> Iterator[None]:
-        session.begin(self.connection, "READ COMMITTED", statement_timeout, self.facts.search_path)
-        try:
-            yield
-        finally:
-            self.connection.execute("ROLLBACK")
-
-    def _tables_read(self, entity: Entity) -> list[str]:
-        """Return the quoted names of the tables that an entity reads."""
-        behind = self._look_behind(entity)
-        with session.errors(f"{entity.id} in {self.where}"):
-            return [*behind.names, *behind.tables()]
+    def _lockable(self, entities: tuple[Entity, ...]) -> dict[str, str]:
+        """Return the tables and views that entities read, each by the name LOCK TABLE takes. The transaction before the snapshot's finds
+        them.
+        """
+        found: dict[str, str] = {}
+        for entity in entities:
+            found |= self._found_behind(entity, closely=False).lockable()
+        return found
 
     def _look_behind(self, entity: Entity) -> Behind:
         if entity.id not in self._behind:
-            with session.errors(f"{entity.id} in {self.where}"):
-                if entity.query:
-                    [(plans,)] = self._ask(row_security.tables_read(relation_name(entity)))
-                    names = row_security.tables_of(plans)
-                else:
-                    names = [relation_name(joined) for joined in (entity, *entity.parents())]
-                self._behind[entity.id] = Behind(self._ask, names, entity.query)
+            self._behind[entity.id] = self._found_behind(entity)
         return self._behind[entity.id]
+
+    def _found_behind(self, entity: Entity, *, closely: bool = True) -> Behind:
+        with session.errors(f"{entity.id} in {self.where}"):
+            if entity.query:
+                [(plans,)] = self._ask(row_security.tables_read(relation_name(entity)))
+                names = row_security.tables_of(plans)
+            else:
+                names = [relation_name(joined) for joined in (entity, *entity.parents())]
+            return Behind(self._ask, names, entity.query, self.connection.info.server_version, closely=closely)
 
     def _ask(self, statement: Sql) -> list[tuple[Any, ...]]:
         text, values = render(statement)
@@ -189,21 +176,29 @@ class PostgresSnapshot:
         unkept = heaps.require_stamps(entity, self._heaps(entity))
         zoneless = natives.get(entity.changes.column, "").endswith("without time zone")
         early = extents.looks_back_too_little(entity, session.offset(self.connection)) if zoneless else ""
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept, early))))
+        unseen = self._unseen(entity)
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept, unseen, early))))
+
+    def _unseen(self, entity: Entity) -> str:
+        if entity.changes.mode is Mode.FULL:
+            return ""
+        with session.errors(f"{entity.id} in {self.where}"):
+            return materialized.unseen(self._ask, self._look_behind(entity).materialized())
 
     def heaps(self, entity: Entity) -> list[int]:
         return [heap.number for heap in self._heaps(entity)]
 
-    def definition(self, entity: Entity) -> Definition:
+    def definition(self, selection: Selection) -> Definition:
+        entity, query = selection.entity, self.query(selection)
         behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
-            return definition(self._ask, self.facts.system, entity, behind, self.connection.info.server_version)
+            return definition(self._ask, self.facts.system, query, behind)
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         entity, query = selection.entity, self.query(selection)
         found = []
         for heap in heaps.appeared(self._heaps(entity), before, entity.changes.mode):
-            statement = heaps.passed_over(query, heap, start, view=bool(entity.query) or not self._is_table(entity))
+            statement = heaps.passed_over(query, heap, start, view=bool(entity.query) or not self._look_behind(entity).is_table())
             if statement is None or self._run(selection, statement):
                 found.append(heap)
         return heaps.sentence(found) if found else ""
@@ -213,24 +208,17 @@ class PostgresSnapshot:
             return []
         if entity.id not in self._stored:
             with session.errors(f"{entity.id} in {self.where}"):
-                behind = self._look_behind(entity)
-                named = [*(behind.names if entity.query else [relation_name(entity)]), *behind.tables()]
-                rows = self.connection.execute(heaps.HEAPS, [named, entity.changes.column]).fetchall()
+                places = [thing.place for thing in self._look_behind(entity).heaps()]
+                rows = self.connection.execute(heaps.HEAPS, [entity.changes.column, places]).fetchall()
             self._stored[entity.id] = [Heap(*row) for row in rows]
         return self._stored[entity.id]
-
-    def _is_table(self, entity: Entity) -> bool:
-        found = "SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('r', 'p')"
-        return self.connection.execute(found, [relation_name(entity)]).fetchone() is not None
 
     def narrowed(self, entity: Entity) -> str:
         return row_security.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session."""
-        behind = self._look_behind(entity)
-        with session.errors(f"{entity.id} in {self.where}"):
-            return behind.hidden
+        return self._look_behind(entity).hidden()
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         query = self.query(selection)
