@@ -151,6 +151,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules
     return Modules(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _engines() -> Iterator[None]:
+    """The tests of one process share an engine, as the deliveries of a task do: opening one takes longer than reading a few rows.
+
+    A test that opens `reuse.kept` itself has engines of its own.
+    """
+    from waybill.sources import reuse
+    from waybill.sources.duckdb.engine import BESIDE, SOURCES
+
+    with reuse.kept(SOURCES, BESIDE):
+        yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

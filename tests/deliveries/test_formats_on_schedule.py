@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import duckdb
 import pytest
 
 from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES
-from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, opened
 from waybill.configuration import loading
 from waybill.deliveries import repairs
 from waybill.deliveries.recovery import reconciling
@@ -31,15 +32,15 @@ SHAPES: dict[str, dict[str, Any]] = {
 SUFFIX = {"ndjson in parts": ".ndjson.gz", "parquet in parts": ".parquet"}
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(scope="module", params=SHAPES)
 def shape(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def place(shape: str, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(scope="module")
+def delivered(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight users and three rows of every type, delivered twice: changes, a tombstone, and keys that are gone."""
-    with closing(make_place(tmp_path / "place")) as place:
+    with closing(make_place(tmp_path_factory.mktemp("delivered"))) as place:
         place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
         place.tenant(entityList=["user", "theme", "everything"], **SHAPES[shape])
         place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
@@ -53,11 +54,17 @@ def place(shape: str, tmp_path: Path) -> Iterator[Place]:
         place.sql("delete from everything where born = '1969-12-31'")
         put(place, 1, 0)
         place.run(NOON + DAY)
+        return place.root
+
+
+@pytest.fixture
+def place(delivered: Path, tmp_path: Path) -> Iterator[Place]:
+    with closing(Place(shutil.copytree(delivered, tmp_path / "place"))) as place:
         yield place
 
 
 def put(place: Place, number: int, days: int) -> None:
-    with duckdb.connect(str(place.root / "warehouse.duckdb")) as connection:
+    with opened(place.root / "warehouse.duckdb") as connection:
         connection.execute("delete from everything where id = ?", [ROWS[number][0]])
         connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*ROWS[number], NOON + days * DAY])
 
@@ -134,6 +141,25 @@ def test_verify_finds_every_damage(place: Place, damage: str) -> None:
         file.write_bytes({"cut": data[:-9], "changed": data[:20] + bytes([data[20] ^ 1]) + data[21:], "longer": data + b"x"}[damage])
     report = verify(str(place.out), pytest.fail)
     assert any(str(file).endswith(problem.path) for problem in report.problems)
+
+
+@pytest.mark.parametrize("format", ["parquet", "ndjson"])
+def test_in_a_task_another_kept_engine_writes_what_the_first_one_reads(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for the first one, the writer would wait for itself: the rows are read to their end only if they are written."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with closing(make_place(tmp_path / "place")) as place:
+        place.tenant(entityList=["user"], files={"format": format})
+        place.user(1, "Ada", NOON - DAY)
+        installation = place.installation()
+        with installation.kept_open():
+            place.run(NOON)
+            place.user(2, "Bob", NOON)
+            place.run(NOON + DAY)
+            assert len(list(tmp_path.glob("waybill-duckdb-*"))) == 2, "each engine has a folder that it may spill to"
+        assert list(tmp_path.glob("waybill-duckdb-*")) == []
+        assert whole(place)
 
 
 def test_rows_that_a_hand_took_out_are_counted_not_believed(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import Source
+from waybill.sources import Source, reuse
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.lake import Lake
 from waybill.sources.duckdb.source import DuckDB
@@ -183,10 +183,10 @@ def test_what_a_killed_process_spilled_is_removed_by_the_next_and_what_is_in_use
         process.stdout.readline()
         [spilled] = tmp_path.iterdir()
         (spilled / "rows.tmp").write_text("acme")
-        with engine.connect():
+        with reuse.kept("no engine"), engine.connect():
             assert spilled.exists()
         process.kill()
-    with engine.connect():
+    with reuse.kept("no engine"), engine.connect():
         assert not spilled.exists()
     assert list(tmp_path.iterdir()) == []
 

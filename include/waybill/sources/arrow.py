@@ -47,7 +47,7 @@ class Reader:
             null_values=[""],
         )
         self._held = ExitStack()
-        self._connection = self._held.enter_context(engine.connect())
+        self._connection = self._held.enter_context(engine.connect_beside())
 
     @property
     def schema(self) -> pa.Schema:

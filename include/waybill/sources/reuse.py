@@ -26,9 +26,9 @@ class _Kept:
         self._open = ExitStack()
         self._thing: Any = None
 
-    def lend(self) -> bool:
+    def lend(self, patient: bool) -> bool:
         """Return whether the caller may use the thing now. A thread that uses it already gets False: two uses would clash."""
-        if self._user == threading.get_ident() or not self._free.acquire(timeout=WAIT):
+        if self._user == threading.get_ident() or not self._free.acquire(timeout=WAIT if patient else 0):
             return False
         self._user = threading.get_ident()
         return True
@@ -54,15 +54,21 @@ class _Kept:
 
 
 _kept: dict[str, _Kept] | None = None
+_names: tuple[str, ...] = ()
 _guard = threading.Lock()
 
 
 @contextmanager
-def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None]) -> Iterator[Thing]:
-    """Lend what `opened` returns, new or kept. `emptied` makes it as good as new. If that fails, the next user gets another."""
+def lent(
+    name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None], patient: bool = True
+) -> Iterator[Thing]:
+    """Lend what `opened` returns, new or kept. `emptied` makes it as good as new. If that fails, the next user gets another.
+
+    A caller who is not `patient` waits for no other user. It must not be if that user may be waiting for the caller.
+    """
     with _guard:
-        mine = None if _kept is None else _kept.setdefault(name, _Kept())
-    if mine is None or not mine.lend():
+        mine = None if _kept is None or (_names and name not in _names) else _kept.setdefault(name, _Kept())
+    if mine is None or not mine.lend(patient):
         with opened() as thing:
             yield thing
         return
@@ -73,13 +79,16 @@ def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keep everything that any thread of this process borrows inside, until the end. It is for a process with one purpose: a task."""
-    global _kept
-    before, _kept = _kept, {}
+def kept(*names: str) -> Iterator[None]:
+    """Keep everything that any thread of this process borrows inside, until the end. It is for a process with one purpose: a task.
+
+    With `names`, it keeps only what bears one of them.
+    """
+    global _kept, _names
+    before, _kept, _names = (_kept, _names), {}, names
     try:
         yield
     finally:
-        mine, _kept = _kept, before
+        mine, (_kept, _names) = _kept, before
         for kept in mine.values():
             kept.close()

@@ -47,6 +47,9 @@ MEMORY_LAST_RESORT = "RESET memory_limit; SET threads = 1"
 
 BATCH_ROWS = 8_192
 
+SOURCES, BESIDE = "engine", "engine beside"
+"""The names that engines are kept under."""
+
 _KINDS = {
     "VARCHAR": ColumnType.STRING,
     "UUID": ColumnType.UUID,
@@ -83,9 +86,16 @@ _UNFIT = {
 def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """Return an in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable.
 
-    A task that does one thing after the other gets the same one again (`keeping`).
+    A task that does one thing after the other gets the same one again (`reuse.kept`).
     """
-    return reuse.lent("engine", _opened, _emptied)
+    return reuse.lent(SOURCES, _opened, _emptied)
+
+
+def connect_beside() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """Do as `connect` for a thread that works on what a source yields. Waiting for the source's engine, it would wait for itself:
+    the source is read to its end only if its rows are worked on. Tasks keep another engine for these threads, and none of them waits.
+    """
+    return reuse.lent(BESIDE, _opened, _emptied, patient=False)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute
 
 
 class Postgres:
-    """The source. Each snapshot has one session. A task reuses the same one (`keeping`)."""
+    """The source. Each snapshot has one session. A task reuses the same one (`reuse.kept`)."""
 
     def __init__(self, spec: PostgresSource, connections: Connections) -> None:
         self.spec = spec
