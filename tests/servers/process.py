@@ -1,8 +1,11 @@
 """Starting a server process, waiting until it serves, and ending it for certain."""
 
 import contextlib
+import functools
+import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -64,11 +67,30 @@ def program(name: str, *folders: str) -> str:
     return found
 
 
+_PORTS = range(12_000, 32_000, 400)
+"""The first ports of blocks below those that the kernel gives to clients and to servers that ask for any port."""
+
+
+@functools.cache
+def _ports(process: int) -> tuple[Iterator[int], socket.socket]:
+    """The ports of a block that no other process of tests uses: it is held by a socket with a name, for as long as this process lives."""
+    for first in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        held = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            held.bind(f"\0waybill-test-ports-{first}")
+            return itertools.cycle(range(first, first + _PORTS.step)), held
+        held.close()
+    raise RuntimeError("other runs of tests use every block of ports")
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that stays free until it is bound, because nobody else is given it: neither a client, nor another process of tests."""
+    for port in _ports(os.getpid())[0]:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # servers do so, too: closed connections keep no port
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")
 
 
 def listening(port: int) -> bool:

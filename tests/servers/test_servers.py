@@ -1,8 +1,10 @@
 """The servers the other tests rely on really work, and say so when they do not."""
 
+import json
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import time
@@ -89,12 +91,7 @@ def test_postgres_comes_back_after_a_crash() -> None:
 
 
 def test_pymysql_reaches_a_fresh_mariadb_database(mariadb: MariaDatabase) -> None:
-    import pymysql
-
-    with (
-        pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name) as connection,
-        connection.cursor() as cursor,
-    ):
+    with mariadb.connect() as connection, connection.cursor() as cursor:
         cursor.execute("create table t (name varchar(20))")
         cursor.execute("insert into t values (%s)", ("Žofie 🐘",))
         cursor.execute("select name from t")
@@ -150,5 +147,16 @@ def test_nothing_of_the_callers_settings_reaches_the_tests(repository: Path) -> 
     assert "waybill-airflow-" in done.stdout
 
 
-def test_free_ports_are_free() -> None:
-    assert not listening(free_port())
+def test_a_free_port_is_given_to_nobody_else() -> None:
+    """Otherwise a server that starts a moment later finds it taken. Clients get theirs from the kernel, from the range it names."""
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    mine = [free_port() for _ in range(20)]
+    ask = "from tests.servers.process import free_port; print([free_port() for _ in range(20)])"
+    theirs = json.loads(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout)
+    assert len({*mine, *theirs}) == 40
+    assert max(*mine, *theirs) < first
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", mine[-1] + 1))
+        taken.listen()
+        assert free_port() not in [*mine, mine[-1] + 1]
+        assert not listening(free_port())
