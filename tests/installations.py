@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import yaml
+from sqlalchemy.engine import Dialect
 
 from waybill.configuration.loading import Settings
 from waybill.connection import Connection
@@ -172,13 +173,26 @@ def _engine() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
+class _Compiled(Ledger):
+    """A ledger in SQLite. All of them share what SQLAlchemy compiles of statements, which it keeps for each dialect it has made."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        for engine in (self.engine, self._reading):
+            engine.dialect = _migrated()[1]
+            engine.update_execution_options(compiled_cache=_COMPILED)
+
+
+_COMPILED: dict[Any, Any] = {}
+
+
 def open_ledger(url: str) -> Ledger:
     """An empty SQLite ledger begins as a copy of one that was migrated before, which is what takes the time."""
-    ledger = Ledger(url)
+    ledger = _Compiled(url) if url.startswith("sqlite") else Ledger(url)
     if ledger.engine.dialect.name == "sqlite":
         path = Path(str(ledger.url.database))
         if path.stat().st_size == 0:
-            path.write_bytes(_migrated())
+            path.write_bytes(_migrated()[0])
     return ledger
 
 
@@ -187,14 +201,14 @@ def _inode(path: Path) -> int:
 
 
 @cache
-def _migrated() -> bytes:
-    """The file of an empty ledger that has every migration."""
+def _migrated() -> tuple[bytes, Dialect]:
+    """The file of an empty ledger that has every migration, and the dialect that has talked to it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
         ledger = Ledger(f"sqlite:///{path}")
         ledger.ready()
         ledger.close()
-        return path.read_bytes()
+        return path.read_bytes(), ledger.engine.dialect
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 
+from tests.installations import opened
 from waybill_consumer.cli import main
 
 PROGRAM = [sys.executable, "-m", "waybill_consumer"]
@@ -77,7 +77,7 @@ def run(url: str, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection:
             return connection.execute(query).fetchall()
     if kind == "duckdb":
-        with duckdb.connect(path) as connection:
+        with opened(Path(path)) as connection:
             connection.execute("set TimeZone = 'UTC'")
             return connection.execute(query).fetchall()
     with psycopg.connect(url) as connection:

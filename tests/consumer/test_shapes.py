@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from tests.consumer.copies import consumer, run, well
 from tests.consumer.sender import Sender
 from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES, TYPED, canonical
-from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, opened
 from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
@@ -37,9 +38,9 @@ COLUMNS = {
 }
 
 
-@pytest.fixture(params=SHAPES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with closing(make_place(tmp_path / "place")) as place:
+@pytest.fixture(scope="module", params=SHAPES)
+def delivered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with closing(make_place(tmp_path_factory.mktemp("delivered"))) as place:
         place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
         place.tenant(entityList=list(COLUMNS), **SHAPES[request.param])
         place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
@@ -49,11 +50,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         for number in (1, 2, 3):
             put(place, number, -2)
         place.run(NOON)
+        return place.root
+
+
+@pytest.fixture
+def place(delivered: Path, tmp_path: Path) -> Iterator[Place]:
+    with closing(Place(shutil.copytree(delivered, tmp_path / "place"))) as place:
         yield place
 
 
 def put(place: Place, number: int, days: int) -> None:
-    with duckdb.connect(str(place.root / "warehouse.duckdb")) as connection:
+    with opened(place.root / "warehouse.duckdb") as connection:
         connection.execute("delete from everything where id = ?", [ROWS[number][0]])
         connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*ROWS[number], NOON + days * DAY])
 
@@ -89,7 +96,7 @@ def test_the_copy_equals_the_source_on_each_day(place: Place, database: str, tmp
     follow()
 
 
-@pytest.mark.parametrize("place", ["parquet in parts", "ndjson in parts"], indirect=True)
+@pytest.mark.parametrize("delivered", ["parquet in parts", "ndjson in parts"], indirect=True)
 @pytest.mark.parametrize("kind", ["sftp", "s3"])
 @pytest.mark.parametrize("database", ["duckdb"], indirect=True)
 def test_over_a_server_and_a_bucket_they_arrive_alike(

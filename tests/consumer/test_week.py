@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from tests.consumer.conftest import url_of
 from tests.consumer.copies import Said, consumer, run, well
-from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, opened
 from tests.servers.postgres import Database
 from tests.servers.sshd import SftpAccess
 from waybill.canonical import text
@@ -73,7 +72,7 @@ class Week:
 
     def put(self, number: int, changed: datetime) -> None:
         """Insert or replace one of ROWS."""
-        with duckdb.connect(str(self.place.root / "warehouse.duckdb")) as connection:
+        with opened(self.place.root / "warehouse.duckdb") as connection:
             row = ROWS[number]
             if self.format == "parquet" and row[1] == 2**80:  # Parquet keeps 64 bits of a column that declares no more
                 row = (row[0], 2**62, *row[2:])

@@ -13,7 +13,6 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pymysql
 import pytest
 import yaml
 
@@ -132,7 +131,7 @@ def test_a_folder_of_parquet_files_is_delivered(project: Project) -> None:
 
 
 def test_mariadb_is_discovered_with_its_comments_and_references(project: Project, mariadb: MariaDatabase) -> None:
-    with pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name) as connection:
+    with mariadb.connect() as connection:
         with connection.cursor() as cursor:
             for statement in (
                 "create table orgs (id int primary key, slug varchar(20) not null unique)",
@@ -153,7 +152,7 @@ def test_mariadb_is_discovered_with_its_comments_and_references(project: Project
     spec = DbApiSource(kind="dbapi", connection="crm")
 
     def connect(_: str) -> Any:
-        return pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name)
+        return mariadb.connect()
 
     with look_into_dbapi(spec, connect) as structure:
         found = propose(structure, "crm", structure.tables(""), ())

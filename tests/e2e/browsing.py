@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Pa
 
 from tests.installations import Place
 from tests.issuer import AUDIENCE, TestIssuer
+from tests.servers.http import PLAIN
 from tests.servers.process import end, spawn
 from waybill_demo.issuing import TokenIssuer
 
@@ -78,10 +79,11 @@ def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.get(url).status_code == 200:
+            if httpx.get(url, verify=PLAIN, timeout=60).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.2)
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.1)
     raise AssertionError(f"waybill serve did not come up at {url}")
 
 

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import duckdb
 import psycopg
-import pymysql
 
 from tests.consumer.copies import well
 from tests.faults.live import MIGRATION
@@ -232,8 +231,7 @@ class MariaBooks:
         self.env: dict[str, str] = {}
 
     def connect(self) -> Any:
-        at = self.database
-        return pymysql.connect(host=at.host, port=at.port, user=at.user, database=at.name, charset="utf8mb4")
+        return self.database.connect()
 
     def make(self) -> None:
         tables = [_TABLE.format(name=name, text="varchar(40)", decimal="decimal(12,2)", time="datetime(6)") for name in TABLES]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pymysql
-
 from tests.native_types.values import ID, VALUES, cases, ddl, same
 from tests.servers.mariadb import MariaDatabase
 from waybill.configuration.catalog import DbApiSource
@@ -78,7 +76,7 @@ MARIADB = cases(
 
 def filled(database: MariaDatabase) -> Source:
     def connect(_: str = "") -> Any:
-        return pymysql.connect(host=database.host, port=database.port, user=database.user, database=database.name, charset="utf8mb4")
+        return database.connect()
 
     with connect() as connection, connection.cursor() as cursor:
         cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""What `verify` gets where httpx talks plain HTTP: for each client and call, it reads all certificates of this machine."""
 
 
 @dataclass(frozen=True)

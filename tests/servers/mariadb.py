@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tests.servers.process import end, free_port, ordinary_account, program, running, scratch, spawn
 
@@ -23,6 +24,13 @@ class MariaDatabase:
     def url(self) -> str:
         return f"mysql+pymysql://{self.user}@{self.host}:{self.port}/{self.name}?charset=utf8mb4"
 
+    def connect(self, **options: Any) -> Any:
+        """By PyMySQL, which would read every certificate of this machine for a connection that could be one of TLS."""
+        import pymysql
+
+        fields = {"host": self.host, "port": self.port, "user": self.user, "database": self.name, "charset": "utf8mb4"}
+        return pymysql.connect(**{**fields, "ssl_disabled": True, **options})
+
 
 @dataclass(frozen=True)
 class MariaServer:
@@ -33,10 +41,8 @@ class MariaServer:
     @contextlib.contextmanager
     def database(self) -> Iterator[MariaDatabase]:
         """A fresh, empty database for the length of the block."""
-        import pymysql
-
         name = f"waybill_{next(_serial)}"
-        with pymysql.connect(host=self.host, port=self.port, user=self.user) as admin, admin.cursor() as cursor:
+        with MariaDatabase(self.host, self.port, "mysql", self.user).connect() as admin, admin.cursor() as cursor:
             cursor.execute(f"create database {name} character set utf8mb4")
             try:
                 yield MariaDatabase(self.host, self.port, name, self.user)

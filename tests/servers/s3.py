@@ -1,6 +1,7 @@
 """S3 over HTTP: moto's server in a process of its own."""
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ class S3Server:
     secret_key: str = "testing"
     region: str = "us-east-1"
 
+    @functools.cache  # noqa: B019 (as few as there are servers)
     def client(self) -> Any:
         import boto3
 

@@ -19,7 +19,6 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pymysql
 import pytest
 
 from tests.servers.mariadb import MariaDatabase, MariaServer
@@ -279,7 +278,7 @@ def _postgres(database: Database) -> Installation:
 
 def _mariadb(database: MariaDatabase) -> Installation:
     def connect(_: str) -> Any:
-        return pymysql.connect(host=database.host, port=database.port, user=database.user, database=database.name, charset="utf8mb4")
+        return database.connect()
 
     source = DbApi(DbApiSource(kind="dbapi", connection="maria"), connect)
     rows = _without("float", lambda value: not math.isfinite(value) or _is_negative_zero(value))

@@ -14,7 +14,6 @@ from typing import Any
 
 import duckdb
 import psycopg
-import pymysql
 import pytest
 
 from tests.servers.mariadb import MariaServer
@@ -122,7 +121,7 @@ def estate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             with server.database() as maria:
 
                 def connect(_: str) -> Any:
-                    return pymysql.connect(host=maria.host, port=maria.port, user=maria.user, database=maria.name, charset="utf8mb4")
+                    return maria.connect()
 
                 with connect("") as opened, opened.cursor() as cursor:
                     _fill(cursor.execute, "%s")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-import pymysql
 import pytest
 
 from tests.servers.mariadb import MariaDatabase
@@ -29,8 +28,7 @@ def execute(database: MariaDatabase, *statements: str) -> None:
 
 
 def connect(database: MariaDatabase, **options: Any) -> Any:
-    fields = {"host": database.host, "port": database.port, "user": database.user, "database": database.name, "charset": "utf8mb4"}
-    return pymysql.connect(**{**fields, **options})
+    return database.connect(**options)
 
 
 def read(database: MariaDatabase, mode: str = "lookback", between: Callable[[], object] = lambda: None, **options: Any) -> bytes:

@@ -53,7 +53,7 @@ def _no_connection(name: str) -> Any:
 @pytest.fixture
 def maria(mariadb: MariaDatabase) -> DbApi:
     def connect(_: str) -> Any:
-        return pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name, charset="utf8mb4")
+        return mariadb.connect()
 
     with closing(connect("")) as connection, connection.cursor() as cursor:
         cursor.execute(

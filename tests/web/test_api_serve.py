@@ -16,6 +16,7 @@ import pytest
 
 from tests.installations import Place, make_place
 from tests.issuer import AUDIENCE, TestIssuer, serve_issuer
+from tests.servers.http import PLAIN
 from tests.servers.process import free_port
 
 
@@ -51,9 +52,9 @@ def serving(place: Place, issuer: TestIssuer, log: int | None = None) -> Iterato
             while True:
                 assert process.poll() is None
                 try:
-                    httpx.get(f"{url}/openapi.json", timeout=10)
+                    httpx.get(f"{url}/openapi.json", verify=PLAIN, timeout=60)
                     break
-                except httpx.TransportError:
+                except httpx.ConnectError:
                     assert time.monotonic() < deadline
                     time.sleep(0.2)
             yield url

@@ -16,6 +16,7 @@ import pytest
 
 from tests.installations import Place, vacant_place
 from tests.issuer import AUDIENCE, TestIssuer, serve_issuer, tenant_api
+from tests.servers.http import PLAIN
 from tests.web.serving import served
 from waybill.web import jwks
 from waybill.web.oauth import Issuer
@@ -78,7 +79,11 @@ def held_issuer(answer: bytes) -> Iterator[tuple[Held, str]]:
 
 
 def key_set(issuer: TestIssuer) -> bytes:
-    return httpx.get(f"{issuer.url}/jwks.json").content
+    return httpx.get(f"{issuer.url}/jwks.json", verify=PLAIN, timeout=GIVEN_UP).content
+
+
+def call(address: str, issuer: TestIssuer, timeout: float = GIVEN_UP, **claims: Any) -> httpx.Response:
+    return httpx.get(address + PATH, headers=issuer.bearer(**claims), verify=PLAIN, timeout=timeout)
 
 
 def test_eighty_callers_wait_for_one_fetch_and_other_pages_do_not(place: Place, issuer: TestIssuer) -> None:
@@ -101,9 +106,9 @@ def test_a_slow_issuer_is_given_up_and_not_asked_again_at_once(place: Place, iss
         held.drips = drips
         app = tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))
         with served(app) as address:
-            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=GIVEN_UP / 2).status_code == 503
+            assert call(address, issuer, GIVEN_UP / 2).status_code == 503
             assert not held.go.is_set()  # it was given up: the issuer is still at its answer
-            assert {httpx.get(address + PATH, headers=issuer.bearer(), timeout=GIVEN_UP).status_code for _ in range(10)} == {503}
+            assert {call(address, issuer).status_code for _ in range(10)} == {503}
             assert held.fetched == 1
 
 
@@ -111,12 +116,10 @@ def test_made_up_key_ids_cost_the_issuer_nothing(place: Place, issuer: TestIssue
     issuer.add_key("made up", publish=False)
     app = tenant_api(place, issuer)
     with served(app) as address:
-        assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=GIVEN_UP).status_code == 404
+        assert call(address, issuer).status_code == 404
         before = issuer.fetched
         with ThreadPoolExecutor(20) as pool:
-            found = list(
-                pool.map(lambda _: httpx.get(address + PATH, headers=issuer.bearer(kid="made up"), timeout=GIVEN_UP).status_code, range(60))
-            )
+            found = list(pool.map(lambda _: call(address, issuer, kid="made up").status_code, range(60)))
         assert set(found) == {401}
         assert issuer.fetched == before  # the set is younger than the cooldown
 
@@ -145,7 +148,7 @@ def test_an_issuer_that_redirects_is_followed_to_safe_addresses_only(
         settings = Issuer(issuer.url, AUDIENCE, f"http://127.0.0.1:{server.server_port}/jwks.json")
         try:
             with served(tenant_api(place, issuer, settings=settings)) as address:
-                assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == expected
+                assert call(address, issuer).status_code == expected
         finally:
             server.shutdown()
             thread.join()
@@ -158,7 +161,7 @@ def test_one_odd_key_takes_nobody_elses_away(place: Place, issuer: TestIssuer) -
     with held_issuer(json.dumps({"keys": [*odd, good, *odd, shared]}).encode()) as (held, url):
         held.go.set()
         with served(tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))) as address:
-            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == 404
+            assert call(address, issuer).status_code == 404
 
 
 @pytest.mark.parametrize("answer", [b"x" * (jwks.LARGEST + 1), b"null", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'])
@@ -166,4 +169,4 @@ def test_a_strange_key_set_is_nobodys_key(place: Place, issuer: TestIssuer, answ
     with held_issuer(answer) as (held, url):
         held.go.set()
         with served(tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))) as address:
-            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=GIVEN_UP).status_code in (401, 503)
+            assert call(address, issuer).status_code in (401, 503)

@@ -17,7 +17,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.exports import Office, make_office
+from tests.servers.http import PLAIN
 from tests.web.serving import served
+from tests.web.test_jwks import GIVEN_UP, MANY
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
 from waybill.web.pages.signing_in import identity
@@ -43,7 +45,7 @@ class Door:
         """Where the provider leads back to, after ada was picked."""
         begun = browser.get("/page/sign-in/start", params={"next": place})
         assert begun.status_code == 303
-        picked = httpx.get(f"{begun.headers['location']}&person=ada")
+        picked = httpx.get(f"{begun.headers['location']}&person=ada", verify=PLAIN, timeout=GIVEN_UP)
         return str(picked.headers["location"])
 
 
@@ -151,7 +153,7 @@ def test_a_provider_that_hangs_is_asked_once_and_holds_up_no_other_page(door: Do
     class Hanging(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.release()
-            go.wait(60)
+            go.wait(GIVEN_UP)
 
         def log_message(self, *_: Any) -> None:
             return None
@@ -162,10 +164,13 @@ def test_a_provider_that_hangs_is_asked_once_and_holds_up_no_other_page(door: Do
         url = f"http://127.0.0.1:{server.server_port}"
         access = TokenAccess(Issuer(url, AUDIENCE, f"{url}/jwks.json", client_id=CLIENT))
         try:
-            with served(create_app(door.office.installation, access, NoScheduler())) as address, httpx.Client(timeout=60) as client:
+            with (
+                served(create_app(door.office.installation, access, NoScheduler())) as address,
+                httpx.Client(timeout=GIVEN_UP, limits=MANY) as client,
+            ):
                 assert client.get(f"{address}/page/sign-in").status_code == 200
-                begun = [pool.submit(httpx.get, f"{address}/page/sign-in/start", timeout=60) for _ in range(50)]
-                assert asked.acquire(timeout=30)
+                begun = [pool.submit(client.get, f"{address}/page/sign-in/start") for _ in range(50)]
+                assert asked.acquire(timeout=GIVEN_UP)
                 assert client.get(f"{address}/page/sign-in").status_code == 200
                 assert sum(future.done() for future in begun) < 50, "the page waited for the provider"
                 go.set()
