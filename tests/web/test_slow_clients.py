@@ -19,7 +19,7 @@ from tests.issuer import TestIssuer
 from tests.serving import serve_office
 from waybill.client import Waybill
 from waybill.requests.fulfilment.running import fulfil_all
-from waybill.web import limits
+from waybill.web import server_limits
 
 
 @dataclass
@@ -63,7 +63,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
 def stalled(service: Service) -> Iterator[list[socket.socket]]:
     """As many downloads as a tenant may have, begun and never read. They are given up while the other clients of this module wait, too."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(closing(service.connect())) for _ in range(limits.DOWNLOADS)]
+        clients = [stack.enter_context(closing(service.connect())) for _ in range(server_limits.DOWNLOADS)]
         for client in clients:
             client.sendall(service.download())
             assert client.recv(12) == b"HTTP/1.1 200"
@@ -165,8 +165,8 @@ def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(
 
 
 def test_downloads_nobody_reads_are_given_up(service: Service, stalled: list[socket.socket]) -> None:
-    assert len(stalled) == limits.DOWNLOADS
-    deadline = time.monotonic() + 4 * limits.STALL_SECONDS
+    assert len(stalled) == server_limits.DOWNLOADS
+    deadline = time.monotonic() + 4 * server_limits.STALL_SECONDS
     while time.monotonic() < deadline:
         with closing(service.connect()) as client:
             client.sendall(service.download())

@@ -6,8 +6,8 @@ yours, and one table per entity in your database. `cli` is the command. `pull.pu
 
 `pull/` reads one of the `places/` and fills a folder, `folder/` knows what that folder has, had and lost, and `load/` applies it to one of
 the `targets/`. `verification/` checks files by nothing but the files. All of them read files the same way: `manifest` and `signatures` say
-what was delivered and by whom, `chain` what belongs after what, `records` and `shapes` what the data files hold. `airflow/` runs all
-of it in DAGs.
+what was delivered and by whom, `chain` what belongs after what, `records` and `shapes` what the data files hold, and `own_files` which of
+the files are ours. `progress` shows how far a command is, and `errors` are what stops one. `airflow/` runs all of it in DAGs.
 """
 
 __version__ = "0.1.0"

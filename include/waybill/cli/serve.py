@@ -19,7 +19,7 @@ def serve(
     import uvicorn
 
     from waybill.configuration.loading import Settings
-    from waybill.web import limits
+    from waybill.web import server_limits
     from waybill.web.serve import tenant_app
 
     trusted = Settings.from_environment().trusted_proxies
@@ -28,8 +28,8 @@ def serve(
         host=host,
         port=port,
         server_header=False,
-        http=limits.protocol(),
-        limit_concurrency=limits.CONNECTIONS,
+        http=server_limits.protocol(),
+        limit_concurrency=server_limits.CONNECTIONS,
         log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG),
         proxy_headers=bool(trusted),
         forwarded_allow_ips=list(trusted),

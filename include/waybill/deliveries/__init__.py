@@ -11,3 +11,5 @@ of one snapshot of the source, `publishing/` sends them with the manifests that 
 retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a destination, and `reports/`
 tells people about deliveries.
 """
+
+__all__: list[str] = []

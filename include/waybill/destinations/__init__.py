@@ -3,6 +3,9 @@
 In: a destination's specification and its connection. Out: a `Session` that keeps the promise the delivery protocol needs. A file appears
 under its final name whole or not at all, and nothing that exists is overwritten. `base` states that promise, and `folder`, `sftp/` and `s3`
 keep it. `archives` holds the files that people download, and `resend_store` the bytes that can be sent again.
+
+`local_files` renames without overwriting, `s3_client` opens and translates S3, and `public_addresses` keeps tenants' own destinations out
+of the house's network.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 In: a path that does not exist yet, the catalogued columns, and batches. Out: a closed file with its rows, bytes and SHA-256. `csv` writes
 scheduled deliveries, byte for byte the same from every source. `open_writer` picks the writer of an on-demand export: `json_text` (NDJSON
-and JSON), `human_csv`, `xlsx`, `parquet`. `clean` takes credentials out of values, `flatten` makes dotted columns of nested ones, and
-`intake` cuts what comes in into pieces that keep memory flat.
+and JSON), `human_csv`, `xlsx`, `parquet`, which all keep the promise in `base`. `intake` cuts what comes in into pieces that keep memory
+flat, `clean` takes credentials out of values (out of JSON by `json_trees`), `flatten` makes dotted columns of nested ones, and `lines`
+turns a piece into text.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from waybill.configuration.values.columns import Column
     from waybill.formats.base import Writer, WriterOptions
+
+__all__ = ["SUFFIXES", "TYPED", "open_writer"]
 
 TYPED = frozenset({"xlsx", "parquet"})
 """Formats with types of their own. The others hold the text of every value."""

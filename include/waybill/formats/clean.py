@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.credentials import ABROAD_PATTERN, VALUE_PATTERN, looks_secret, secret_below, secret_value
-from waybill.formats import jsons
+from waybill.formats import json_trees
 
 _LABELS = frozenset(["name", "key", "field", "header", "parameter", "label", "title", "type", "setting", "property", "param"])
 _LABELLED = frozenset(["value", "val", "data", "content", "text"])
@@ -84,9 +84,9 @@ def text(original: str, values: bool = True) -> str | None:
     if not re.match(_LOOKS_LIKE_JSON, original) and not original.startswith('"'):
         return None if values and secret_value(original) else original
     try:
-        tree = jsons.parse(original)  # a lone JSON string may hold JSON itself
+        tree = json_trees.parse(original)  # a lone JSON string may hold JSON itself
         cleaned = _tree(tree, values)
-        return original if cleaned is tree else None if cleaned is None else jsons.spell(cleaned)
+        return original if cleaned is tree else None if cleaned is None else json_trees.spell(cleaned)
     except (ValueError, RecursionError):
         return None if _names_a_secret(original) or (values and secret_value(original)) else original
 
@@ -96,9 +96,9 @@ def _tree(value: Any, values: bool, above: str = "") -> Any:
 
     `above` is the name it is under: a `key` below `api` is an API key.
     """
-    if isinstance(value, jsons.Object):
+    if isinstance(value, json_trees.Object):
         members = [(key, _tree(inner, values, key), inner) for key, inner in value]
-        kept = jsons.Object((key, after) for key, after, before in members if not _goes(key, before, after, value, above))
+        kept = json_trees.Object((key, after) for key, after, before in members if not _goes(key, before, after, value, above))
         same = len(kept) == len(value) and all(after is before for _, after, before in members)
         return value if same else kept
     if isinstance(value, list):
@@ -106,19 +106,19 @@ def _tree(value: Any, values: bool, above: str = "") -> Any:
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str) and _looks_secret(value[0]):
             cleaned[1] = None  # a name and its value, as lists of headers have them
         return value if all(after is before for after, before in zip(cleaned, value, strict=True)) else cleaned
-    if isinstance(value, str) and not isinstance(value, jsons.Number):
+    if isinstance(value, str) and not isinstance(value, json_trees.Number):
         cleaned_text = text(value, values)
         return value if cleaned_text == value else cleaned_text
     return value
 
 
-def _goes(key: str, before: Any, after: Any, among: jsons.Object, above: str) -> bool:
+def _goes(key: str, before: Any, after: Any, among: json_trees.Object, above: str) -> bool:
     """Return whether a member goes: its key names a credential or is one, or its value was one."""
     if after is None and before is not None:
         return True
     if before is None or isinstance(before, bool):
         return False
-    if isinstance(before, jsons.Number) and key.lower().endswith("tokens"):
+    if isinstance(before, json_trees.Number) and key.lower().endswith("tokens"):
         return False  # how many were used
     label_is_secret = key.lower() in _LABELLED and any(
         other.lower() in _LABELS and isinstance(label, str) and _looks_secret(label) for other, label in among

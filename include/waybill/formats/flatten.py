@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from waybill.formats import jsons
+from waybill.formats import json_trees
 from waybill.formats.base import disk_errors
 
 MOST = 500
@@ -30,25 +30,25 @@ def leaves(text: str) -> list[tuple[str, str | None]]:
     None, and everything else is JSON.
     """
     try:
-        return list(_walk(jsons.parse(text), ""))
+        return list(_walk(json_trees.parse(text), ""))
     except (ValueError, RecursionError):
         return [("", text)]
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, str | None]]:
-    if isinstance(value, jsons.Object) and value and len({key for key, _ in value}) == len(value):
+    if isinstance(value, json_trees.Object) and value and len({key for key, _ in value}) == len(value):
         for key, inner in value:
             yield from _walk(inner, f"{path}.{_escaped(key)}")
     elif value is None:
         yield path, None
-    elif isinstance(value, str) and jsons.is_unicode(value):
+    elif isinstance(value, str) and json_trees.is_unicode(value):
         yield path, str(value)
     else:
-        yield path, jsons.spell(value)
+        yield path, json_trees.spell(value)
 
 
 def _escaped(key: str) -> str:
-    if not jsons.is_unicode(key):
+    if not json_trees.is_unicode(key):
         raise ValueError("half a surrogate pair cannot stand in a header")
     return key.replace("\\", "\\\\").replace(".", "\\.")
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+__all__ = ["ALLOWED", "misworded", "names_in", "plain", "replaceable", "sentence", "table", "tell", "unfit", "wording"]
+
 LANGUAGE = "en"
 ALLOWED = "; allowed: "
 """What parts a refusal of a value from what is allowed, where both are one text: in the error of a validator."""

@@ -2,3 +2,5 @@
 
 `waybill.deliveries.reports` and `waybill.requests.mailing` decide who is told about what.
 """
+
+__all__: list[str] = []

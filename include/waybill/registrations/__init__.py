@@ -8,3 +8,5 @@ difference: kept entities keep stream, sequence and watermark, unless they are t
 `filling` and `redefining` notice what a changed catalog means for running streams, `locking_columns` freezes lists of columns, `sharing`
 keeps one tenant's rows from another, `copying` makes a second place for a tenant's data, and `encryption_keys` tries a new key.
 """
+
+__all__: list[str] = []

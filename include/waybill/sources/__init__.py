@@ -4,8 +4,9 @@ In: a source of the catalog, its connection, and a selection of a tenant's rows.
 consistent snapshot. The same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
 and puts the tenant's predicate into it, `duckdb/` reads files and lakes, `postgres/` reads through COPY, and `dbapi/` through any driver.
 
-`drift` checks whether a relation is still what the catalog says, `definitions` whether its views still are, and `extents` decides how far
-a delivery reads. `structures/` reads the source's own catalogue for `discovery`.
+`drift` checks whether a relation is still what the catalog says, `definitions` whether its views still are, and `extents` decides how far a
+delivery reads. `structures/` reads the source's own catalogue for `discovery`. They share `sql` (text with bind parameters), `arrow`
+(canonical CSV as batches), `row_security` (what policies of PostgreSQL hide) and `reuse` (what stays open for a task).
 """
 
 from __future__ import annotations

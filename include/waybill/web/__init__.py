@@ -2,9 +2,10 @@
 
 In: HTTP requests, from Airflow's API server, which mounts the application below `/waybill`, or from `waybill serve`. Out: JSON, HTML,
 archives and `application/problem+json`. `app.create_app` puts both halves together: `api` speaks JSON, `pages` HTML, and neither knows the
-other. They share `dependencies` (caller, installation, rights), `bodies` (strict JSON), `problems` (every error in one shape) and `wording`
-(the caller's words). `serve` is the application that tenants reach, with `oauth` and `jwks` (whose tokens count) and `limits` (slow
-clients). No rules are made here: every route calls a use case of `registrations`, `deliveries` or `requests`.
+other. They share `dependencies` (caller, installation, rights), `bodies` (strict JSON), `problems` (every error in one shape), `headers`
+and `wording` (the caller's words). `serve` is the application that tenants reach, with `oauth` and `jwks` (whose tokens count) and
+`server_limits` (slow clients), and `guide` shows the documentation. No rules are made here: every route calls a use case of
+`registrations`, `deliveries` or `requests`.
 
 Nothing is imported here, so a command that serves nothing pays for nothing.
 """

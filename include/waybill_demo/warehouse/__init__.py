@@ -3,3 +3,5 @@
 `life` says how a table begins and changes, `people`, `content` and `surveys` are the tables, `text` the words in them, and `build` writes
 them into DuckDB.
 """
+
+__all__: list[str] = []

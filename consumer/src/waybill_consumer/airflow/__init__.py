@@ -4,8 +4,9 @@
 task that waits for one day. Both go by the day's manifest, which comes when every entity of the day is there. `pull` and `load` are the
 commands as functions. The files are at a `source` as on the command line, or at a path behind an SFTP connection of Airflow.
 
-It needs `waybill-consumer[airflow]`. What a DAG file imports is paid for at every parse, so the names below are imported when they are
-used.
+`triggers` waits in the triggerer (`sensors` defers to it) for `days` that are complete, `connections` opens the source, and `work` pulls
+and loads. It needs `waybill-consumer[airflow]`. What a DAG file imports is paid for at every parse, so the names below are imported when
+they are used.
 """
 
 from __future__ import annotations

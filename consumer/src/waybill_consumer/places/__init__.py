@@ -1,6 +1,7 @@
 """The places that deliveries are fetched from: a folder, an SFTP server, a bucket. `open_place` finds the right one for a SOURCE.
 
-Every path begins with a slash and is below the SOURCE. The caller never sees what is above it.
+In: a SOURCE as people write it, and how to log in. Out: a `Place` that lists folders and reads files. Every path begins with a slash and is
+below the SOURCE. The caller never sees what is above it. `folder`, `sftp` and `s3` each hold one kind of place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,18 @@ from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from waybill_consumer.errors import Refused
+
+__all__ = [
+    "LARGEST_READ",
+    "MOST_ENTRIES",
+    "MOST_OBJECTS",
+    "Entry",
+    "Login",
+    "Place",
+    "open_place",
+    "whole",
+    "without_password",
+]
 
 LARGEST_READ = 64 << 20
 """Manifests, lists and feeds are read whole into memory. Nothing that a sender writes of them comes near this many bytes."""

@@ -1,5 +1,8 @@
 """The databases that a copy is kept in. `Target` is all that `load` asks of one, and `open_target` finds it by the scheme of a URL.
 
+In: a database URL, and deliveries in their order. Out: tables that hold what the deliveries say. `postgres`, `duckdb` and `sqlite` each
+keep that promise for one database, with the statements in `sql`, the files in `data`, and the values in `values`.
+
 Another database joins in by an entry point in the group `waybill_consumer.targets`, named like the scheme of its URLs: a function that
 takes the URL and the schema ("" for none) and returns a context manager of a `Target`.
 """
@@ -13,6 +16,8 @@ from typing import NamedTuple, Protocol
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import Column
 from waybill_consumer.targets.data import DataFile
+
+__all__ = ["Applied", "DataFile", "Shape", "Target", "Widen", "former", "open_target"]
 
 
 class Shape(NamedTuple):

@@ -3,3 +3,5 @@
 `columns`, `conditions` and `deletes` belong to entities. `durations` spells spans of time, `encryption` says whom files are encrypted to,
 `credentials` recognises secrets, and `strict` is the base of every model. All of it is pure.
 """
+
+__all__: list[str] = []

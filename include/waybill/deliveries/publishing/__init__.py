@@ -7,3 +7,5 @@ prove them.
 visible and checks that the rename did what the server says. `manifests` puts the documents of a delivery together, `signing` signs them,
 `days` lists what is complete on a date, and `feed` keeps the feed and the README at the tenant's root.
 """
+
+__all__: list[str] = []

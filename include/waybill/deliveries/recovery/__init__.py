@@ -6,3 +6,5 @@ or deliveries that are restored from their manifests.
 `stale_ledger` stops a delivery if the destination knows more than the ledger. `reconciling` restores what the ledger has lost, and lets
 `comparison` compare the source with its deliveries.
 """
+
+__all__: list[str] = []

@@ -6,3 +6,5 @@ In: the ledger. Out: values for pages, the API and the command line, and message
 `promises` works out by when data is owed, and `frequencies` splits a tenant whose entities have several frequencies. `notifying` decides
 which messages are owed, `messages` words them, and `sending` sends them.
 """
+
+__all__: list[str] = []

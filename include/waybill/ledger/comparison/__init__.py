@@ -2,3 +2,5 @@
 
 `keys` holds the keys that a stream has delivered, so that a removed row is found. `reconciling` restores what a destination proves.
 """
+
+__all__: list[str] = []

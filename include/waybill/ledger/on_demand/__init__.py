@@ -3,3 +3,5 @@
 `requests` moves a request from state to state, each time by one conditional update. `recurring` keeps the templates that ask again every
 week or month. `request_tables` holds the constraints that decide who gets a place, and `request_records` the frozen records.
 """
+
+__all__: list[str] = []

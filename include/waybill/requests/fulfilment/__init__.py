@@ -3,3 +3,5 @@
 `running` works through what is pending, `protocol` turns one request into one archive, `heartbeat` tells the ledger that the attempt is
 alive, and `packing` writes the archive.
 """
+
+__all__: list[str] = []

@@ -1,5 +1,10 @@
 """Any database behind an Airflow connection, through its Python driver.
 
-`source` picks rows in the database and streams them. `drivers` holds what drivers and databases do differently, and `chunks` turns a
-driver's values into Arrow, which DuckDB's engine formats like every other source's rows.
+In: what Airflow's hook opens. Out: a snapshot as exact as the database allows.
+
+`source` picks rows in the database (`query` asks for them) and streams them. `drivers` holds what drivers and databases do differently,
+`over_postgres` what only PostgreSQL does behind a driver, and `chunks` turns a driver's values into Arrow, which DuckDB's engine formats
+like every other source's rows.
 """
+
+__all__: list[str] = []

@@ -1,5 +1,8 @@
 """Reads what a source holds from the source's own catalogue: tables and views, columns, keys and references.
 
-`base` defines the values, and each kind of source has a module that fills them (`sources/postgres/structure` for PostgreSQL). `discovery`
-makes entities of them.
+In: an open source. Out: values that say what is there. `discovery` makes entities of them.
+
+`base` defines the values. `duckdb`, `lake` and `dbapi` fill them for their kind of source, and `sources/postgres/structure` for PostgreSQL.
 """
+
+__all__: list[str] = []

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from waybill.language import tell
 from waybill.requests import links
-from waybill.web import limits
+from waybill.web import server_limits
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import InstallationDep
 from waybill.web.problems import Refused
@@ -76,8 +76,8 @@ class Downloads:
     def begin(self, tenant: str) -> None:
         """Raises rate_limited if the tenant has as many as it may, because the connections are there for others, too."""
         with self._lock:
-            if self._now[tenant] >= limits.DOWNLOADS:
-                raise Refused("rate_limited", tell("call.downloads", most=limits.DOWNLOADS))
+            if self._now[tenant] >= server_limits.DOWNLOADS:
+                raise Refused("rate_limited", tell("call.downloads", most=server_limits.DOWNLOADS))
             self._now[tenant] += 1
 
     def end(self, tenant: str) -> None:

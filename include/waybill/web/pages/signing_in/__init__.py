@@ -2,3 +2,5 @@
 
 `session` reads it from Airflow's session or a cookie, and `identity` asks the house's identity provider.
 """
+
+__all__: list[str] = []

@@ -1,0 +1,51 @@
+"""The rooms: each is small, and its `__init__` is a page that leads a newcomer to every module of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.fast
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PRODUCTS = [REPOSITORY / "include/waybill", REPOSITORY / "include/waybill_demo", REPOSITORY / "consumer/src/waybill_consumer"]
+ROOMS = [path.parent for product in PRODUCTS for path in sorted(product.rglob("__init__.py")) if "migrations" not in path.parts]
+MOST_FILES = 13
+"""With the `__init__`. The ground of the product stands in its own folder beside the rooms, and is a room of small modules."""
+MOST_NAMES = 10
+
+
+def named(room: Path) -> str:
+    return str(room.relative_to(REPOSITORY))
+
+
+def parts(room: Path) -> list[str]:
+    """The modules and rooms within a room, as its page should name them."""
+    modules = [path.stem for path in room.glob("*.py") if path.stem not in ("__init__", "__main__")]
+    return modules + [path.parent.name for path in room.glob("*/__init__.py")]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=named)
+def test_the_page_of_a_room_names_all_that_is_in_it(room: Path) -> None:
+    tree = ast.parse((room / "__init__.py").read_text())
+    page = ast.get_docstring(tree) or ""
+    words = set(re.findall(r"`([\w.]+)/?`", page)) | {word.partition(".")[0] for word in re.findall(r"`([\w.]+)", page)}
+    assert sorted(set(parts(room)) - words) == []
+    assert sorted(word for word in re.findall(r"`(\w+)/`", page) if not (room / word).is_dir()) == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=named)
+def test_a_room_offers_few_names_and_says_which(room: Path) -> None:
+    tree = ast.parse((room / "__init__.py").read_text())
+    lists = [node for node in tree.body if "__all__" in ast.unparse(node).partition("=")[0]]
+    assert len(lists) == 1
+    names = ast.literal_eval(lists[0].value)  # type: ignore[attr-defined]
+    assert len(names) <= MOST_NAMES
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in PRODUCTS[:1]], ids=named)
+def test_a_room_is_seen_at_a_glance(room: Path) -> None:
+    assert len(list(room.glob("*.py"))) <= MOST_FILES
