@@ -119,14 +119,14 @@ def _duration(text: str) -> float:
 
 def _pull(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places import Login, open_place, without_password
+    from waybill_consumer.pull.failures import keep_failures
     from waybill_consumer.pull.pulling import pull
-    from waybill_consumer.pull.telling import telling
     from waybill_consumer.signatures import read_signers
 
     signers = read_signers(arguments.signer)
     login = Login(arguments.key, arguments.known_hosts, os.environ.get("WAYBILL_CONSUMER_PASSWORD", ""))
     shown = without_password(arguments.source)
-    with telling(arguments.dir), open_place(arguments.source, login) as place:
+    with keep_failures(arguments.dir), open_place(arguments.source, login) as place:
         progress = Progress(shown=not arguments.json)
         options = {"rescan": arguments.rescan, "signers": signers, "only": arguments.only, "once": arguments.once}
         report = pull(place, shown, arguments.dir, progress, **options)

@@ -20,13 +20,13 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     """
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
+    from waybill_consumer.pull.failures import keep_failures
     from waybill_consumer.pull.pulling import pull as fetch
-    from waybill_consumer.pull.telling import telling
     from waybill_consumer.signatures import read_signers
 
     found = BaseHook.get_connection(connection) if connection else None
     try:
-        with telling(Path(folder)), login_of(source, found) as (place, login), open_place(place, login) as opened:
+        with keep_failures(Path(folder)), login_of(source, found) as (place, login), open_place(place, login) as opened:
             allowed = read_signers(signers)
             report = fetch(opened, without_password(place), Path(folder), Progress(shown=False), signers=allowed, once=once)
     except Refused as error:

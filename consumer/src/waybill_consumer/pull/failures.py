@@ -1,4 +1,4 @@
-"""What keeps a pull from its work at all is kept beside what was pulled, so that `status` can tell it."""
+"""Keeps what stops a pull altogether beside what was pulled, so that `status` can say it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from waybill_consumer.folder.position import Position
 
 
 @contextlib.contextmanager
-def telling(root: Path) -> Iterator[None]:
-    """What keeps a pull from its work at all is kept for `status`, too, until one gets through."""
+def keep_failures(root: Path) -> Iterator[None]:
+    """Keep what stops a pull altogether for `status`, until a pull gets through."""
     try:
         yield
     except Refused as error:
