@@ -296,14 +296,14 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "a view with its invoker's rights reads as the view's around it",
-        "sources/postgres/behind.py",
+        "sources/postgres/relations/behind.py",
         "return reading.account if by.turns else by.owner",
         "return reading.reader if by.turns else by.owner",
         hidden,
     ),
     Mutant(
         "nobody looks into functions",
-        "sources/postgres/definition.py",
+        "sources/postgres/relations/definition.py",
         "behind.functions()",
         "{}",
         on_postgres(called),

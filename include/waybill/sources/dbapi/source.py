@@ -25,9 +25,9 @@ from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
-from waybill.sources.postgres import materialized
-from waybill.sources.postgres.behind import Behind
-from waybill.sources.postgres.definition import definition
+from waybill.sources.postgres.relations import materialized
+from waybill.sources.postgres.relations.behind import Behind
+from waybill.sources.postgres.relations.definition import definition
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 

@@ -4,9 +4,9 @@ In: a connection, the entities that are read, and a selection of their rows. Out
 tells what changed without losing late commits, and yields canonical CSV, digests or Arrow batches.
 
 `source` is the snapshot, and `streams` shares it between sessions. `session` opens connections and translates errors, and `settings` says
-what every transaction sets. `extent` decides how far a delivery reads in the modes `snapshot` and `horizon`, and `heaps` which tables they
-are safe for. `definition` and `functions` find what gives the rows their values. `spelling` and `nested` say how PostgreSQL spells the
-pieces of a query, `records` cuts what COPY yields, and `structure` reads the system catalogues for `discovery`.
+what every transaction sets. `extent` decides how far a delivery reads in the modes `snapshot` and `horizon`, and `relations/` knows the
+tables, views and functions behind an entity. `spelling` and `nested` say how PostgreSQL spells the pieces of a query, `records` cuts what
+COPY yields, and `structure` reads the system catalogues for `discovery`.
 """
 
 __all__: list[str] = []

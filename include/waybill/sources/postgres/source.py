@@ -19,12 +19,13 @@ from waybill.sources import drift, extents, reuse, row_security
 from waybill.sources.base import Stream
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import heaps, materialized, nested, session, streams
-from waybill.sources.postgres.behind import Behind
-from waybill.sources.postgres.definition import definition
-from waybill.sources.postgres.heaps import Heap
+from waybill.sources.postgres import nested, session, streams
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
+from waybill.sources.postgres.relations import heaps, materialized
+from waybill.sources.postgres.relations.behind import Behind
+from waybill.sources.postgres.relations.definition import definition
+from waybill.sources.postgres.relations.heaps import Heap
 from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
 from waybill.sources.query import Parent, Query

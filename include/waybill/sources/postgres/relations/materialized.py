@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from waybill.sources.postgres.behind import Ask, Thing
+from waybill.sources.postgres.relations.behind import Ask, Thing
 from waybill.sources.sql import Sql, sql
 
 _RIGHTS = """

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 
 from waybill.sources.definitions import Definition, Table
-from waybill.sources.postgres import materialized
-from waybill.sources.postgres.behind import Ask, Behind, Thing
+from waybill.sources.postgres.relations import materialized
+from waybill.sources.postgres.relations.behind import Ask, Behind, Thing
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, sql
 
