@@ -20,6 +20,7 @@ from waybill.sources.definitions import Definition, redefined
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
     "view as its reader": {"relation": "invoker"},
+    "view as its reader in other words": {"relation": "also_invoker"},
     "view as its owner": {"relation": "narrow_view"},
     "view of one who sees all over a view as its reader": {"relation": "outer_view"},
     "query": {"relation": "", "query": "SELECT * FROM orders"},
@@ -42,6 +43,7 @@ def orders(postgres: Database) -> Database:
            ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
            CREATE POLICY shown ON orders USING (NOT hidden);
            CREATE VIEW invoker WITH (security_invoker = true) AS SELECT * FROM orders;
+           CREATE VIEW also_invoker WITH (security_barrier, security_invoker = Yes) AS SELECT * FROM orders;
            CREATE VIEW narrow_view AS SELECT * FROM orders;
            CREATE VIEW outer_view AS SELECT * FROM invoker;
            CREATE FUNCTION visible_orders() RETURNS SETOF orders LANGUAGE sql STABLE AS 'SELECT * FROM orders LIMIT 100';
@@ -122,3 +124,16 @@ def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:
         snapshot.check(Selection(wanted, "acme", wanted.columns))
         assert snapshot.extent(wanted, "acme", None, NOW).short == snapshot.narrowed(wanted) == ""
         assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 5
+
+
+def test_no_setting_makes_an_index_leave_out_rows(orders: Database, read_by: Callable[[Database, str], Source]) -> None:
+    wanted = entity("lookback", relation="tagged")
+    orders.psql(
+        """CREATE TABLE tags AS SELECT i AS id, 'acme' AS tenant_id, 1 AS version, now() AS updated_at, ARRAY[1] AS held
+             FROM generate_series(1, 9000) i;
+           CREATE INDEX ON tags USING gin (held); ANALYZE tags;
+           CREATE VIEW tagged AS SELECT * FROM tags WHERE held @> ARRAY[1]"""
+    )
+    limits = "ALTER ROLE {0} SET gin_fuzzy_search_limit = 10; ALTER ROLE {0} SET enable_seqscan = off"
+    with Role(orders, f"GRANT SELECT ON tagged TO {{0}}; {limits}") as role, read_by(orders, role).snapshot([wanted]) as snapshot:
+        assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 9000

@@ -27,13 +27,14 @@ _SETTINGS = {
     "quote_all_identifiers": "off",
     "transform_null_equals": "off",
     "row_security": "on",
+    "gin_fuzzy_search_limit": "0",  # with a limit, an index leaves out rows at random
     "xmlbinary": "'base64'",
     "lc_monetary": "'C'",
     "jit": "off",  # compiling what spells nested values takes minutes, and no export was faster with it
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": f"'{LOCK_SECONDS}s'",
 }
-"""What decides the text of a value, or how long a statement may take, whatever the role or the database sets.
+"""What decides which rows are seen, the text of a value, or how long a statement may take, whatever the role or the database sets.
 
 It counts until the end of our transaction only: a session behind a pool is somebody else's before and after.
 """

@@ -97,7 +97,7 @@ SELECT f.catalog::bigint, f.place::bigint, f.ways, c.relkind::text, format('%I.%
        CASE WHEN {} AND c.relkind IN ('v', 'm') THEN md5(pg_get_viewdef(c.oid)) END,
        NULL,
        c.relowner::bigint,
-       coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false),
+       EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'security_invoker' AND o.option_value::boolean),
        CASE WHEN c.relrowsecurity THEN array(
             SELECT r.number FROM readers r WHERE r.sees_all OR NOT c.relforcerowsecurity AND pg_has_role(r.oid, c.relowner, 'USAGE')) END,
        CASE WHEN {} AND c.relrowsecurity THEN (
