@@ -13,9 +13,9 @@ from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
-from waybill.errors import WaybillError
+from waybill.errors import PermanentError, WaybillError
 from waybill.ledger.database.engine import Ledger
-from waybill.sources import Snapshot, Source
+from waybill.sources import Snapshot, Source, reuse
 from waybill.sources.dbapi.source import DbApi
 
 SHARED = "default_transaction_read_only", "statement_timeout", "lock_timeout", "TimeZone", "DateStyle", "extra_float_digits", "row_security"
@@ -87,6 +87,43 @@ def test_a_pool_keeps_the_server_connection_that_was_read_over(postgres: Databas
         with contextlib.suppress(WaybillError), over(pool, kind).snapshot([wanted]) as snapshot:
             LEAVING[leaving](snapshot, Selection(wanted, "acme", wanted.columns))
         assert application.execute("SELECT pg_backend_pid()").fetchone() == before
+
+
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_a_pool_of_statements_is_refused_with_what_it_says(postgres: Database, kind: str) -> None:
+    """Trying again cannot help."""
+    said = "statement pooling mode"
+    with (
+        serve_pgbouncer(postgres, 1, mode="statement") as pool,
+        pytest.raises(PermanentError, match=said) as caught,
+        over(pool, kind).snapshot([entity("lookback")]),
+    ):
+        raise AssertionError("it was opened")
+    assert caught.value.code == "source_refused"
+
+
+@pytest.mark.parametrize("reset", ["", "DISCARD ALL"])
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_a_pool_of_one_is_read_over_whatever_it_resets(postgres: Database, kind: str, mode: str, reset: str) -> None:
+    postgres.psql("CREATE TABLE orders AS SELECT i AS id, 'acme' AS tenant_id, now() AS updated_at FROM generate_series(1, 9) i")
+    wanted = entity("lookback", columns={"id": {"type": "integer"}})
+    with serve_pgbouncer(postgres, 1, mode=mode, reset=reset) as pool:
+        for _ in range(3):
+            with over(pool, kind).snapshot([wanted]) as snapshot:
+                assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 9
+
+
+def test_a_session_that_the_server_ended_while_it_was_idle_is_replaced(postgres: Database) -> None:
+    wanted, ended = entity("lookback"), 0
+    postgres.psql("CREATE TABLE orders AS SELECT 1 AS id, 'acme' AS tenant_id, 1 AS version, now() AS updated_at")
+    idle = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(postgres.dsn, autocommit=True) as other, reuse.kept():
+        for _ in range(3):
+            with source(postgres).snapshot([wanted]) as snapshot:
+                assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 1
+            ended += len(other.execute(idle).fetchall())
+    assert ended == 3
 
 
 def over(pool: Database, kind: str) -> Source:

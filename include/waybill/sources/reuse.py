@@ -33,7 +33,9 @@ class _Kept:
         self._user = threading.get_ident()
         return True
 
-    def thing(self, opened: Callable[[], AbstractContextManager[Any]]) -> Any:
+    def thing(self, opened: Callable[[], AbstractContextManager[Any]], is_fresh: Callable[[Any], bool]) -> Any:
+        if self._thing is not None and not is_fresh(self._thing):
+            self.close()
         if self._thing is None:
             self._thing = self._open.enter_context(opened())
         return self._thing
@@ -60,9 +62,14 @@ _guard = threading.Lock()
 
 @contextmanager
 def lent(
-    name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None], patient: bool = True
+    name: str,
+    opened: Callable[[], AbstractContextManager[Thing]],
+    emptied: Callable[[Thing], None],
+    is_fresh: Callable[[Thing], bool] = lambda _: True,
+    patient: bool = True,
 ) -> Iterator[Thing]:
-    """Lend what `opened` returns, new or kept. `emptied` makes it as good as new. If that fails, the next user gets another.
+    """Lend what `opened` returns, new or kept. `emptied` makes it as good as new. If that fails, the next user gets another, and so does
+    one who would get a thing that went bad meanwhile (`is_fresh`).
 
     A caller who is not `patient` waits for no other user. It must not be if that user may be waiting for the caller.
     """
@@ -73,7 +80,7 @@ def lent(
             yield thing
         return
     try:
-        yield mine.thing(opened)
+        yield mine.thing(opened, is_fresh)
     finally:
         mine.take_back(emptied)
 

@@ -47,7 +47,10 @@ UNSTREAMED_ROWS = 100_000
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
 _UNDECODABLE = "Could not decode to UTF-8"
 """Of SQLite; the text itself follows, which is not repeated."""
-_REFUSED = ("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist")
+_REFUSED = (
+    *("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist"),
+    "statement pooling",
+)
 
 
 class DbApi:

@@ -90,6 +90,13 @@ def emptied(connection: psycopg.Connection) -> None:
             raise RuntimeError(f"the session is {status.name}")
 
 
+def is_fresh(connection: psycopg.Connection) -> bool:
+    """Return whether the server has said nothing since its last answer. It does so when it ends a session that was idle for too long."""
+    unheard = select.poll()
+    unheard.register(connection, select.POLLIN)
+    return not unheard.poll(0)
+
+
 def begin(
     connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "", *, within: float | None = None
 ) -> None:
@@ -246,6 +253,13 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
         case "42":
             step = "Correct the catalog, or grant SELECT on the relation and USAGE on its schema to the connection's user"
             return PermanentError(database_says, where=where, code="source_refused", next_step=step)
+    return _of_the_connection(error, where, state, database_says)
+
+
+def _of_the_connection(error: psycopg.Error, where: str, state: str, database_says: str) -> WaybillError:
+    if "statement pooling mode" in database_says:
+        step = "Set pool_mode to transaction or session for this database in the pool: one transaction reads everything"
+        return PermanentError(database_says, where=where, code="source_refused", next_step=step)
     if state == "57014" and "statement timeout" in database_says:
         step = "Raise the source's statement_timeout, or index the tenant and change columns"
         return TransientError("the query took longer than the statement timeout", where=where, code="statement_timeout", next_step=step)

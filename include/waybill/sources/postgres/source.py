@@ -79,7 +79,7 @@ class Postgres:
         def another() -> AbstractContextManager[psycopg.Connection]:
             return session.connect(self.connections(name))
 
-        with reuse.lent(f"postgres {name}", another, session.emptied) as connection:
+        with reuse.lent(f"postgres {name}", another, session.emptied, session.is_fresh) as connection:
             yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout, another)
 
 
