@@ -143,9 +143,7 @@ TENANT_ID = re.compile(rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_ID - 1}}}\Z")
 def tenant_id(text: str) -> str:
     """Return `text` if it is a valid tenant id. Raises PermanentError if not."""
     if not TENANT_ID.match(text):
-        raise PermanentError(
-            f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id"
-        )
+        raise PermanentError(tell("call.no_tenant_id", text=repr(text)), allowed=tell("call.tenant_id"), code="tenant_id")
     return text
 
 

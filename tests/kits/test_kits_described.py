@@ -269,11 +269,12 @@ def test_the_page_of_a_tenant_leads_to_every_kit(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("address", "status", "code"),
-    [("/tenants/acme/kit?dialect=oracle", 422, "validation"), ("/tenants/nobody/kit", 404, "not_found")],
+    [("/tenants/acme/kit?dialect=oracle", 422, "validation"), ("/tenants/acm/kit", 404, "not_found")],
 )
 def test_the_api_refuses_what_there_is_no_kit_for(client: TestClient, address: str, status: int, code: str) -> None:
     answer = client.get(f"/api/v1{address}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert "acme" not in answer.json()["detail"], "nobody learns here which tenants there are"
 
 
 def test_a_newer_kit_takes_the_place_of_an_older_one_and_of_nothing_else(place: Place, tmp_path: Path) -> None:

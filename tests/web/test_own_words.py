@@ -241,6 +241,25 @@ def test_a_call_that_is_refused_before_anybody_looks_at_it_is_answered_in_the_pr
     assert all(each["message"].startswith(MARK) for each in said["errors"]), said
 
 
+def test_what_cannot_be_done_with_a_registration_is_said_in_the_products_words(shop: Shop) -> None:
+    bearer = shop.issuer.bearer(**shop.sample.people["tom"] | {"roles": ["admin", "tenant_admin"]})
+
+    def call(method: str, path: str, body: Any = None) -> Any:
+        return shop.client.request(method, f"/api/v1/tenants/acme/{path}", json=body, headers=bearer).json()
+
+    body = {"exportOption": "export selected", "entityList": ["HSI data"], "frequency": "daily"}
+    said = [call("GET", "kit")["detail"], call("PUT", "export", body | {"frequency": "hourly", "timezone": "Berlin"})["detail"]]
+    with shop.warehouse() as connection:
+        for (table,) in connection.execute("select table_name from information_schema.tables").fetchall():
+            connection.execute(f'drop table "{table}"')
+    said += [estimate["note"] for estimate in call("PUT", "export?dryRun=true", body)["estimates"]]
+    disabled = call("PUT", "export", {"exportOption": "disable export", "frequency": "daily"})
+    assert disabled.get("exportOption") == "disable export", disabled
+    said += [call("GET", "kit")["detail"], call("POST", "export/versions/9/restore")["detail"]]
+    assert len(said) == 5
+    assert all(each.startswith(MARK) for each in said), said
+
+
 def test_mistakes_in_files_are_kept_for_everybody_and_stay_plain(shop: Shop) -> None:
     """They are read once, for whoever asks first; a policy that cannot be read still says why."""
     (shop.sample.config_dir / "tenants").mkdir(exist_ok=True)

@@ -40,8 +40,9 @@ SPEAKING = [
 """Modules that put together what people read."""
 ANSWERING = [
     *sorted((INCLUDE / "web/api").glob("*.py")),
-    *(INCLUDE / f"{name}.py" for name in ("access", "airflow/users", "pgp", "registrations/encryption_keys", "web/problems")),
-    *(INCLUDE / f"deliveries/{name}.py" for name in ("full_loads", "planning", "repairs")),
+    *(INCLUDE / f"{name}.py" for name in ("access", "airflow/users", "pgp", "web/problems", "kits/making", "kits/tables")),
+    *(INCLUDE / f"registrations/{name}.py" for name in ("encryption_keys", "estimating")),
+    *(INCLUDE / f"deliveries/{name}.py" for name in ("extraction/extracting", "full_loads", "planning", "repairs")),
 ]
 """Modules that refuse calls in sentences of the language file, beside words of their own for logs, documents and operators."""
 HEADER = re.compile(r"[A-Z]\w*(-[A-Z]\w*)+$")

@@ -78,10 +78,11 @@ def kit(
     """Write what a consumer needs to load the files: tables, load and merge statements, a data dictionary, metadata, sample files."""
     from waybill import kits
 
-    if dialect not in kits.DIALECTS:
+    known = next((name for name in kits.DIALECTS if name == dialect), None)
+    if known is None:
         raise typer.BadParameter(f"{dialect!r} is none of {', '.join(kits.DIALECTS)}", param_hint="--dialect")
     folder = out or Path(f"waybill-kit-{tenant}-{dialect}")
-    files = kits.kit_of(open_installation(), tenant, dialect)
+    files = kits.kit_of(open_installation(), tenant, known)
     kits.write(files, folder)
     write(f"wrote {counted(len(files), 'file')} to {folder}; begin with {folder / 'README.md'}")
 

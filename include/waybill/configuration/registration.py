@@ -311,8 +311,8 @@ class Registration(Strict):
         renamed = {names.get(name, name): column.renamed(name, names.get(name, name)) for name, column in columns.items()}
         if len({name.casefold() for name in renamed}) < len(columns):
             raise PermanentError(
-                f"two columns of {entity.id} would be delivered under one name",
-                next_step=f"Give the tenant another name for one of them (rename.{entity.id}), or leave one out (columns.{entity.id})",
+                tell("call.name_taken", entity=entity.id),
+                next_step=tell("call.name_taken_step", entity=entity.id),
                 code="column_name_taken",
             )
         return entity.model_copy(update={"columns": renamed})

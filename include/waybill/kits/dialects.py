@@ -8,11 +8,10 @@ from typing import Literal, get_args
 
 from waybill.canonical import ColumnType
 from waybill.configuration.selection import Dialect as Csv
-from waybill.errors import PermanentError
 from waybill.kits.tables import Field
 
 Dialect = Literal["postgres", "duckdb", "snowflake", "bigquery", "redshift", "databricks"]
-DIALECTS: tuple[str, ...] = get_args(Dialect)
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 FILE = "WAYBILL_FILE"
 """Stands for the name of the file in the statements of warehouses."""
@@ -383,9 +382,5 @@ _DATABASES = (
 )  # fmt: skip
 
 
-def database(name: str) -> Database:
-    """Raises PermanentError for a dialect without a kit."""
-    found = {database.name: database for database in _DATABASES}.get(name)
-    if found is None:
-        raise PermanentError(f"there is no kit for {name!r}", allowed=", ".join(DIALECTS), code="unknown_dialect")
-    return found
+def database(name: Dialect) -> Database:
+    return next(database for database in _DATABASES if database.name == name)

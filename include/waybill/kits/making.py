@@ -7,25 +7,27 @@ import json
 from waybill.errors import PermanentError
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.kits.describing import descriptions
-from waybill.kits.dialects import database
+from waybill.kits.dialects import Dialect, database
 from waybill.kits.samples import samples
 from waybill.kits.statements import statements
 from waybill.kits.tables import subject_of
+from waybill.language import tell
 
 FACTS = "kit.json"
 """Names the files of a kit, so that a newer one can take the place of an older one."""
 
 
-def kit_of(installation: Installation, tenant: str, dialect: str) -> dict[str, bytes]:
-    """Return the files of a tenant's kit by their path. Raises PermanentError for an unknown dialect or tenant, or one that receives
-    nothing.
+def kit_of(installation: Installation, tenant: str, dialect: Dialect) -> dict[str, bytes]:
+    """Return the files of a tenant's kit by their path.
+
+    Raises PermanentError for an unknown tenant, for one that receives nothing, and for one whose files the database cannot read.
     """
     target = database(dialect)
     subject = subject_of(installation, tenant)
     if subject.format not in target.reading:
         raise PermanentError(
-            f"a kit for {target.title} reads {' and '.join(target.reading)}, and {tenant} receives {subject.format}",
-            next_step="Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
+            tell("call.kit_format", database=target.title, formats=", ".join(target.reading), tenant=tenant, format=subject.format),
+            next_step=tell("call.kit_format_step"),
             code="no_kit",
         )
     texts = {**dict(statements(subject, target)), **dict(descriptions(subject, target))}

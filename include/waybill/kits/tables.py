@@ -15,9 +15,11 @@ from waybill.deliveries.extraction.columns import arranged
 from waybill.errors import PermanentError
 from waybill.files.manifest import columns_of
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.facts import ColumnFacts
 from waybill.ledger.streams import Stream
+from waybill.registrations import replacing
 from waybill.registrations.filling import source_of
 from waybill_consumer.manifest import NOTICED
 
@@ -97,17 +99,13 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     registration = known.registration if known else _of_file(installation, tenant)
     if registration.encryption is not None:
         raise PermanentError(
-            f"a kit reads files as they are, and those of {tenant} are encrypted",
-            next_step="Load with `waybill-consumer load --gpg`, which decrypts them",
+            tell("call.kit_encrypted", tenant=tenant),
+            next_step=tell("call.kit_encrypted_step"),
             code="no_kit",
         )
     entities = _entities(catalog, registration, active if known else None)
     if not entities:
-        raise PermanentError(
-            f"the tenant {tenant} receives nothing",
-            next_step="Register entities for it first, then make its kit",
-            code="nothing_active",
-        )
+        raise PermanentError(tell("call.nothing_active", tenant=tenant), next_step=tell("call.nothing_active_step"), code="nothing_active")
     tables = tuple(
         _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), told)
         for entity in entities
@@ -117,10 +115,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
 
 def _of_file(installation: Installation, tenant: str) -> Registration:
     file = installation.configuration.file_of(tenant)
-    if file is None:
-        installation.registered(tenant)  # refuses the tenant, and names the one that may be meant
-        raise PermanentError(f"the tenant {tenant!r} is not registered", code="unknown_tenant")
-    return file.registration
+    return file.registration if file else replacing.require(installation, tenant).registration
 
 
 def _entities(catalog: Catalog, registration: Registration, active: Mapping[str, Stream] | None) -> list[Entity]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from time import monotonic
 
@@ -14,6 +15,7 @@ from waybill.configuration.registration import Registration
 from waybill.configuration.selection import Selection
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import deliveries
 
 PATIENCE = 10.0
@@ -58,11 +60,14 @@ def estimate(
 ) -> list[Estimate]:
     """Return what the first full loads of these entities would hold now. It never raises for a source that is away."""
     catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
-    found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
+    found = {entity.id: Estimate(entity.id, note=tell("call.slow_count")) for entity in catalogued}
     by_source: dict[str, list[Entity]] = {}
     for entity in catalogued:
         by_source.setdefault(entity.source, []).append(entity)
-    counting = [_COUNTERS.submit(_count, installation, tenant, registration, source, asked, found) for source, asked in by_source.items()]
+    counting = [  # each in the words of whoever asks
+        _COUNTERS.submit(copy_context().run, _count, installation, tenant, registration, source, asked, found)
+        for source, asked in by_source.items()
+    ]
     wait(counting, timeout=patience)
     return [found[entity.id] for entity in catalogued]
 
@@ -107,7 +112,7 @@ def _count(
         # A preview must not fail because a source does. The delivery reports the error in full.
         for entity in asked:
             if found[entity.id].rows is None:
-                found[entity.id] = Estimate(entity.id, note=f"the source cannot be counted now ({error.code})")
+                found[entity.id] = Estimate(entity.id, note=tell("call.no_count", code=error.code))
 
 
 def _width(installation: Installation, tenant: str, entity: Entity) -> float:

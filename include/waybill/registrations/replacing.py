@@ -266,7 +266,7 @@ def version(installation: Installation, tenant: str, number: int) -> Registered:
     """Return a version that the tenant ever had. Raises not_found."""
     found = next((registered for registered in versions(installation, tenant) if registered.version == number), None)
     if found is None:
-        raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
+        raise PermanentError(tell("call.no_version", tenant=tenant, number=number), code="not_found")
     return found
 
 

@@ -168,7 +168,9 @@ def said_when_down(error: WaybillError) -> str:
 
 def counted(error: InvalidInput) -> str:
     first, count = _sentence(error.findings[0]), len(error.findings)
-    return first if count == 1 else f"{count} problems: {first}; see errors for {'the others' if count <= MOST else f'the first {MOST}'}"
+    if count == 1:
+        return first
+    return tell("refusal.several" if count <= MOST else "refusal.too_many", problems=count, first=first, most=MOST)
 
 
 def _sentence(finding: Finding) -> str:

@@ -20,6 +20,7 @@ from waybill.deliveries.extraction.row_versions import Remembered, changes_by_da
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
+from waybill.language import tell
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.facts import Facts
 from waybill.ledger.streams import Stream
@@ -281,9 +282,9 @@ def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end
     if entity.time_column:
         return replace(selection, changed=Changed(), time_from=start, time_to=end, zone=zone)
     raise PermanentError(
-        f"mode {entity.changes.mode} knows no times, and no time_column says which rows belong to a range",
+        tell("call.no_times", mode=entity.changes.mode),
         where=entity.id,
-        next_step=f"Set entities.{entity.id}.time_column in the catalog, or start over with a full load",
+        next_step=tell("call.no_times_step", entity=entity.id),
         code="no_change_time",
     )
 

@@ -16,7 +16,7 @@ from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.destinations import Probe
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.language import table
+from waybill.language import table, tell
 from waybill.ledger import deliveries, destinations
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
@@ -181,7 +181,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
     if not isinstance(spec, SftpDestination):
         if signing:
             return signing
-        raise PermanentError(f"the destination of {tenant} is of kind {spec.kind}: only sftp logs in with a key", code="no_key")
+        raise PermanentError(tell("call.no_login_key", tenant=tenant, kind=spec.kind), code="no_key")
     with installation.ledger.read() as connection:
         kept = destinations.last_probe(connection, tenant)
     used = (kept.found or {}).get("login_key", "") if kept else ""
