@@ -19,6 +19,7 @@ from waybill.ledger.database import engine
 from waybill.ledger.database.engine import MIGRATIONS
 from waybill.ledger.on_demand import request_tables
 from waybill.ledger.registrations import LostUpdate
+from waybill.states import Purpose
 
 NOW = datetime(2026, 6, 1, 2, 3, 4, 567891, tzinfo=UTC)
 BODY = Registration.model_validate({"entityList": ["user"]})
@@ -134,22 +135,23 @@ def test_racing_registrations_of_a_new_tenant_leave_one_active_stream(ledger):
     assert len(outcomes) == 12
 
 
-def plan_values(stream: streams.Stream, stem: str) -> dict[str, object]:
-    return {
-        "stream": stream.id,
-        "tenant": "acme",
-        "entity": "user",
-        "generation": 1,
-        "sequence": 1,
-        "purpose": "schedule",
-        "kind": "full",
-        "planned_to": NOW,
-        "export_date": "2026-06-01",
-        "folder": "/exports/acme/2026/06/01/user",
-        "stem": stem,
-        "registration_version": 1,
-        "created_at": NOW,
-    }
+def planned_of(stream: streams.Stream, stem: str) -> deliveries.NewDelivery:
+    return deliveries.NewDelivery(
+        stream=stream.id,
+        tenant="acme",
+        entity="user",
+        generation=1,
+        sequence=1,
+        purpose=Purpose.SCHEDULE,
+        kind="full",
+        window_from=None,
+        planned_to=NOW,
+        export_date="2026-06-01",
+        folder="/exports/acme/2026/06/01/user",
+        stem=stem,
+        registration_version=1,
+        created_at=NOW,
+    )
 
 
 def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
@@ -160,7 +162,7 @@ def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
 
     def work(number: int) -> None:
         with ledger.begin() as connection:
-            planned.append(deliveries.plan(connection, plan_values(stream, f"user{number}")))
+            planned.append(deliveries.plan(connection, planned_of(stream, f"user{number}")))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -170,33 +172,37 @@ def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
     assert sum(delivery is not None for delivery in planned) == 1
 
 
-def attempt_values(delivery: str, name: str, sha256: str) -> dict[str, object]:
-    return {
-        "id": name,
-        "delivery": delivery,
-        "window_to": NOW,
-        "snapshot_time": NOW,
-        "schema_version": 1,
-        "columns": [],
-        "facts": {},
-        "files": [{"path": "user.csv", "rows": 1, "bytes": 1, "sha256": sha256}],
-        "rows": 1,
-        "bytes": 1,
-        "sha256": sha256,
-        "possible_duplicate": False,
-        "recorded_at": NOW,
-    }
+def attempt_of(delivery: str, name: str, sha256: str) -> deliveries.Attempt:
+    return deliveries.Attempt(
+        id=name,
+        delivery=delivery,
+        window_to=NOW,
+        position_from=None,
+        position_to=None,
+        snapshot_time=NOW,
+        schema_version=1,
+        columns=[],
+        facts={},
+        files=[{"path": "user.csv", "rows": 1, "bytes": 1, "sha256": sha256}],
+        rows=1,
+        bytes=1,
+        sha256=sha256,
+        possible_duplicate=False,
+        note="",
+        digests_from=None,
+        recorded_at=NOW,
+    )
 
 
 def test_every_worker_adopts_the_attempt_chosen_first_also_one_recorded_after_its_own(ledger):
     with ledger.begin() as connection:
         registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
         (stream,) = streams.active(connection, "acme")
-        planned = deliveries.plan(connection, plan_values(stream, "user"))
+        planned = deliveries.plan(connection, planned_of(stream, "user"))
         assert planned is not None
-        mine = deliveries.record(connection, attempt_values(planned.id, "mine", "a"), stream.id, [])
-        later = deliveries.record(connection, attempt_values(planned.id, "later", "a"), stream.id, [])
-        other = deliveries.record(connection, attempt_values(planned.id, "other", "b"), stream.id, [])
+        mine = deliveries.record(connection, attempt_of(planned.id, "mine", "a"), stream.id, [])
+        later = deliveries.record(connection, attempt_of(planned.id, "later", "a"), stream.id, [])
+        other = deliveries.record(connection, attempt_of(planned.id, "other", "b"), stream.id, [])
         assert deliveries.attempts(connection, planned.id) == sorted([mine, later, other], key=lambda item: item.id)
     with ledger.begin() as connection:
         assert deliveries.adopt(connection, later) == later

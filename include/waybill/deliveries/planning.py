@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -17,7 +16,7 @@ from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import deliveries, registrations, streams
-from waybill.ledger.deliveries import Delivery
+from waybill.ledger.deliveries import Delivery, NewDelivery
 from waybill.ledger.registrations import Provenance, Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.applying import replace_in
@@ -150,8 +149,7 @@ def _plan_stream(
     if window is None:
         return None
     kind = Kind.FULL if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else Kind.DELTA
-    values = delivery_values(connection, stream, window, registered, now)
-    return deliveries.plan(connection, values | {"purpose": Purpose.SCHEDULE, "kind": kind})
+    return deliveries.plan(connection, _next(connection, stream, window, kind, registered, now))
 
 
 def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime, stream: Stream) -> Window | None:
@@ -160,23 +158,25 @@ def _window(connection: Connection, registration: Registration, catalog: Catalog
     return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, until, stream.watermark, reached)
 
 
-def delivery_values(connection: Connection, stream: Stream, window: Window, registered: Registered, now: datetime) -> dict[str, Any]:
-    """Return the ledger's columns for the stream's next delivery, over this window."""
+def _next(connection: Connection, stream: Stream, window: Window, kind: Kind, registered: Registered, now: datetime) -> NewDelivery:
+    """Return the stream's next delivery, over this window."""
     day = export_date(window.end, registered.registration.zone)
     first = deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
-    return {
-        "stream": stream.id,
-        "tenant": stream.tenant,
-        "entity": stream.entity,
-        "generation": stream.generation,
-        "sequence": stream.sequence + 1,
-        "window_from": window.start,
-        "planned_to": window.end,
-        "export_date": day.isoformat(),
-        "folder": layout.entity_folder(stream.tenant, day, stream.entity),
-        "stem": layout.stem(stream.entity, stream.generation, stream.sequence + 1, first_of_day=first),
-        "previous_sequence": stream.sequence or None,
-        "previous_sha256": stream.sha256,
-        "registration_version": registered.version,
-        "created_at": now,
-    }
+    return NewDelivery(
+        stream=stream.id,
+        tenant=stream.tenant,
+        entity=stream.entity,
+        generation=stream.generation,
+        sequence=stream.sequence + 1,
+        purpose=Purpose.SCHEDULE,
+        kind=kind,
+        window_from=window.start,
+        planned_to=window.end,
+        export_date=day.isoformat(),
+        folder=layout.entity_folder(stream.tenant, day, stream.entity),
+        stem=layout.stem(stream.entity, stream.generation, stream.sequence + 1, first_of_day=first),
+        previous_sequence=stream.sequence or None,
+        previous_sha256=stream.sha256,
+        registration_version=registered.version,
+        created_at=now,
+    )

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -288,27 +287,27 @@ class _Worker:
         facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
-            values: dict[str, Any] = {
-                "id": self.token,
-                "delivery": task.delivery.id,
-                "window_to": extracted.end,
-                "position_from": extracted.position_from,
-                "position_to": extracted.position_to,
-                "snapshot_time": extracted.snapshot_time,
-                "schema_version": extracted.schema_version,
-                "columns": as_json(extracted.columns, filled_from),
-                "facts": facts,
-                "files": [file_facts(self.target.name(file.number), file) for file in extracted.files],
-                "rows": sum(file.rows for file in extracted.files),
-                "bytes": sum(file.bytes for file in extracted.files),
-                "sha256": package_hash([file.sha256 for file in extracted.files]),
+            new = Attempt(
+                id=self.token,
+                delivery=task.delivery.id,
+                window_to=extracted.end,
+                position_from=extracted.position_from,
+                position_to=extracted.position_to,
+                snapshot_time=extracted.snapshot_time,
+                schema_version=extracted.schema_version,
+                columns=as_json(extracted.columns, filled_from),
+                facts=facts,
+                files=[file_facts(self.target.name(file.number), file) for file in extracted.files],
+                rows=sum(file.rows for file in extracted.files),
+                bytes=sum(file.bytes for file in extracted.files),
+                sha256=package_hash([file.sha256 for file in extracted.files]),
                 # An earlier attempt may have published its file, and the consumer may have collected it.
-                "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
-                "note": extracted.note,
-                "digests_from": extracted.digests_from,
-                "recorded_at": self.resources.now(),
-            }
-            recorded = deliveries.record(connection, values, task.stream.id, extracted.digests)
+                possible_duplicate=extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
+                note=extracted.note,
+                digests_from=extracted.digests_from,
+                recorded_at=self.resources.now(),
+            )
+            recorded = deliveries.record(connection, new, task.stream.id, extracted.digests)
             if extracted.keys:
                 keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled))
             return recorded

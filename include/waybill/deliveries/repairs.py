@@ -20,7 +20,7 @@ from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import deliveries, registrations, streams
-from waybill.ledger.deliveries import Delivery
+from waybill.ledger.deliveries import Delivery, NewDelivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.states import DeliveryStatus, Kind, Purpose
@@ -83,16 +83,31 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
 
 def _plan_redelivery(installation: Installation, family: Sequence[Delivery], actor: str) -> Delivery:
     original = family[0]
-    kept = ("stream", "tenant", "entity", "generation", "sequence", "kind", "window_from", "planned_to", "export_date", "folder")
-    facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
     # A ledger of version 0.1.0 has names that begin at 2, so the next number follows the highest one in use.
     number = 1 + max((int(found[1]) for delivery in family if (found := _REDELIVERY.search(delivery.stem))), default=0)
     stem = layout.repeated_stem(original.entity, original.generation, original.sequence, number)
     now = installation.now()
+    new = NewDelivery(
+        stream=original.stream,
+        tenant=original.tenant,
+        entity=original.entity,
+        generation=original.generation,
+        sequence=original.sequence,
+        purpose=Purpose.REDELIVERY,
+        kind=original.kind,
+        window_from=original.window_from,
+        planned_to=original.planned_to,
+        export_date=original.export_date,
+        folder=original.folder,
+        stem=stem,
+        previous_sequence=original.previous_sequence,
+        previous_sha256=original.previous_sha256,
+        registration_version=original.registration_version,
+        redelivers=original.id,
+        created_at=now,
+    )
     with installation.ledger.begin() as connection:
-        planned = deliveries.plan(
-            connection, facts | {"purpose": Purpose.REDELIVERY, "stem": stem, "redelivers": original.id, "created_at": now}
-        )
+        planned = deliveries.plan(connection, new)
         if planned is not None:
             detail = {"delivery": original.id, "redelivery": planned.id}
             registrations.note(connection, original.tenant, actor, "redeliver", detail, now)
@@ -207,24 +222,24 @@ def _plan_backfill(
     own = backfill_id(stream, start, end, number)
     day = export_date(end, registered.registration.zone)
     folder, now = layout.backfill_folder(stream.tenant, day, stream.entity, own), installation.now()
-    values = {
-        "stream": stream.id,
-        "tenant": stream.tenant,
-        "entity": stream.entity,
-        "generation": stream.generation,
-        "sequence": 0,
-        "purpose": Purpose.BACKFILL,
-        "kind": Kind.BACKFILL,
-        "window_from": start,
-        "planned_to": end,
-        "export_date": day.isoformat(),
-        "folder": folder,
-        "stem": stream.entity,
-        "registration_version": registered.version,
-        "created_at": now,
-    }
+    new = NewDelivery(
+        stream=stream.id,
+        tenant=stream.tenant,
+        entity=stream.entity,
+        generation=stream.generation,
+        sequence=0,
+        purpose=Purpose.BACKFILL,
+        kind=Kind.BACKFILL,
+        window_from=start,
+        planned_to=end,
+        export_date=day.isoformat(),
+        folder=folder,
+        stem=stream.entity,
+        registration_version=registered.version,
+        created_at=now,
+    )
     with installation.ledger.begin() as connection:
-        planned = deliveries.plan(connection, values)
+        planned = deliveries.plan(connection, new)
         if planned is not None:
             span = {"entity": stream.entity, "from": timestamp_text(start), "to": timestamp_text(end), "delivery": planned.id}
             registrations.note(connection, stream.tenant, actor, "backfill", span, now)

@@ -61,6 +61,29 @@ class Delivery:
         return self.purpose == Purpose.BACKFILL or (self.purpose == Purpose.SCHEDULE and self.window_from is None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewDelivery:
+    """What is known of a delivery when it is planned, by the names of `Delivery`."""
+
+    stream: int
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    purpose: Purpose
+    kind: str
+    window_from: datetime | None
+    planned_to: datetime
+    export_date: str
+    folder: str
+    stem: str
+    previous_sequence: int | None = None
+    previous_sha256: str | None = None
+    registration_version: int
+    redelivers: str | None = None
+    created_at: datetime
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What one attempt extracted. It is recorded before any byte can become visible, and never changed afterwards."""
@@ -82,7 +105,7 @@ class Attempt:
     note: str
     digests_from: datetime | None
     recorded_at: datetime
-    publishing_at: datetime | None
+    publishing_at: datetime | None = None
 
     @property
     def deletes(self) -> FileFacts | None:
@@ -212,20 +235,22 @@ def is_first_of_day(connection: Connection, tenant: str, entity: str, export_dat
     return connection.execute(taken).scalar_one() == 0
 
 
-def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
+def plan(connection: Connection, new: NewDelivery) -> Delivery | None:
     """Insert a delivery. Returns None if another worker has just planned one for the same stream."""
     try:
         with connection.begin_nested():
-            row = connection.execute(insert(delivery).values(id=new_id(), status=DeliveryStatus.OPEN, **values).returning(delivery)).one()
+            row = connection.execute(
+                insert(delivery).values(id=new_id(), status=DeliveryStatus.OPEN, **vars(new)).returning(delivery)
+            ).one()
     except IntegrityError:
         return None
     return Delivery(**row._mapping)
 
 
-def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Sequence[bytes]) -> Attempt:
-    """Record an attempt and its version digests, given as blobs of 16 byte digests."""
-    recorded = connection.execute(insert(attempt).values(**values).returning(attempt)).one()
-    rows = [{"attempt": values["id"], "chunk": number, "stream": stream_id, "digests": blob} for number, blob in enumerate(digests)]
+def record(connection: Connection, new: Attempt, stream_id: int, digests: Sequence[bytes]) -> Attempt:
+    """Record an attempt and its version digests, given as blobs of 16 byte digests. Returns it as the ledger keeps it."""
+    recorded = connection.execute(insert(attempt).values(**vars(new)).returning(attempt)).one()
+    rows = [{"attempt": new.id, "chunk": number, "stream": stream_id, "digests": blob} for number, blob in enumerate(digests)]
     if rows:
         connection.execute(insert(digest), rows)
     return Attempt(**recorded._mapping)

@@ -27,6 +27,7 @@ from waybill.ledger import deliveries, registrations, signatures, streams
 from waybill.ledger.comparison import reconciling
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.days import Day
+from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -177,24 +178,24 @@ class _Import:
             published = found.manifest
             stream = reconciling.stream_for(connection, published.tenant, published.entity, published.generation, now)
             version = self._registered.version
-            values = delivery_values(published, stream, place, version, now)
-            attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
-            blocking = reconciling.in_the_way(connection, values)
+            adopted = self._attempt(found, now)
+            back = _delivery(published, stream, place, adopted, version, now)
+            blocking = reconciling.in_the_way(connection, back)
             if settled := [other for other in blocking if other.status == DeliveryStatus.COMMITTED]:
                 return self._problem(
                     found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(published)}"
                 )
-            if wrong := _breaks_chain(published, stream) if values["purpose"] == Purpose.SCHEDULE else "":
+            if wrong := _breaks_chain(published, stream) if back.purpose == Purpose.SCHEDULE else "":
                 return self._problem(found.path, f"{wrong}. Start over: {self._anew(published)}")
             for other in blocking:
                 reconciling.forget(connection, other.id)
-            reconciling.bring_back(connection, values, attempt)
+            reconciling.bring_back(connection, back, adopted)
             if signature is not None:
-                signatures.record(connection, attempt["facts"]["manifest_sha256"], signature, published.tenant, now)
+                signatures.record(connection, adopted.facts["manifest_sha256"], signature, published.tenant, now)
             detail = {"delivery": published.delivery_id, "sequence": published.sequence, "replaced": [other.id for other in blocking]}
             registrations.note(connection, published.tenant, self._actor, "reconcile", detail, now)
         self._done.imported.append(found.path)
-        self._note_oddities(found, stream, values, attempt)
+        self._note_oddities(found, stream, back)
         return True
 
     def _signature(self, path: str, document: bytes) -> bytes | None:
@@ -229,7 +230,7 @@ class _Import:
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
 
-    def _attempt_values(self, found: _Found, now: datetime) -> dict[str, Any]:
+    def _attempt(self, found: _Found, now: datetime) -> Attempt:
         published = found.manifest
         entity = self._installation.catalog.entity(published.entity)
         changes = entity.changes if entity else None
@@ -237,37 +238,40 @@ class _Import:
         column = changes.column if changes and changes.mode.value == published.mode else ""
         position = {"mode": published.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
-        at = published.facts["position"]
-        return {
-            "window_to": published.end,
-            "position_from": None if at.get("from") is None else position | {"at": at["from"]},
-            "position_to": None
+        at, columns = published.facts["position"], published.facts["columns"]
+        return Attempt(
+            id=new_id(),
+            delivery=published.delivery_id,
+            window_to=published.end,
+            position_from=None if at.get("from") is None else position | {"at": at["from"]},
+            position_to=None
             if at.get("to") is None
             else position | {"at": at["to"], "imported": True, "past": not published.facts["window"].get("exact")},
-            "snapshot_time": published.snapshot_time,
-            "schema_version": published.facts["schema_version"],
-            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in published.facts["columns"]],
-            "facts": _facts(found),
-            "files": published.facts["files"],
-            "rows": published.rows,
-            "bytes": published.bytes,
-            "sha256": published.sha256,
-            "possible_duplicate": published.possible_duplicate,
-            "note": published.facts.get("note", ""),
-            "recorded_at": now,
-            "publishing_at": now,
-        }
+            snapshot_time=published.snapshot_time,
+            schema_version=published.facts["schema_version"],
+            columns=[known | {"export": exports.get(source_of(known), "yes")} for known in columns],
+            facts=_facts(found),
+            files=published.facts["files"],
+            rows=published.rows,
+            bytes=published.bytes,
+            sha256=published.sha256,
+            possible_duplicate=published.possible_duplicate,
+            note=published.facts.get("note", ""),
+            digests_from=None,
+            recorded_at=now,
+            publishing_at=now,
+        )
 
-    def _note_oddities(self, found: _Found, stream: Stream, values: dict[str, Any], attempt: dict[str, Any]) -> None:
+    def _note_oddities(self, found: _Found, stream: Stream, back: Delivery) -> None:
         published = found.manifest
-        if values["purpose"] == Purpose.SCHEDULE and published.sequence > stream.sequence + 1:
+        if back.purpose == Purpose.SCHEDULE and published.sequence > stream.sequence + 1:
             missing = f"sequence {stream.sequence + 1} to {published.sequence - 1}"
             what = f"{missing} was collected with its manifests: this one names it as delivered"
             self._done.notes.append(Remark(found.path, what, is_problem=False))
         with self._installation.ledger.read() as connection:
-            back = deliveries.get(connection, values["id"])
-            adopted = next(known for known in deliveries.attempts(connection, values["id"]) if known.id == attempt["id"])
-        if back is not None and manifest_bytes(back, adopted) != found.data:
+            kept = deliveries.get(connection, back.id)
+            adopted = next(known for known in deliveries.attempts(connection, back.id) if known.id == back.adopted)
+        if kept is not None and manifest_bytes(kept, adopted) != found.data:
             self._done.notes.append(Remark(found.path, "its manifest is not spelt as this version spells it", is_problem=False))
 
     def report_orphans(self) -> None:
@@ -337,35 +341,40 @@ def _breaks_chain(published: Manifest, stream: Stream) -> str:
     return ""
 
 
-def delivery_values(published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
-    """Return the ledger's row of a delivery, read from its manifest. A manifest has no planned boundary, so the window's end is used."""
+def _delivery(published: Manifest, stream: Stream, place: re.Match[str], adopted: Attempt, version: int, now: datetime) -> Delivery:
+    """Return a delivery as the ledger keeps it, read from its manifest. A manifest has no planned boundary, so the window's end is used."""
     planned_as = Purpose.BACKFILL if published.kind == Kind.BACKFILL else Purpose.SCHEDULE
     purpose = Purpose.REDELIVERY if published.redelivers else planned_as
-    return {
-        "id": published.delivery_id,
-        "stream": stream.id,
-        "tenant": published.tenant,
-        "entity": published.entity,
-        "generation": published.generation,
-        "sequence": published.sequence,
-        "purpose": purpose,
-        "kind": published.kind,
-        "window_from": published.start,
-        "planned_to": published.end,
-        "window_to": published.end,
-        "export_date": f"{place['y']}-{place['m']}-{place['d']}",
-        "folder": place["folder"],
-        "stem": place["stem"],
-        "previous_sequence": published.previous.sequence if published.previous else None,
-        "previous_sha256": published.previous.sha256 if published.previous else None,
-        "registration_version": version,
-        "status": DeliveryStatus.COMMITTED,
-        "adopted": new_id(),
-        "redelivers": published.redelivers,
-        "note": published.facts.get("note", ""),
-        "created_at": now,
-        "committed_at": now,
-    }
+    return Delivery(
+        id=published.delivery_id,
+        stream=stream.id,
+        tenant=published.tenant,
+        entity=published.entity,
+        generation=published.generation,
+        sequence=published.sequence,
+        purpose=purpose,
+        kind=published.kind,
+        window_from=published.start,
+        planned_to=published.end,
+        window_to=published.end,
+        export_date=f"{place['y']}-{place['m']}-{place['d']}",
+        folder=place["folder"],
+        stem=place["stem"],
+        previous_sequence=published.previous.sequence if published.previous else None,
+        previous_sha256=published.previous.sha256 if published.previous else None,
+        registration_version=version,
+        status=DeliveryStatus.COMMITTED,
+        adopted=adopted.id,
+        redelivers=published.redelivers,
+        note=published.facts.get("note", ""),
+        error="",
+        error_code="",
+        failures=0,
+        created_at=now,
+        committed_at=now,
+        day_number=None,
+        feed_number=None,
+    )
 
 
 def _facts(found: _Found) -> Facts:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
-from waybill.ledger.deliveries import Delivery
+from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream
 from waybill.states import DeliveryStatus, Purpose
@@ -91,14 +90,14 @@ def stream_for(connection: Connection, tenant: str, entity: str, generation: int
     return Stream(**row._mapping)
 
 
-def in_the_way(connection: Connection, values: dict[str, Any]) -> list[Delivery]:
+def in_the_way(connection: Connection, back: Delivery) -> list[Delivery]:
     """Return the deliveries that hold the id, sequence or place of a forgotten one, or wait behind it in an older generation."""
-    same_place = (delivery.c.folder == values["folder"]) & (delivery.c.stem == values["stem"])
-    condition = same_place | (delivery.c.id == values["id"])
-    if values["purpose"] == Purpose.SCHEDULE:
+    same_place = (delivery.c.folder == back.folder) & (delivery.c.stem == back.stem)
+    condition = same_place | (delivery.c.id == back.id)
+    if back.purpose == Purpose.SCHEDULE:
         scheduled = (delivery.c.purpose == Purpose.SCHEDULE) & (delivery.c.status != DeliveryStatus.ABANDONED)
-        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.sequence == values["sequence"])
-        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.status == DeliveryStatus.OPEN)
+        condition |= scheduled & (delivery.c.stream == back.stream) & (delivery.c.sequence == back.sequence)
+        condition |= scheduled & (delivery.c.stream == back.stream) & (delivery.c.status == DeliveryStatus.OPEN)
     return [Delivery(**row._mapping) for row in connection.execute(select(delivery).where(condition))]
 
 
@@ -111,22 +110,22 @@ def forget(connection: Connection, delivery_id: str) -> None:
     connection.execute(delete(delivery).where(delivery.c.id == delivery_id))
 
 
-def bring_back(connection: Connection, values: dict[str, Any], adopted: dict[str, Any]) -> None:
+def bring_back(connection: Connection, back: Delivery, adopted: Attempt) -> None:
     """Insert a committed delivery with its adopted attempt. A scheduled one moves its stream forward."""
-    connection.execute(insert(delivery).values(**values))
-    connection.execute(insert(attempt).values(**adopted))
-    if values["purpose"] != Purpose.SCHEDULE:
+    connection.execute(insert(delivery).values(**vars(back)))
+    connection.execute(insert(attempt).values(**vars(adopted)))
+    if back.purpose != Purpose.SCHEDULE:
         return
     connection.execute(
         update(stream)
-        .where(stream.c.id == values["stream"])
+        .where(stream.c.id == back.stream)
         .values(
-            sequence=values["sequence"],
-            watermark=values["window_to"],
-            position=adopted["position_to"],
-            sha256=adopted["sha256"],
-            schema_version=adopted["schema_version"],
-            columns=adopted["columns"],
+            sequence=back.sequence,
+            watermark=back.window_to,
+            position=adopted.position_to,
+            sha256=adopted.sha256,
+            schema_version=adopted.schema_version,
+            columns=adopted.columns,
             digests_from=None,
         )
     )
