@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, insert, select, update
@@ -23,6 +23,15 @@ FILE_ORIGIN = "file:"
 log = logging.getLogger(__name__)
 
 
+class Diff(TypedDict, total=False):
+    """What a version did to entities, by id, and the earlier version whose words it took up again."""
+
+    activated: list[str]
+    deactivated: list[str]
+    kept: list[str]
+    restored_from: int
+
+
 @dataclass(frozen=True)
 class Registered:
     """One version of a tenant's registration. `origin` is `api` or `file:<name>`."""
@@ -32,7 +41,7 @@ class Registered:
     body: dict[str, Any]
     origin: str
     actor: str
-    diff: dict[str, Any]
+    diff: Diff
     created_at: datetime
 
     @property
@@ -209,7 +218,7 @@ def replace(
         streams.activate(connection, tenant_id, change.activated, now)
     except IntegrityError as error:
         raise LostUpdate from error  # a run activated newly catalogued entities of `export all` just now
-    diff: dict[str, Any] = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
+    diff: Diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
     if by.restored is not None:
         diff["restored_from"] = by.restored
     connection.execute(

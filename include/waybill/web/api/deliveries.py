@@ -39,14 +39,8 @@ def list_entities(tenant: TenantPath, caller: Viewer, installation: Installation
     """Everything the tenant may register, with its columns; also before anything is registered."""
     found = replacing.find(installation, tenant)
     active = replacing.standing(installation, tenant).active if found else ()
-    return JSONResponse(
-        {
-            "items": [
-                _entity(entity, entity.id in active).model_dump(mode="json")
-                for entity in installation.catalog.offered_to(tenant).entities.values()
-            ]
-        }
-    )
+    items = [_entity(entity, entity.id in active) for entity in installation.catalog.offered_to(tenant).entities.values()]
+    return JSONResponse(models.Entities(items=items).as_json())
 
 
 def _entity(entity: Entity, active: bool) -> models.CatalogEntity:

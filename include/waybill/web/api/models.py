@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from waybill.configuration.registration import EntityList
-from waybill.configuration.values.answer import Answer
+from waybill.configuration.values.answer import Answer, Instant
 from waybill.configuration.values.strict import Strict
 
 
@@ -25,9 +24,9 @@ class Inactive(Answer):
     entity: str
     name: str
     generation: int
-    activated_at: datetime
-    deactivated_at: datetime | None
-    delivered_until: datetime | None = Field(description="End of the last committed window.")
+    activated_at: Instant
+    deactivated_at: Instant | None
+    delivered_until: Instant | None = Field(description="End of the last committed window.")
 
 
 class Standing(Answer):
@@ -43,7 +42,7 @@ class Standing(Answer):
     version: int
     entities: list[str] = Field(description="Ids of the active entities.")
     managed_by: ManagedBy
-    updated_at: datetime
+    updated_at: Instant
     updated_by: str
     inactive: list[Inactive] | None = Field(None, description="With `includeInactive=true` only.")
 
@@ -97,7 +96,7 @@ class Version(Answer):
     """One recorded registration."""
 
     version: int
-    created_at: datetime
+    created_at: Instant
     actor: str
     origin: str = Field(examples=["api", "file:config/tenants/acme.yaml"])
     changes: Recorded
@@ -162,8 +161,8 @@ class File(Answer):
 class Span(Answer):
     """Half-open; no `from` is the beginning of history."""
 
-    from_: datetime | None = Field(alias="from")
-    to: datetime
+    from_: Instant | None = Field(alias="from")
+    to: Instant
 
 
 class Delivery(Answer):
@@ -190,8 +189,8 @@ class Delivery(Answer):
     error: str | None
     error_code: str | None
     failures: int
-    created_at: datetime
-    committed_at: datetime | None
+    created_at: Instant
+    committed_at: Instant | None
 
 
 class Deliveries(Answer):

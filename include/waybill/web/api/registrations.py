@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.findings import validated
-from waybill.configuration.registration import Registration
+from waybill.configuration.registration import Difference, Registration
 from waybill.deliveries import full_loads
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.language import tell
+from waybill.ledger.streams import Stream
 from waybill.registrations import replacing
 from waybill.web.api import models, openapi
 from waybill.web.api.openapi import problems
@@ -66,11 +67,11 @@ def standing_body(installation: Installation, standing: replacing.Standing, *, i
         "updatedBy": registered.actor,
     }
     if inactive:
-        shown["inactive"] = [_inactive(installation, stream) for stream in standing.inactive]
+        shown["inactive"] = [_inactive(installation, stream).as_json() for stream in standing.inactive]
     return shown
 
 
-def _inactive(installation: Installation, stream: Any) -> dict[str, Any]:
+def _inactive(installation: Installation, stream: Stream) -> models.Inactive:
     entity = installation.configuration.catalog.entity(stream.entity)
     return models.Inactive(
         entity=stream.entity,
@@ -79,7 +80,7 @@ def _inactive(installation: Installation, stream: Any) -> dict[str, Any]:
         activated_at=stream.activated_at,
         deactivated_at=stream.deactivated_at,
         delivered_until=stream.watermark,
-    ).model_dump(mode="json")
+    )
 
 
 @router.get(
@@ -179,7 +180,7 @@ def _total(numbers: list[int | None]) -> int | None:
     return sum(known) if len(known) == len(numbers) else None
 
 
-def _changes(diff: Any) -> dict[str, list[str]]:
+def _changes(diff: Difference) -> dict[str, list[str]]:
     return {"activated": list(diff.activated), "deactivated": list(diff.deactivated), "kept": list(diff.kept)}
 
 
@@ -211,9 +212,9 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, installation
     chosen = full_loads.queue_full_load(installation, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
     started = scheduler.run_now(tenant, caller) if wanted.when == "now" else ""
     when: Literal["now", "next"] = "now" if started else "next"
-    detail = RUN_STARTED[started] if wanted.when == "now" else "The next scheduled run delivers it."
+    detail = RUN_STARTED[started] if wanted.when == "now" else tell("call.next_run")
     answer = models.FullLoadQueued(tenant=tenant, entities=chosen, when=when, detail=detail)
-    return JSONResponse(answer.model_dump(mode="json"), 202)
+    return JSONResponse(answer.as_json(), 202)
 
 
 @router.get(
@@ -221,28 +222,26 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, installation
 )
 def list_versions(tenant: TenantPath, caller: Viewer, installation: InstallationDep) -> JSONResponse:
     """Every registration the tenant ever had, newest first."""
-    return JSONResponse({"items": [_version(version) for version in replacing.history(installation, tenant)]})
+    items = [_version(version) for version in replacing.history(installation, tenant)]
+    return JSONResponse(models.Versions(items=items).as_json())
 
 
-def _version(made: replacing.Version) -> dict[str, Any]:
-    registered = made.registered
-    changes = {
-        "activated": [],
-        "deactivated": [],
-        "kept": [],
-        **registered.diff,
-        "fields": _fields(made.fields),
-        "restoredFrom": made.restored,
-    }
-    changes.pop("restored_from", None)
-    return {
-        "version": registered.version,
-        "createdAt": timestamp_text(registered.created_at),
-        "actor": registered.actor,
-        "origin": registered.origin,
-        "changes": changes,
-        "registration": registered.body,
-    }
+def _version(made: replacing.Version) -> models.Version:
+    registered, diff = made.registered, made.registered.diff
+    return models.Version(
+        version=registered.version,
+        created_at=registered.created_at,
+        actor=registered.actor,
+        origin=registered.origin,
+        changes=models.Recorded(
+            activated=diff.get("activated", []),
+            deactivated=diff.get("deactivated", []),
+            kept=diff.get("kept", []),
+            fields=_fields(made.fields),
+            restored_from=made.restored,
+        ),
+        registration=registered.body,
+    )
 
 
 @router.post(
