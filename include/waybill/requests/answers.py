@@ -6,6 +6,7 @@ version of Waybill wrote.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -61,7 +62,7 @@ class Described(Answer):
     scope: dict[str, Any]
     entities: list[str]
     entity_names: list[str]
-    range: dict[str, Any] = Field(description="As asked; a preset is frozen to dates.")
+    range: Mapping[str, Any] = Field(description="As asked; a preset is frozen to dates.")
     formats: list[str]
     format_labels: list[str]
     status: StatusWord

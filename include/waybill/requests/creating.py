@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -19,7 +17,7 @@ from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
-from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
+from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, RangeAsked, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.rights import has_plan, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown
@@ -53,7 +51,7 @@ class Origin:
     key: str | None = None
     resubmitted_from: str | None = None
     template: str | None = None
-    period: Mapping[str, Any] | None = None
+    period: RangeAsked | None = None
 
 
 def create(installation: Installation, caller: Caller, tenant: str, submission: Submission, origin: Origin = Origin()) -> ExportRequest:

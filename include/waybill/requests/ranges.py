@@ -13,6 +13,7 @@ from waybill.canonical import parse_timestamp
 from waybill.configuration.policy import RangeRule
 from waybill.errors import Finding
 from waybill.language import tell
+from waybill.ledger.on_demand.request_records import RangeAsked
 from waybill.window import start_of_day
 
 DAY = timedelta(days=1)
@@ -31,10 +32,10 @@ class Span:
 
     start: datetime | None = None
     end: datetime | None = None
-    asked: dict[str, Any] | None = None
+    asked: RangeAsked | None = None
 
 
-def frozen(preset: str, today: date) -> dict[str, Any]:
+def frozen(preset: str, today: date) -> RangeAsked:
     """Return a named preset as inclusive dates that end today: a number of days, or a year. `all_time` has no dates."""
     if preset == "all_time":
         return {"preset": preset, "from": None, "to": None}
@@ -49,10 +50,11 @@ def _a_year_before(day: date) -> date:
         return day.replace(year=day.year - 1, day=28)
 
 
-def resolve(given: dict[str, Any], zone: ZoneInfo) -> Span:
+def resolve(given: RangeAsked, zone: ZoneInfo) -> Span:
     """Return `from` and `to` as instants. A date means its whole local day. Raises ValueError with the name of the field."""
     start, end = _edge(given.get("from"), zone, "range.from", 0), _edge(given.get("to"), zone, "range.to", 1)
-    return Span(start, end, {**given, "from": given.get("from"), "to": given.get("to")})
+    asked: RangeAsked = {"from": given.get("from"), "to": given.get("to")}
+    return Span(start, end, {"preset": preset, **asked} if (preset := given.get("preset")) else asked)
 
 
 def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
@@ -80,10 +82,10 @@ def _is_last_or_first(day: date) -> bool:
 
 def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:
     """Return the problems of a span under policy."""
-    asked = span.asked or {}
+    asked: RangeAsked = span.asked or {}
     if rule.required and not (asked.get("from") and asked.get("to")):
-        for field, edge in (("range.from", asked.get("from")), ("range.to", asked.get("to"))):
-            if not edge:
+        for field, given in (("range.from", asked.get("from")), ("range.to", asked.get("to"))):
+            if not given:
                 yield Finding("", field, tell("submission.range_required"), code="range_required")
         return
     if span.start is not None and span.end is not None and span.start >= span.end:
@@ -117,7 +119,7 @@ def spoken(span: Mapping[str, Any], zone: str = "") -> str:
     return tell("span.zoned", words=words, zone=zone) if zone else words
 
 
-def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any]:
+def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> RangeAsked:
     """Return the week or month that ended at `boundary`, as inclusive dates."""
     last = boundary.astimezone(zone).date() - DAY
     first = last.replace(day=1) if frequency == "monthly" else last - 6 * DAY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AliasGenerator, ConfigDict, Field
@@ -17,8 +17,8 @@ from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import recurring, requests
-from waybill.ledger.on_demand.recurring import Template
-from waybill.ledger.on_demand.request_records import ExportRequest
+from waybill.ledger.on_demand.recurring import Stored, Template
+from waybill.ledger.on_demand.request_records import ExportRequest, RangeAsked
 from waybill.requests.answers import Person, RecurringExport
 from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.requests.ranges import previous_period
@@ -47,7 +47,7 @@ class TemplateBody(Asked):
     covers: Literal["period", "everything"] = "period"
     request: Submission
 
-    def stored(self, tenants: list[str]) -> dict[str, Any]:
+    def stored(self, tenants: list[str]) -> Stored:
         return {"covers": self.covers, "request": self.request.body(), "tenants": tenants}
 
 
@@ -76,11 +76,11 @@ def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
     return Frequency(frequency).following(now, zone)
 
 
-def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any] | None:
+def _period(stored: Stored, frequency: str, boundary: datetime, zone: ZoneInfo) -> RangeAsked | None:
     return previous_period(frequency, boundary, zone) if _covers_period(stored) else None
 
 
-def _covers_period(stored: dict[str, Any]) -> bool:
+def _covers_period(stored: Stored) -> bool:
     """Return whether each request of a template is about another period: the week or month that ended."""
     return stored["covers"] == "period" and not stored["request"].get("range")
 
@@ -198,7 +198,7 @@ def _make(installation: Installation, template: Template, zone: ZoneInfo, bounda
 
 def _tenants_of(installation: Installation, template: Template, submission: Submission) -> list[str]:
     """Return the tenants that the requester was allowed when the template was made and that are still in its organization."""
-    tenants: list[str] = template.submission["tenants"]
+    tenants = template.submission["tenants"]
     if submission.scope.level != "organization":
         return tenants
     policy = installation.configuration.policy

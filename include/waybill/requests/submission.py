@@ -20,6 +20,7 @@ from waybill.configuration.registration import entity_words
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, InvalidInput
 from waybill.language import tell
+from waybill.ledger.on_demand.request_records import RangeAsked
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
 _BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
@@ -85,6 +86,9 @@ class DateRange(Asked):
     end: Annotated[str | None, Field(alias="to")] = None
     preset: RangePreset | None = None
 
+    def asked(self) -> RangeAsked:
+        return {"from": self.start, "to": self.end}
+
 
 class Submission(Asked):
     """The body of `POST /tenants/{tenant}/exports`."""
@@ -141,7 +145,7 @@ def check(
     zone: ZoneInfo,
     now: datetime,
     *,
-    period: Mapping[str, Any] | None = None,
+    period: RangeAsked | None = None,
 ) -> Checked:
     """Check a submission and return it. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
     found: list[Finding] = []
@@ -149,7 +153,7 @@ def check(
     found += _scope_problems(submission.scope, export_policy)
     entities = _entities(submission, kind, catalog, export_policy, found)
     formats = _formats(submission, kind, entities, export_policy, found)
-    span = _span(submission.range, dict(period) if period else None, export_policy, zone, now, found)
+    span = _span(submission.range, period, export_policy, zone, now, found)
     if found:
         raise InvalidInput(found)
     return Checked(submission.export_type, submission.scope, tuple(entity.id for entity in entities), span, formats)
@@ -247,10 +251,10 @@ def _formats(
 
 
 def _span(
-    given: DateRange, period: dict[str, Any] | None, export_policy: ExportPolicy, zone: ZoneInfo, now: datetime, found: list[Finding]
+    given: DateRange, period: RangeAsked | None, export_policy: ExportPolicy, zone: ZoneInfo, now: datetime, found: list[Finding]
 ) -> Span:
-    asked = period or given.model_dump(by_alias=True)
-    if period is None and given.preset:
+    asked = period or given.asked()
+    if not period and given.preset:
         if given.start or given.end:
             found.append(Finding("", "range", tell("submission.preset_or_dates"), code="range_ambiguous"))
         elif given.preset not in export_policy.range.presets:
@@ -259,7 +263,7 @@ def _span(
             found.append(Finding("", "range.preset", reason, allowed, code="range_not_offered"))
         asked = frozen(given.preset, now.astimezone(zone).date())
     try:
-        span = resolve({key: value for key, value in asked.items() if value is not None or key != "preset"}, zone)
+        span = resolve(asked, zone)
     except ValueError as error:
         found.append(Finding("", str(error), tell("submission.no_date"), tell("submission.date_forms"), code="not_a_date"))
         return Span()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -12,6 +12,14 @@ from waybill.ledger.database.rows import readable_rows, require
 from waybill.ledger.on_demand.request_tables import export_template
 
 _t = export_template.c
+
+
+class Stored(TypedDict):
+    """What a template asks for: a body of a request, for these tenants, of the period that ended or of everything."""
+
+    covers: str
+    request: dict[str, Any]
+    tenants: list[str]
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Template:
     tenant: str
     name: str
     frequency: str
-    submission: dict[str, Any]
+    submission: Stored
     requested_by: str
     requester_name: str
     email: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 
 class Status(StrEnum):
@@ -21,6 +21,9 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
+
+RangeAsked = TypedDict("RangeAsked", {"preset": str, "from": str | None, "to": str | None}, total=False)
+"""A range as it was asked for. A preset has its dates beside it, frozen at that time."""
 
 ACTIVE = (Status.PENDING, Status.RUNNING)
 
@@ -66,7 +69,7 @@ class ExportRequest:
     entities: list[str]
     range_from: datetime | None
     range_to: datetime | None
-    range_asked: dict[str, Any]
+    range_asked: RangeAsked
     formats: list[str]
     submission: dict[str, Any]
     status: str
