@@ -29,6 +29,8 @@ class Changed:
     ahead: datetime | None = None
     back: tuple[bytes, ...] = ()
     """Digests of keys (`canonical.key_digest`). Their rows are read wherever they are before `end`."""
+    only_back: bool = False
+    """Whether the rows of `back` are the only ones."""
     known: Container[bytes] | None = field(default=None, compare=False, repr=False)
     known_columns: Mapping[str, Column] | None = None
     """The columns that the digests in `known` were computed with. None stands for those of the selection."""

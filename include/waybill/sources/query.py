@@ -105,8 +105,8 @@ class Query:
 
         It may reach back before the span's start, for keys that came back.
         """
-        span = self.span(None if reach_back else self.selection.changed.start, self.selection.changed.end)
-        ahead = self.selection.changed.ahead
+        start, end, ahead = self.selection.changed.start, self.selection.changed.end, self.selection.changed.ahead
+        span = self.span(None if reach_back else start, end)
         if ahead is None:
             return span
         return either(term for term in (span, self.at_or_after(ahead), self.before(_CALENDAR_BEGINS)) if term)
@@ -160,7 +160,7 @@ class Query:
     def span(self, start: Any, end: Any) -> Sql:
         """Change position in `[start, end)`, in plain comparisons that an index can serve. A missing side is open."""
         terms = [self.at_or_after(start), self.before(end)]
-        return every(term for term in terms if term) if any(terms) else Sql()
+        return every(terms) if any(terms) else Sql()
 
     def at_or_after(self, start: Any) -> Sql:
         if start is None:
@@ -175,12 +175,14 @@ class Query:
         return every([self.precedes(change, end), *(either((self._is_pending(name), self.precedes(name, end))) for name in deletion)])
 
     def reaches(self, name: str, value: Any) -> Sql:
-        """The column is at or after a value."""
-        return sql("{} >= {}", self.flavour.name(name), self._bound(name, value))
+        """The column is at or after a value. The number behind the greatest of a type is none of that type, so the one before is bound."""
+        op, limit = (">", value - 1) if isinstance(value, int) else (">=", value)
+        return sql(f"{{}} {op} {{}}", self.flavour.name(name), self._bound(name, limit))
 
     def precedes(self, name: str, value: Any) -> Sql:
         """The column is before a value."""
-        return sql("{} < {}", self.flavour.name(name), self._bound(name, value))
+        op, limit = ("<=", value - 1) if isinstance(value, int) else ("<", value)
+        return sql(f"{{}} {op} {{}}", self.flavour.name(name), self._bound(name, limit))
 
     def _is_past(self, name: str) -> Sql:
         return self.precedes(name, self.clock) if self.clock else Sql()
@@ -256,13 +258,11 @@ class Query:
 
     def _live(self) -> Sql:
         """Return the condition for live rows: their deletion time is not past and their state is not deleted. An unknown state is live."""
-        name = self.entity.deleted_column
-        if not self.selection.live_only:
+        name, state = self.entity.deleted_column, self.entity.deleted_when
+        if not self.selection.live_only or not (name or state):
             return Sql()
-        if state := self.entity.deleted_when:
+        if state:
             return sql("CASE WHEN {} THEN 1 ELSE 0 END = 0", self.condition(state))
-        if not name:
-            return Sql()
         is_time = self.flavour.kind(self.natives[name]) in _INSTANTS
         return self._is_pending(name) if is_time else sql("{} IS NULL", self.flavour.name(name))
 
@@ -312,7 +312,8 @@ class Query:
             wanted.append(sql("{} AS p", self.position()))
         if back:
             wanted += [sql("{} AS b{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._key_columns())]
-            wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", self.changed() or sql("1 = 1")))
+            fresh = sql("1 = 0") if self.selection.changed.only_back else self.changed() or sql("1 = 1")
+            wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", fresh))
         if extra:
             wanted.append(extra)
         inner = sql("SELECT {} FROM {} WHERE {}", join(", ", wanted), self.relation, self.where())
@@ -354,9 +355,8 @@ class Query:
         ]
 
     def count(self) -> Sql:
-        if self.selection.changed.back:
-            return sql("SELECT count(*) FROM ({}) AS t", self.rows())
-        return sql("SELECT count(*) FROM {} WHERE {}", self.relation, self.where())
+        rows = sql("({}) AS t", self.rows()) if self.selection.changed.back else sql("{} WHERE {}", self.relation, self.where())
+        return sql("SELECT count(*) FROM {}", rows)
 
     def values(self, most: int) -> Sql:
         """Return different texts of the selection's only column, not NULL, in order."""

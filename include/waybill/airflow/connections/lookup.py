@@ -47,6 +47,9 @@ def connect_db(connection_id: str) -> Any:
         ) from error
     if not hasattr(hook, "get_df_by_chunks"):
         raise PermanentError(f"the connection {connection_id} is of type {kind!r}, which is no database", code="connection")
+    if kind == "sqlite" and found.host and not Path(found.host.partition("?")[0]).is_file():  # SQLite would make an empty one
+        step = f"Correct the host of the Airflow connection {connection_id}, or put the file back"
+        raise PermanentError(f"there is no SQLite file {found.host}", next_step=step, code="source_missing")
     try:
         return hook.get_conn() if hasattr(hook, "get_conn") else hook
     except (AirflowException, ImportError, RuntimeError, ValueError, TypeError, KeyError) as error:

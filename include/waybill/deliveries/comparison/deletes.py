@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import zstandard
@@ -171,10 +170,6 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
 
 
-_BEYOND: dict[type, Any] = {datetime: datetime(9999, 12, 31, tzinfo=UTC), int: 2**62}
-"""Change positions that no row has."""
-
-
 @dataclass(frozen=True)
 class _KnownExcept:
     """The known digests, except some."""
@@ -211,8 +206,7 @@ class _Scan:
         changed = self.with_known_columns(selection)
         if changed.known is None:
             return replace(changed, back=back)
-        beyond = Changed(start=_BEYOND[type(changed.end)], back=back)
-        came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=beyond)
+        came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=Changed(back=back, only_back=True))
         digests = frozenset(digest for batch in self.snapshot.digests(came_back) for digest in batch)
         return replace(changed, back=back, known=_KnownExcept(changed.known, digests))
 

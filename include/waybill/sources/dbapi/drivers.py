@@ -160,7 +160,7 @@ class Database:
 
 def database(connection: Any) -> Database:
     """Return how to talk to the database behind a connection, by the driver's module."""
-    root = type(connection).__module__.partition(".")[0]
+    root = root_of(connection)
     style = getattr(connection, "paramstyle", "") or getattr(sys.modules.get(root), "paramstyle", "format")
     if root == "sqlite3":
         return Database(
@@ -241,13 +241,14 @@ def _settle_mysql(connection: Any) -> None:
             cursor.execute(f"SET SESSION sql_mode = '{','.join(mode for mode in modes if mode not in _CHANGING_TEXT)}'")
 
 
-UNREADABLE = ("codec not available", "no python encoding", "conversion between")
-"""What drivers of PostgreSQL say of a database with an encoding that they cannot read (EUC_TW, MULE_INTERNAL)."""
-
-
 def state(error: BaseException) -> str:
     """Return the SQLSTATE of an error of PostgreSQL's. It is empty if there is none."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def root_of(thing: Any) -> str:
+    """Return the driver's package, by a connection or an error of its own."""
+    return type(thing).__module__.partition(".")[0]
 
 
 def _plain(connection: Any) -> Any:
@@ -259,7 +260,7 @@ def _named(connection: Any) -> Any:
 
 
 def _unbuffered(connection: Any) -> Any:
-    root = type(connection).__module__.partition(".")[0]
+    root = root_of(connection)
     return connection.cursor(sys.modules[f"{root}.cursors"].SSCursor)
 
 

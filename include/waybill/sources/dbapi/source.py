@@ -17,12 +17,13 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.configuration.values.columns import described
-from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.errors import PermanentError
 from waybill.sources import arrow, definitions, drift, extents, row_security
-from waybill.sources.base import AGAIN, Rows, Stream
+from waybill.sources.base import Rows, Stream
 from waybill.sources.dbapi import chunks, drivers, over_postgres
 from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
+from waybill.sources.dbapi.refusals import errors
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.postgres.relations import materialized
@@ -45,12 +46,6 @@ UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
-_UNDECODABLE = "Could not decode to UTF-8"
-"""Of SQLite; the text itself follows, which is not repeated."""
-_REFUSED = (
-    *("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist"),
-    "statement pooling",
-)
 
 
 class DbApi:
@@ -66,7 +61,7 @@ class DbApi:
         if self.connect is None:
             step = "Run it where Airflow's providers are installed"
             raise PermanentError("nothing here can open a database through Airflow", where=where, code="driver", next_step=step)
-        with _errors(where):
+        with errors(where):
             opened = self.connect(self.spec.connection)
             connection = opened if hasattr(opened, "cursor") else FrameConnection(opened)
         try:
@@ -90,7 +85,7 @@ class DbApiSnapshot:
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
         self._flavours: dict[str, drivers.TableFlavour] = {}
-        with _errors(where), closing(connection.cursor()) as cursor:
+        with errors(where), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
             lockable = self._lockable(cursor, entities) if self._is_postgres else {}
             for statement in self.database.begin:
@@ -112,7 +107,7 @@ class DbApiSnapshot:
     def columns(self, entity: Entity) -> dict[str, str]:
         found = self._columns.get(entity.query or entity.relation)
         if found is None:
-            with _errors(f"{entity.id} in {self.where}"):
+            with errors(f"{entity.id} in {self.where}"):
                 if entity.query:
                     found = self._columns_of_query(entity)
                 else:
@@ -122,7 +117,7 @@ class DbApiSnapshot:
                     f"there is no relation {entity.relation}",
                     where=f"{entity.id} in {self.where}",
                     code="relation_missing",
-                    next_step=f"Correct entities.{entity.id}.{entity.named_by}, or grant SELECT on it",
+                    next_step=f"Correct entities.{entity.id}.{entity.named_by}, grant SELECT on it, or mend it if it is a view",
                 )
             self._columns[entity.query or entity.relation] = found
         return found
@@ -151,7 +146,7 @@ class DbApiSnapshot:
     def never_null(self, entity: Entity) -> frozenset[str] | None:
         if entity.query:
             return frozenset() if self._is_postgres else None
-        with _errors(f"{entity.id} in {self.where}"):
+        with errors(f"{entity.id} in {self.where}"):
             return frozenset(row[0] for row in self._rows(self.database.never_null(split_name(entity.relation))))
 
     def heaps(self, entity: Entity) -> list[int]:
@@ -162,7 +157,7 @@ class DbApiSnapshot:
 
     def definition(self, selection: Selection) -> Definition:
         entity = selection.entity
-        with _errors(f"{entity.id} in {self.where}"):
+        with errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
                 return definition(self._rows, "", self.query(selection), self._look_behind(entity))
             views, functions = self._texts(self.database.views), self._texts(self.database.functions)
@@ -176,13 +171,13 @@ class DbApiSnapshot:
 
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
-        with _errors(f"{entity.id} in {self.where}"):
+        with errors(f"{entity.id} in {self.where}"):
             return self._look_behind(entity).hidden() if self._is_postgres else []
 
     def _unseen(self, entity: Entity) -> str:
         if entity.changes.mode is Mode.FULL or not self._is_postgres:
             return ""
-        with _errors(f"{entity.id} in {self.where}"):
+        with errors(f"{entity.id} in {self.where}"):
             return materialized.unseen(self._rows, self._look_behind(entity).materialized())
 
     def _look_behind(self, entity: Entity) -> Behind:
@@ -203,7 +198,7 @@ class DbApiSnapshot:
         entity, query = selection.entity, self.query(selection)
         drift.check_columns(selection, query.natives, query.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
         drift.check_tenant(query)
-        with _errors(self._at(selection)):
+        with errors(self._at(selection)):
             if entity.changes.column and entity.changes.mode is not Mode.FULL:
                 [(nulls,)] = self._rows(query.without([entity.changes.column], query.tenant()))
                 if nulls:
@@ -246,7 +241,7 @@ class DbApiSnapshot:
         found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
         early = ""
         if self.database.offset and native.lower().startswith("datetime"):
-            with _errors(f"{entity.id} in {self.where}"):
+            with errors(f"{entity.id} in {self.where}"):
                 [(seconds,)] = self._rows(sql(self.database.offset))
             early = extents.looks_back_too_little(entity, timedelta(seconds=int(seconds or 0)))
         return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), self._unseen(entity), early))))
@@ -296,7 +291,7 @@ class DbApiSnapshot:
         if not self._is_postgres:
             return self.flavour
         if entity.id not in self._flavours:
-            with _errors(f"{entity.id} in {self.where}"):
+            with errors(f"{entity.id} in {self.where}"):
                 self._flavours[entity.id] = over_postgres.flavour(self.connection, self.flavour, self.columns(entity))
         return self._flavours[entity.id]
 
@@ -314,7 +309,7 @@ class DbApiSnapshot:
         query = self.query(selection)
         with (
             drift.naming(selection, query.natives, query.flavour, binding=not self.database.dynamic),
-            _errors(self._at(selection)),
+            errors(self._at(selection)),
             engine.connect() as connection,
             engine.errors(self._at(selection)),
             ThreadPoolExecutor(1, "waybill-format") as formatting,
@@ -356,7 +351,7 @@ class DbApiSnapshot:
 
     def ask(self, statement: Sql) -> list[Any]:
         """Return the rows of a statement about the database's structure or data."""
-        with _errors(self.where):
+        with errors(self.where):
             return self._rows(statement)
 
     def _rows(self, statement: Sql) -> list[Any]:
@@ -366,7 +361,7 @@ class DbApiSnapshot:
             return list(cursor.fetchall())
 
     def _max_id(self, entity: Entity) -> int | None:
-        with _errors(f"{entity.id} in {self.where}"):
+        with errors(f"{entity.id} in {self.where}"):
             [(newest,)] = self._rows(sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), self._from(entity)))
         return None if newest is None else int(newest)
 
@@ -410,41 +405,3 @@ def _parsed(kind: ColumnType, name: str, native: str) -> str:
 def _aware(clock: Any) -> datetime:
     value = datetime.fromisoformat(clock) if isinstance(clock, str) else clock
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-@contextmanager
-def _errors(where: str) -> Iterator[None]:
-    """Translate a driver's errors. Drivers share no base class, only the names of PEP 249, and hooks raise anything."""
-    try:
-        yield
-    except (WaybillError, duckdb.Error):
-        raise
-    except OSError as error:
-        system_says = error.strerror or type(error).__name__
-        raise TransientError(system_says, where=where, code="source_unreachable", next_step=AGAIN) from error
-    except Exception as error:
-        names = {base.__name__ for base in type(error).__mro__}
-        if not names & {"Error", "DatabaseError", "InterfaceError"}:
-            what = f"the driver or its hook raised an unexpected {type(error).__name__}"
-            raise TransientError(what, where=where, code="driver", next_step="The log shows where it came from") from error
-        raise _translated(error, names, where) from error
-
-
-def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
-    """Return the translated error. A driver's message is dropped if it may quote a row, which is so if a value is at fault."""
-    driver_says = str(error.args[-1] if error.args else error).splitlines()[0]
-    if drivers.state(error) in ("22021", "22P05") or driver_says.startswith(_UNDECODABLE):
-        column = driver_says.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if driver_says.startswith(_UNDECODABLE) else ""
-        what = f"the database holds text that is not UTF-8{f', in {column}' if column else ''}"
-        return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
-    if names & {"DataError", "IntegrityError"}:
-        what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
-        return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")
-    if "NotSupportedError" in names or any(mark in driver_says.lower() for mark in drivers.UNREADABLE):
-        step = "Use another driver or a postgres source, or move the data to a database with the encoding UTF8"
-        return PermanentError(driver_says, where=where, code="driver", next_step=step)
-    if "ProgrammingError" in names or any(mark in driver_says.lower() for mark in _REFUSED):
-        return PermanentError(
-            driver_says, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights"
-        )
-    return TransientError(driver_says, where=where, code="source_unreachable", next_step=AGAIN)

@@ -159,13 +159,13 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
     if any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
         step = "Write the file again; it may have been cut short"
         return PermanentError(engine_says.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
-    if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
+    if isinstance(error, duckdb.DataError | duckdb.InvalidInputException):
         step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
         return PermanentError(drift.MISFIT, where=where, code="schema_drift", next_step=step)
-    if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
+    if isinstance(error, duckdb.ProgrammingError | duckdb.NotSupportedError | duckdb.PermissionException | duckdb.DependencyException):
         step = "Correct the entity's relation or columns in the catalog, or the source's path"
         return PermanentError(engine_says, where=where, code="source_refused", next_step=step)
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if isinstance(error, duckdb.OutOfMemoryException) or "No space left on device" in str(error):
         step = "Free memory, and disk space in the temporary folder; many rows of megabytes need most"
         return TransientError("the engine ran out of memory or spill space", where=where, code="out_of_memory", next_step=step)
     if isinstance(error, duckdb.IOException) and "lock" not in engine_says:

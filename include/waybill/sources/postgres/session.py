@@ -24,8 +24,14 @@ _OURS = frozenset({"client_encoding", "replication", "application_name", "fallba
 """Settings that no connection may change: rows are read as UTF-8, by SQL."""
 _REFUSED = (
     *("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in"),
-    "SSL was required",
+    *("permission denied for database", "unrecognized configuration parameter", "invalid value for parameter", "permission denied to set"),
+    *("unsupported startup parameter", "no such database", "no such user", "not allowed to connect"),
+    *("SSL was required", "certificate", "private key file", "does not match host name", "channel binding", "authentication method"),
+    *("invalid sslmode value", "invalid connection option", "invalid integer value", "invalid port number"),
 )
+"""What a server, a pooler or the library says of a login that cannot succeed. Only what is said before a session begins has no SQLSTATE."""
+_MAY_PASS = frozenset(["OperationalError", "InterfaceError"])
+_STEP = "Correct the connection, or a view, a policy or a function that the entity reads"
 _FACTS = """
 SELECT clock_timestamp(),
        pg_is_in_recovery(),
@@ -216,11 +222,12 @@ def errors(where: str, parsed: Collection[str] = ()) -> Iterator[None]:
     except WaybillError:
         raise
     except psycopg.Error as error:
-        raise _translated(error, where, parsed) from error
+        raise translated(error, where, parsed) from error
 
 
-def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> WaybillError:
-    state = error.sqlstate or ""
+def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillError:
+    """Return the error of psycopg's, or of psycopg2's, as what recovers from it."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     database_says = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
@@ -256,7 +263,7 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
     return _of_the_connection(error, where, state, database_says)
 
 
-def _of_the_connection(error: psycopg.Error, where: str, state: str, database_says: str) -> WaybillError:
+def _of_the_connection(error: Any, where: str, state: str, database_says: str) -> WaybillError:
     if "statement pooling mode" in database_says:
         step = "Set pool_mode to transaction or session for this database in the pool: one transaction reads everything"
         return PermanentError(database_says, where=where, code="source_refused", next_step=step)
@@ -268,8 +275,8 @@ def _of_the_connection(error: psycopg.Error, where: str, state: str, database_sa
         return PermanentError(database_says, where=where, code="source_unreadable", next_step=step)
     if not state and any(mark in str(error) for mark in _REFUSED):
         return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
-    if state and not isinstance(error, psycopg.OperationalError):
-        return PermanentError(database_says, where=where, code="source_refused")
+    if not _MAY_PASS.intersection(base.__name__ for base in type(error).__mro__):
+        return PermanentError(database_says, where=where, code="source_refused", next_step=_STEP)
     return TransientError(database_says, where=where, code="source_unreachable", next_step=AGAIN)
 
 
