@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.consumer.copies import well
-from tests.installations import DAY, NOON, catalog, make_place
+from tests.installations import DAY, NOON, Place, catalog, make_place
 
 EVENT = {
     "name": "event",
@@ -50,3 +51,35 @@ def test_lists_of_nanoseconds_and_a_change_time_with_them_arrive_once_and_to_the
     rows = [(number, changed, *(None if text is None else json.loads(text) for text in nested)) for number, changed, *nested in found]
     assert rows == [(1, earlier, [earlier, None], [{"stamps": [earlier]}]), (2, later, [later], None), (3, later, None, [])]
     assert list(rows_by_sequence.values()) == [2, 2, 0]
+
+
+class LitePlace(Place):
+    """An installation whose database connections are all one SQLite file."""
+
+    def installation(self):
+        return replace(super().installation(), connect_db=lambda name: sqlite3.connect(self.root / "app.sqlite"))
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_a_finer_time_as_text_is_refused_and_never_rounded_and_may_tell_changes(tmp_path: Path, exported: bool) -> None:
+    """.NET writes seven digits."""
+    with closing(LitePlace(tmp_path)) as place, closing(sqlite3.connect(tmp_path / "app.sqlite")) as connection:
+        columns = {"id": {"type": "integer"}} | ({"changed": {"type": "timestamp"}} if exported else {})
+        entity = {**EVENT, "columns": columns}
+        place.write("catalog.yaml", catalog(event=entity) | {"sources": {"warehouse": {"kind": "dbapi", "connection": "lite"}}})
+        place.tenant(entityList=["event"])
+        connection.execute("create table event (tenant_id text, id integer, changed text)")
+        connection.execute("insert into event values ('acme', 1, '2026-05-29 10:00:00.1234567')")
+        connection.commit()
+        [first] = place.run(NOON - DAY)
+        if exported:
+            assert "column changed holds times that are finer than a microsecond, which would be rounded" in str(first.error)
+            return
+        assert first.error is None
+        connection.execute("insert into event values ('acme', 2, '2026-05-30 23:59:59.9999999')")
+        connection.execute("insert into event values ('acme', 3, '2026-05-31 00:00:00.0000001')")
+        connection.commit()
+        assert [result.error for result in place.run(NOON)] == [None]
+        assert place.rows("event") == [("1",), ("2",)]
+        assert [result.error for result in place.run(NOON + DAY)] == [None]
+        assert place.rows("event") == [("1",), ("2",), ("3",)]

@@ -24,6 +24,8 @@ _DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$|^-?i
 """Text that is a date, which the engine would also read out of a time. Midnight loses nothing."""
 _NO_DAY = r"^(0000-|[0-9]{4}-00|[0-9]{4}-[0-9]{2}-00)"
 """MySQL's dates without a year, month or day."""
+_TOO_FINE = r"\.[0-9]{6}[0-9]*[1-9]"
+"""Part of a time that is finer than a microsecond, which would be rounded."""
 _MOST_WHOLE = 10**38
 """Integers that are as long are text for the engine, too."""
 _BINARY = (bytes, bytearray, memoryview)
@@ -45,6 +47,10 @@ def table(
     return pa.table({name: array(name, values, kind, native, binding, name in times) for (name, (kind, native)), values in filled})
 
 
+class _TooFineError(ValueError):
+    """A time has more digits than a timestamp holds."""
+
+
 def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Binding, is_time: bool = False) -> pa.Array:
     """Return one column of a chunk. Raises PermanentError if a value is not of the catalogued type. The message holds no value."""
     try:
@@ -53,6 +59,9 @@ def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Bi
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         what = f"column {name} is {native or 'of no declared type'}: a value is not {kind}; the driver yields {', '.join(kinds)}"
         step = f"Set the column's type in the catalog to {_NATURES.get(kinds[0], 'string')}"
+        if isinstance(error, _TooFineError):
+            what = f"column {name} holds times that are finer than a microsecond, which would be rounded"
+            step = "Give them six digits in a view or query; a column that tells no changes may be catalogued as string instead"
         if is_time:
             step = "Let the column hold times and NULL only, or read a view in which it does: dates such as 0000-00-00 tell no time"
         raise PermanentError(what, code="schema_drift", next_step=step) from error
@@ -175,6 +184,8 @@ def _timestamps(values: _Values, native: str) -> pa.Array:
     if any(isinstance(value, str) for value in values):
         texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
         _refuse_no_day(texts)
+        if pc.any(pc.match_substring_regex(texts, _TOO_FINE)).as_py():
+            raise _TooFineError("finer than a microsecond")
         return _parsed(texts, pa.timestamp("us"))
     aware = any(value is not None and value.tzinfo is not None for value in values)
     return pa.array(values, pa.timestamp("us", "UTC") if aware else pa.timestamp("us"))

@@ -326,7 +326,7 @@ class DbApiSnapshot:
         names = query.columns()
         text, values = self.database.render(query.select(names, ordered))
         times = self._times(query)
-        columns = {name: (times.get(name) or query.kind(name), query.natives[name]) for name in names}
+        columns = {name: (times.get(name) or self._kind(query, name), query.natives[name]) for name in names}
         stream = self.database.stream or (lambda connection: connection.cursor())
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
@@ -341,6 +341,11 @@ class DbApiSnapshot:
                 size += fetched.nbytes
             if gathered:
                 yield pa.concat_tables(gathered)
+
+    def _kind(self, query: TableQuery, name: str) -> ColumnType:
+        """Return what a column is read as. A time as text that is only compared stays text until it is, however fine it is."""
+        kind, catalogued = query.kind(name), described(query.entity.columns, name)
+        return ColumnType.STRING if self.database.dynamic and kind is ColumnType.TIMESTAMP and catalogued is None else kind
 
     def _times(self, query: TableQuery) -> dict[str, ColumnType]:
         """The columns that say when a row changed or ceased to be, with their own types. They are times, also if delivered as strings."""
