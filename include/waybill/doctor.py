@@ -25,6 +25,7 @@ from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import Ledger, registrations
 from waybill.ledger.registrations import Registered
+from waybill.ledger.reports import usage
 from waybill.sources import Snapshot, Source
 
 __all__ = ["Check", "examine", "source_findings"]
@@ -61,7 +62,7 @@ def examine(
             return found
         found += _sources(installation)
         if there.status == "ok":
-            found += [*_keys(installation), *_destinations(installation)]
+            found += [*_without_rows(installation), *_keys(installation), *_destinations(installation)]
         else:
             step = "Run `waybill apply`, then `waybill doctor` again" if there.status == "warning" else there.next_step
             found.append(Check("destinations", "warning", "not rehearsed: the ledger does not know the tenants yet", step))
@@ -268,6 +269,17 @@ def _active(installation: Installation) -> list[Registered]:
             for registered in registrations.readable(registrations.all_current(connection))
             if not registered.registration.is_disabled
         ]
+
+
+def _without_rows(installation: Installation) -> Iterator[Check]:
+    """Name tenants that have received files and no row in any of them: new ones, or ones whose id in the data is another."""
+    with installation.ledger.read() as connection:
+        empty = usage.without_rows(connection)
+    for registered in _active(installation):
+        if registered.tenant in empty:
+            known = registered.registration.id_in_data(registered.tenant)
+            step = f"Let sourceTenant in its file be its id in the data, if that is not {known}; wait, if it has no rows yet"
+            yield Check(f"tenant {registered.tenant}", "warning", "it has received files, and no row in any of them", step)
 
 
 def _keys(installation: Installation) -> list[Check]:

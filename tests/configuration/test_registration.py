@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from waybill.configuration.catalog import Catalog
-from waybill.configuration.registration import STORED_EARLIER, Registration, difference, entity_words, resolve_entities
+from waybill.configuration.catalog import Catalog, DuckDBSource, LakeSource
+from waybill.configuration.registration import Registration, difference, entity_words, resolve_entities
+from waybill.configuration.values.paths import STORED_EARLIER
 from waybill.window import Frequency
 
 pytestmark = pytest.mark.fast
@@ -62,6 +63,17 @@ def test_a_root_leads_nowhere_else(kind, root):
 def test_a_home_folder_is_no_root_over_sftp(root):
     with pytest.raises(ValidationError, match="'~' names no home folder here"):
         Registration.model_validate({"destination": DESTINATIONS[0] | {"root": root}})
+
+
+@pytest.mark.parametrize("path", ["~", "~/incoming", "~acme/in"])
+def test_a_home_folder_is_no_local_path_either(path):
+    with pytest.raises(ValidationError, match="'~' names no home folder here"):
+        Registration.model_validate({"destination": {"kind": "folder", "root": path}})
+    kept = Registration.model_validate({"destination": {"kind": "folder", "root": path}}, context=STORED_EARLIER)
+    assert kept.destination.root == path
+    for kind in (DuckDBSource, LakeSource):
+        with pytest.raises(ValidationError, match="'~' names no home folder here"):
+            kind.model_validate({"kind": "duckdb" if kind is DuckDBSource else "lake", "path": path})
 
 
 def test_an_unknown_entity_is_named_with_the_likely_one():

@@ -13,9 +13,10 @@ import pytest
 
 from tests.exports import Office, make_office
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill import doctor
 from waybill.errors import InvalidInput
 from waybill.files import places
-from waybill.registrations import applying, replacing
+from waybill.registrations import applying, estimating, replacing
 from waybill.requests.fulfilment import running
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -82,6 +83,35 @@ def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place
     last = max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
     assert [column["name"] for column in last["columns"]] == ["name", "id", "updated_at"]
     assert places.verify(str(place.out), pytest.fail).is_whole
+
+
+def test_a_tenant_whose_id_no_row_carries_is_told_in_the_manifest_the_estimate_and_by_the_doctor(place: Place) -> None:
+    place.tenant(entityList=["user"], sourceTenant="ORG-77")
+    [estimated] = estimating.estimate(
+        place.installation(), "acme", place.installation().configuration.tenants["acme"].registration, ["user"], 60
+    )
+    assert (estimated.rows, estimated.note) == (0, "no row carries the tenant's id, ORG-77")
+    place.run(NOON)
+    [(_, manifest)] = place.manifests()
+    assert (manifest["rows"], manifest["note"]) == (0, "no row carries the tenant's id, ORG-77")
+    assert told_by_the_doctor(place) == [("tenant acme", "it has received files, and no row in any of them")]
+    place.user(4, "Edsger", NOON, tenant="ORG-77")
+    place.run(NOON + DAY)
+    assert told_by_the_doctor(place) == []
+    assert ["note" in delivery for _, delivery in place.manifests()] == [True, False]
+
+
+def test_a_tenant_whose_conditions_no_row_meets_is_not_said_to_be_misspelt(place: Place) -> None:
+    place.tenant(entityList=["user"], sourceTenant="ORG-7", where={"user": [{"column": "name", "value": "Nobody"}]})
+    place.run(NOON)
+    [(_, manifest)] = place.manifests()
+    assert (manifest["rows"], "note" in manifest) == (0, False)
+
+
+def told_by_the_doctor(place: Place) -> list[tuple[str, str]]:
+    installation = place.installation()
+    checks = doctor.examine(installation.settings, installation.connections, lambda: NOON, None)
+    return [(check.name, check.found) for check in checks if check.name.startswith("tenant ")]
 
 
 def test_an_export_on_demand_holds_the_columns_chosen_for_the_tenant(tmp_path: Path) -> None:

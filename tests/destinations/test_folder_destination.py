@@ -43,6 +43,12 @@ def test_a_root_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path, bel
     assert str(tmp_path / below) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["d" * 300, "/".join(["d" * 200] * 30)], ids=["name", "path"])
+def test_a_root_of_a_name_that_no_system_takes_is_refused_for_good(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PermanentError, match="could not open the root folder: File name too long"), Folder(tmp_path / name).connect():
+        pass
+
+
 def test_a_published_file_keeps_one_name_only(session: FolderSession, root: Path) -> None:
     session.prepare("/a")
     session.upload("/a/.user.csv.part", [b"id\n", b"1\n"])

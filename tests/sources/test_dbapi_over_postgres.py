@@ -91,7 +91,7 @@ def test_what_a_view_raises_is_told_as_that(dbapi: Through, orders: Database, ra
     shape = entity("full", relation="bad", columns={"s": {"type": "string"}})
     with (
         dbapi(orders).snapshot([shape]) as snapshot,
-        pytest.raises(PermanentError, match="a view or function that the entity reads") as caught,
+        pytest.raises(PermanentError, match="a view, a policy or a function that the entity reads") as caught,
     ):
         read(snapshot, shape)
     assert caught.value.code == "source_refused"

@@ -225,6 +225,8 @@ def test_what_duckdb_refuses_stays(tmp_path: Path) -> None:
         error = shop.view(expression)
         assert (type(error), "planted" in str(error)) == (PermanentError, False), expression
     assert type(shop.error(query="select tenant_id, id, name from orders whre 1")) is PermanentError
+    nowhere = Shop(run, lambda: DuckDB(tmp_path / ("d" * 300)))
+    assert (type(nowhere.error()), nowhere.error().code) == (PermanentError, "source_missing")
     assert type(shop.error(query="select tenant_id, id, name from read_parquet('/nowhere/x.parquet')")) is PermanentError
 
 

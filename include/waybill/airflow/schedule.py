@@ -60,7 +60,8 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
 
 
 def _schedule(row: dict[str, Any]) -> Schedule:
-    from waybill.configuration.registration import STORED_EARLIER, Registration
+    from waybill.configuration.registration import Registration
+    from waybill.configuration.values.paths import STORED_EARLIER
     from waybill.ledger.database.rows import mapping
 
     try:

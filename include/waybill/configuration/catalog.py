@@ -20,6 +20,7 @@ from waybill.configuration.values.conditions import Condition, Step, query_probl
 from waybill.configuration.values.credentials import looks_secret, secret_value, words
 from waybill.configuration.values.deletes import Deletes, DeletesAt
 from waybill.configuration.values.durations import Duration
+from waybill.configuration.values.paths import LocalPath
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding
 from waybill_consumer.manifest import NOTICED
@@ -203,7 +204,7 @@ class DuckDBSource(Strict):
 
     kind: Literal["duckdb"]
     """A DuckDB file."""
-    path: str
+    path: LocalPath
     """The file, counted from the parent of the configuration folder."""
 
 
@@ -212,7 +213,7 @@ class LakeSource(Strict):
 
     kind: Literal["lake"]
     """Parquet files in a folder or a bucket."""
-    path: str = ""
+    path: LocalPath = ""
     """The folder, or `s3://bucket/prefix`."""
     connection: ConnectionId | Literal[""] = ""
     """The Airflow connection of type `aws`, for a bucket."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import time
@@ -35,6 +34,7 @@ from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.configuration.values.durations import Clock
 from waybill.configuration.values.encryption import Encryption
+from waybill.configuration.values.paths import Bucket, LocalRoot, Root, ServerRoot
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, PermanentError
 from waybill.language import tell, unfit
@@ -103,37 +103,6 @@ class FilesOptions(Strict):
     """What the data files are. Deletes files are CSV always."""
 
 
-STORED_EARLIER = {"kept": True}
-"""The context to read an accepted registration with. Rules that came later do not apply to it."""
-
-
-def _printable(path: str, info: ValidationInfo) -> str:
-    if not path.isprintable() and info.context != STORED_EARLIER:
-        raise unfit("printable_path")
-    return path
-
-
-def _straight(path: str, info: ValidationInfo) -> str:
-    if ".." in path.split("/") and info.context != STORED_EARLIER:
-        raise unfit("straight_path")
-    return path
-
-
-def _no_home(path: str, info: ValidationInfo) -> str:
-    if path.startswith("~") and info.context != STORED_EARLIER:
-        raise unfit("no_home")
-    return path
-
-
-def _bucket(name: str, info: ValidationInfo) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}|arn:[A-Za-z0-9:/._-]{1,2000}", name) and info.context != STORED_EARLIER:
-        raise unfit("bucket")
-    return name
-
-
-Root = Annotated[str, AfterValidator(_printable), AfterValidator(_straight)]
-
-
 class SftpDestination(Strict):
     """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
 
@@ -141,7 +110,7 @@ class SftpDestination(Strict):
     """An SFTP server."""
     connection: ConnectionId
     """The Airflow connection of type `sftp`."""
-    root: Annotated[Root, AfterValidator(_no_home)] = "/"
+    root: ServerRoot = "/"
     """The folder on the server in which `exports` stands."""
 
 
@@ -150,7 +119,7 @@ class FolderDestination(Strict):
 
     kind: Literal["folder"]
     """A folder on this machine."""
-    root: Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+    root: LocalRoot
     """The folder, counted from the parent of the configuration folder."""
 
 
@@ -159,7 +128,7 @@ class S3Destination(Strict):
 
     kind: Literal["s3"]
     """A bucket."""
-    bucket: Annotated[str, Field(min_length=3), AfterValidator(_bucket)]
+    bucket: Bucket
     """The bucket's name."""
     connection: ConnectionId
     """The Airflow connection of type `aws`."""

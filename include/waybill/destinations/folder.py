@@ -47,10 +47,10 @@ class Folder:
     @contextmanager
     def connect(self) -> Iterator[FolderSession]:
         label = f"folder {self.root}"
-        if self.root.is_symlink() and not self.root.exists():
-            step = "Make the folder it leads to, or mount it"
-            raise PermanentError("the root is a symlink that leads nowhere", where=label, next_step=step, code="refused")
         with translated(label, "open the root folder", ""):
+            if self.root.is_symlink() and not self.root.exists():
+                step = "Make the folder it leads to, or mount it"
+                raise PermanentError("the root is a symlink that leads nowhere", where=label, next_step=step, code="refused")
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
             except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:

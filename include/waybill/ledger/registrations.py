@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
+from waybill.configuration.registration import Difference, Registration, difference
+from waybill.configuration.values.paths import STORED_EARLIER
 from waybill.errors import PermanentError
 from waybill.ledger import streams
 from waybill.ledger.database.rows import DAMAGED, UNREADABLE, mapping, readable_rows

@@ -17,6 +17,7 @@ from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import deliveries
+from waybill.sources import drift
 
 PATIENCE = 10.0
 """The seconds that a look may take. A count that is not ready by then stays unknown."""
@@ -46,7 +47,7 @@ _WIDTHS = {
 class Estimate:
     """One entity's full load, uncompressed. None if it is unknown after `PATIENCE`. `note` then says why.
 
-    Beside a number `note` says what may keep the connection from seeing every row.
+    Beside a number `note` says what may keep the connection from seeing every row, or that no row is the tenant's.
     """
 
     entity: str
@@ -107,7 +108,9 @@ def _count(
                 source_tenant, where = registration.reads(tenant, entity)
                 seen = registration.sees(entity)
                 rows = snapshot.count(Selection(seen, source_tenant, seen.columns, where=where))
-                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, seen)), snapshot.narrowed(entity))
+                notes = snapshot.narrowed(entity), "" if rows or where else drift.nobodys(source_tenant)
+                size = round(rows * _width(installation, tenant, seen))
+                found[entity.id] = Estimate(entity.id, rows, size, "; ".join(filter(None, notes)))
     except WaybillError as error:
         # A preview must not fail because a source does. The delivery reports the error in full.
         for entity in asked:

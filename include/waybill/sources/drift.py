@@ -115,6 +115,11 @@ def check_tenant(query: Query) -> None:
     )
 
 
+def nobodys(tenant: str) -> str:
+    """Return what is said of an entity without a row of the tenant: it may be new, or its id may be misspelt."""
+    return f"no row carries the tenant's id, {tenant}"
+
+
 def place(selection: Selection, where: str) -> str:
     """Return where a selection is read, for messages. A check of the catalog asks for no tenant."""
     of_tenant = f" of {selection.tenant}" if selection.tenant else ""

@@ -29,6 +29,7 @@ from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
 from waybill.sources.definitions import NOTHING, Definition, is_renamed, redefined
+from waybill.sources.drift import nobodys
 from waybill.states import Purpose
 
 _DEFINITION = "definition"
@@ -136,7 +137,7 @@ def extract(
         if task.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(task.stream, snapshot, selection, extent, known)
         start, position = _positions(task, extent, remembered, facts)
-        notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
+        notes = extent.short, _repeated(task, repeats), _new_columns(task), _without_rows(selection, files)
         return Extracted(
             end=extent.end,
             position_from=start,
@@ -175,8 +176,18 @@ def _written(
             return sinks.measured(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
 
 
+def _repeated(task: Task, repeats: bool) -> str:
+    return _REPEATED if repeats and is_imported(task.stream) else ""
+
+
 def _new_columns(task: Task) -> str:
     return filling.kept_empty(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == Purpose.SCHEDULE else ""
+
+
+def _without_rows(selection: Selection, files: list[Written]) -> str:
+    """Return a note for a full load that found nothing: consumers cannot tell a tenant without rows from a misspelt one."""
+    is_whole = selection.changed.start is None and selection.changed.end is None and not selection.where
+    return nobodys(selection.tenant) if is_whole and not any(file.rows for file in files) else ""
 
 
 def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, TableClause, column, func, select, table
+from sqlalchemy import ColumnElement, Connection, TableClause, column, exists, func, select, table
+
+from waybill.ledger.tables import attempt, delivery, stream
+from waybill.states import DeliveryStatus
 
 MONTHS = 12
 YEAR, STAYS_OPEN = timedelta(days=366), timedelta(days=92)
@@ -36,6 +39,14 @@ def months(connection: Connection) -> list[Month]:
     for month in _added_up(connection, _USAGE, func.sum(_USAGE.c.deliveries), ()):
         found.setdefault(month.tenant, []).append(month)
     return [month for each in found.values() for month in each[:MONTHS]]
+
+
+def without_rows(connection: Connection) -> list[str]:
+    """Return the tenants that have received deliveries, and never a row in any of them."""
+    mine = (delivery.c.tenant == stream.c.tenant) & (delivery.c.status == DeliveryStatus.COMMITTED)
+    filled = select(delivery.c.id).join(attempt, attempt.c.id == delivery.c.adopted).where(mine, attempt.c.rows > 0)
+    query = select(stream.c.tenant).where(stream.c.active, stream.c.sequence > 0, ~exists(filled)).distinct()
+    return list(connection.scalars(query.order_by(stream.c.tenant)))
 
 
 def last_months(connection: Connection, tenant: str, now: datetime) -> list[Month]:

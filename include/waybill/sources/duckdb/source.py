@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import ceil
@@ -246,7 +246,10 @@ class DuckDB:
     @contextmanager
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[DuckDBSnapshot]:
         where = f"DuckDB file {self.path}"
-        if not self.path.is_file():
+        is_there = False
+        with suppress(OSError):  # a path may be too long to be looked for
+            is_there = self.path.is_file()
+        if not is_there:
             step = "Correct its path in the catalog; it counts from the parent of the config folder"
             raise PermanentError("there is no such file", where=where, code="source_missing", next_step=step)
         with engine.connect() as connection:
