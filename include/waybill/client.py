@@ -241,10 +241,12 @@ def _sha256(path: Path) -> str:
 
 
 def _refused(answer: httpx.Response) -> Refused:
-    told: dict[str, Any] = answer.json() if "json" in answer.headers.get("content-type", "") else {}
+    problem: dict[str, Any] = answer.json() if "json" in answer.headers.get("content-type", "") else {}
     after = answer.headers.get("retry-after", "")
-    detail = told.get("detail") or f"{answer.status_code} {answer.reason_phrase}"
-    return Refused(answer.status_code, told.get("code", ""), detail, told.get("errors") or [], float(after) if after.isdigit() else None)
+    detail = problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}"
+    return Refused(
+        answer.status_code, problem.get("code", ""), detail, problem.get("errors") or [], float(after) if after.isdigit() else None
+    )
 
 
 def _registration(answer: httpx.Response) -> Registration:

@@ -121,17 +121,17 @@ def _ledger(ledger: Ledger, settings: Settings) -> Check:
     if revision != head:
         is_own = shown == "SQLite"
         status: Status = "warning" if is_own else "failed"
-        said = f"{shown} at {revision}, this version needs {head}" if revision else f"{shown}, without tables yet"
-        return Check("ledger", status, said, "The next `waybill apply` or run brings it there" if is_own else "waybill ledger upgrade")
+        state = f"{shown} at {revision}, this version needs {head}" if revision else f"{shown}, without tables yet"
+        return Check("ledger", status, state, "The next `waybill apply` or run brings it there" if is_own else "waybill ledger upgrade")
     return Check("ledger", "ok", f"{shown} at {revision}")
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
     folder = next(path for path in (settings.spool_dir, *settings.spool_dir.parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    told = f"{free / (1 << 30):,.1f} GiB free for {settings.spool_dir}"
+    room = f"{free / (1 << 30):,.1f} GiB free for {settings.spool_dir}"
     step = "" if free > LITTLE_DISK else "Free space, or set WAYBILL_SPOOL_DIR: the files of a run wait there until they are uploaded"
-    yield Check("disk", "failed" if free < NO_DISK else "warning" if step else "ok", told, step)
+    yield Check("disk", "failed" if free < NO_DISK else "warning" if step else "ok", room, step)
 
 
 def _archive(installation: Installation) -> Iterator[Check]:
@@ -223,14 +223,14 @@ def narrowed(installation: Installation, entities: Iterable[str]) -> list[str]:
     for source in dict.fromkeys(entity.source for entity in wanted):
         mine = [entity for entity in wanted if entity.source == source]
         with suppress(WaybillError), installation.source(source).snapshot(mine) as snapshot:
-            found += [f"{entity.id}: {said}" for entity in mine if (said := snapshot.narrowed(entity))]
+            found += [f"{entity.id}: {note}" for entity in mine if (note := snapshot.narrowed(entity))]
     return found
 
 
 def _tell_narrowed(snapshot: Snapshot, entity: Entity, found: list[Check]) -> None:
-    if said := snapshot.narrowed(entity):
+    if note := snapshot.narrowed(entity):
         step = "Give the connection's user a policy that shows every row, or the attribute BYPASSRLS, unless it is meant so"
-        found.append(Check(f"entity {entity.id}", "warning", f"{entity.id}: {said}", step))
+        found.append(Check(f"entity {entity.id}", "warning", f"{entity.id}: {note}", step))
 
 
 def _unreadable(installation: Installation, looks: _Looks, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]) -> None:
@@ -316,8 +316,8 @@ def _destinations(installation: Installation) -> list[Check]:
             found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))
     if not active:
         waiting = len(installation.configuration.file_names)
-        said = f"no tenant is registered; {counted(waiting, 'tenant file')} not applied yet" if waiting else "no tenant is registered"
+        state = f"no tenant is registered; {counted(waiting, 'tenant file')} not applied yet" if waiting else "no tenant is registered"
         found.append(
-            Check("destinations", "warning", said, f"{'Run' if waiting else 'Add config/tenants/TENANT.yaml and run'} `waybill apply`")
+            Check("destinations", "warning", state, f"{'Run' if waiting else 'Add config/tenants/TENANT.yaml and run'} `waybill apply`")
         )
     return found

@@ -259,8 +259,8 @@ class _Encrypted:
         self._process.wait()
         if self._error is not None:
             raise self._error
-        said = _said(_pipe(self._process.stderr).read(), self._home)
-        raise TransientError(f"gpg ended while it encrypted: {said}", next_step="The next run tries again", code="gpg")
+        output = _said(_pipe(self._process.stderr).read(), self._home)
+        raise TransientError(f"gpg ended while it encrypted: {output}", next_step="The next run tries again", code="gpg")
 
 
 @contextmanager

@@ -58,10 +58,10 @@ def narrow(paths: Iterable[Path]) -> list[str]:
     An open folder is closed first and then walked, so that nothing below it stays open either. A closed folder costs one look. Links are
     left alone. The mode of another account's file cannot be changed, so it is only logged.
     """
-    told = [sentence for path in paths for sentence in _narrowed(path)]
-    for sentence in told:
+    sentences = [sentence for path in paths for sentence in _narrowed(path)]
+    for sentence in sentences:
         log.warning("%s", sentence)
-    return told
+    return sentences
 
 
 def _narrowed(path: Path) -> list[str]:

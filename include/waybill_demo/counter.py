@@ -114,7 +114,7 @@ def _tell(sample: Sample, access: Path, url: str) -> None:
 
 def work(installation: Installation, alive: Callable[[], bool], every: timedelta = timedelta(seconds=ROUND)) -> None:
     """Do what Airflow's DAG does, until the server ends. A failed round is reported and tried again, and ends nothing."""
-    last, told = datetime.now(UTC), ""
+    last, shown = datetime.now(UTC), ""
     while alive():
         now = datetime.now(UTC)
         everything = now - last >= every
@@ -124,10 +124,10 @@ def work(installation: Installation, alive: Callable[[], bool], every: timedelta
             problems = _round(installation, everything)
         except WaybillError as error:
             problems = [str(error)]
-        said = "\n".join(problems)
-        if said and said != told:
-            print(said, file=sys.stderr, flush=True)
-        told = said or ("" if everything else told)
+        problem = "\n".join(problems)
+        if problem and problem != shown:
+            print(problem, file=sys.stderr, flush=True)
+        shown = problem or ("" if everything else shown)
         time.sleep(0.5)
 
 

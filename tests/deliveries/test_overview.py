@@ -10,7 +10,7 @@ import pytest
 from waybill.deliveries.reports.causes import causes
 from waybill.deliveries.reports.overview import UNKNOWN, Row, SchedulerState, State
 from waybill.ledger.reports.overviews import Trouble
-from waybill.web.pages.render import told
+from waybill.web.pages.render import marked_up
 from waybill.window import Frequency
 
 pytestmark = pytest.mark.fast
@@ -45,7 +45,7 @@ def test_spared_destinations_alone_are_one_cause() -> None:
 
 
 def test_a_message_is_shown_with_code_and_local_time_and_nothing_of_it_is_markup() -> None:
-    shown = str(told("<b> before 2026-01-02T00:01:00+00:00; `waybill run` tries", ZoneInfo("Europe/Berlin")))
+    shown = str(marked_up("<b> before 2026-01-02T00:01:00+00:00; `waybill run` tries", ZoneInfo("Europe/Berlin")))
     assert shown.startswith("&lt;b&gt; before <time")
     assert "2026-01-02 01:01 CET" in shown
     assert shown.endswith("; <code>waybill run</code> tries")

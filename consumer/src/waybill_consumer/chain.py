@@ -86,8 +86,8 @@ def _beginning(link: Link, *, alone: bool) -> Iterator[Remark]:
     elif manifest.previous is None or manifest.previous.sequence != manifest.sequence - 1:
         yield Remark(link.path, f"sequence {manifest.sequence} does not name sequence {manifest.sequence - 1} as its previous")
     elif alone:
-        said = f"the chain begins with sequence {manifest.sequence} here: earlier deliveries were taken away"
-        yield Remark(link.path, said, is_problem=False)
+        sentence = f"the chain begins with sequence {manifest.sequence} here: earlier deliveries were taken away"
+        yield Remark(link.path, sentence, is_problem=False)
 
 
 def _step(before: list[Link], link: Link, moved: Collection[tuple[str, str, int, int]]) -> Iterator[Remark]:

@@ -30,16 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not parsed.json:
             print(seen(f"waybill-consumer: {error}"), file=sys.stderr)
     except OSError as error:
-        said = f"{error.filename or getattr(parsed, 'dir', '')}: {error.strerror or error}"
-        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": said, "next_step": ""}]}, []
+        text = f"{error.filename or getattr(parsed, 'dir', '')}: {error.strerror or error}"
+        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": text, "next_step": ""}]}, []
         if not parsed.json:
-            print(seen(f"waybill-consumer: {said}"), file=sys.stderr)
+            print(seen(f"waybill-consumer: {text}"), file=sys.stderr)
     except KeyboardInterrupt:
         sys.exit(130)
-    said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else seen("\n".join(lines))
-    if said and not (well and parsed.quiet):
+    text = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else seen("\n".join(lines))
+    if text and not (well and parsed.quiet):
         with contextlib.suppress(BrokenPipeError):  # the reader may have seen enough
-            print(said, flush=True)
+            print(text, flush=True)
     sys.exit(0 if well else 1)
 
 
@@ -181,8 +181,8 @@ def _status(arguments: argparse.Namespace) -> Outcome:
     if arguments.forget:
         database = database_named(arguments.forget, arguments.schema)
         known = Loads(arguments.dir).forget(database)
-        said = "is counted no longer" if known else "is none that load knows here"
-        return known, {"done": known, "database": database}, [f"{database} {said}"]
+        standing = "is counted no longer" if known else "is none that load knows here"
+        return known, {"done": known, "database": database}, [f"{database} {standing}"]
     report = status(arguments.dir, arguments.max_age, to=arguments.to, schema=arguments.schema)
     return report.is_well, report.as_json(), report.lines()
 

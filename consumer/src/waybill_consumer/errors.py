@@ -10,8 +10,8 @@ class Refused(Exception):
         self.what = what
         self.where = where
         self.next_step = next_step
-        said = f"{where}: {what}" if where else what
-        super().__init__(f"{said}. {next_step}." if next_step else f"{said}.")
+        located = f"{where}: {what}" if where else what
+        super().__init__(f"{located}. {next_step}." if next_step else f"{located}.")
 
     @property
     def located(self) -> str:

@@ -115,13 +115,13 @@ def text(blocks: Iterable[bytes]) -> Iterator[str]:
 
 def largest_record() -> int:
     """Return how many characters a record may have. Raises Refused for a setting that is no number of MiB."""
-    said = os.environ.get(LARGEST_RECORD, "").strip()
-    if not said:
+    configured = os.environ.get(LARGEST_RECORD, "").strip()
+    if not configured:
         return USUAL_LARGEST_MIB << 20
-    if not re.fullmatch("[0-9]{1,4}", said) or not 1 <= int(said) <= MOST_LARGEST_MIB:
+    if not re.fullmatch("[0-9]{1,4}", configured) or not 1 <= int(configured) <= MOST_LARGEST_MIB:
         step = f"Set it to a whole number from 1 to {MOST_LARGEST_MIB}, or leave it out"
         raise Refused(f"{LARGEST_RECORD} is no number of MiB", next_step=step)
-    return int(said) << 20
+    return int(configured) << 20
 
 
 def require_record_size(size: int, largest: int) -> None:

@@ -79,14 +79,14 @@ def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
     """Return what Airflow's DAG processor would say of the files. They run in one separate process, which imports Airflow once."""
     argv = [sys.executable, "-c", _PARSE, *map(str, paths)]
     try:
-        said = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * len(paths), check=False).stdout
+        output = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * len(paths), check=False).stdout
     except subprocess.TimeoutExpired as slow:
-        said = bytes(slow.stdout or b"").decode()  # bytes, although text was asked for
-        reached = [path for path, what, _ in _reported_lines(said) if what == "begun"][-1:]
+        output = bytes(slow.stdout or b"").decode()  # bytes, although text was asked for
+        reached = [path for path, what, _ in _reported_lines(output) if what == "begun"][-1:]
         for path in reached:
             yield Check(Path(path).name, "failed", f"parsing takes longer than {timeout:.0f} s", f"{_SHARE}, or {_RAISE}")
     slowest = 0.0
-    for path, what, seconds in _reported_lines(said):
+    for path, what, seconds in _reported_lines(output):
         slowest = max(slowest, seconds)
         if seconds * _BUSY > timeout:
             found = f"parsing takes {seconds:.1f} s of the processor, and {timeout:.0f} s end it on a busy machine"
@@ -96,10 +96,10 @@ def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
     yield Check("time-outs", "ok", f"a DAG file may parse for {timeout:.0f} s, the slowest takes {slowest:.1f} s of the processor")
 
 
-def _reported_lines(said: str) -> list[tuple[str, str, float]]:
+def _reported_lines(output: str) -> list[tuple[str, str, float]]:
     """Return what the process printed, without the lines that a DAG file itself prints."""
     found: list[tuple[str, str, float]] = []
-    for line in said.splitlines():
+    for line in output.splitlines():
         if line.startswith("["):
             with suppress(ValueError):
                 path, what, seconds = json.loads(line)
@@ -122,5 +122,5 @@ def _pools() -> Check:
         return Check("pools", "ok", "not looked at: Airflow's metadata database is not there, or not reached from here")
     if closed := sorted(name for name, size in slots.items() if size == 0):
         return Check("pools", "failed", f"no slots in {', '.join(closed)}", "Give them slots in Airflow under Admin > Pools")
-    told = ", ".join(f"{name} {size}" for name, size in sorted(slots.items()))
-    return Check("pools", "ok", told or "none yet: they are made with the first run")
+    sizes = ", ".join(f"{name} {size}" for name, size in sorted(slots.items()))
+    return Check("pools", "ok", sizes or "none yet: they are made with the first run")

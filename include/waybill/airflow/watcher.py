@@ -33,7 +33,7 @@ class RequestWatcher(BaseEventTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {"every": self.every}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        told: dict[str, float] = {}
+        announced: dict[str, float] = {}
         installation: Any = None
         while True:
             try:
@@ -45,8 +45,8 @@ class RequestWatcher(BaseEventTrigger):
                 found = []
                 await asyncio.sleep(self.every * 10)
             now = time.monotonic()
-            fresh = [word for word in found if now - told.get(word, -REMIND) >= REMIND]
-            told = {word: told.get(word, now) for word in found} | dict.fromkeys(fresh, now)
+            fresh = [word for word in found if now - announced.get(word, -REMIND) >= REMIND]
+            announced = {word: announced.get(word, now) for word in found} | dict.fromkeys(fresh, now)
             if fresh:
                 yield TriggerEvent({"waiting": len(fresh), "first": fresh[:10]})  # type: ignore[no-untyped-call]
             await asyncio.sleep(self.every)

@@ -195,8 +195,8 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for finding in broken.findings if tenant in (broken := installation.configuration.files_of(tenant)).broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
-    for said in narrowed(installation, [delivery.entity for delivery in planned]):
-        complain(f"warning: {said}")
+    for note in narrowed(installation, [delivery.entity for delivery in planned]):
+        complain(f"warning: {note}")
     file = installation.configuration.file_of(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
     streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}

@@ -112,8 +112,8 @@ def probe(
     if as_json:
         dump(found)
         return
-    for said in found["warnings"]:
-        complain(f"warning: {said}")
+    for warning in found["warnings"]:
+        complain(f"warning: {warning}")
     for step, answer in found["steps"]:
         write(f"{step:32} {answer}")
     free = "not told" if found["free_bytes"] is None else f"{found['free_bytes']:,} bytes"
@@ -185,9 +185,9 @@ def result_facts(installation: Installation, result: Result) -> dict[str, Any]:
 
     delivery, done, error = result.delivery, result.outcome, result.error
     facts = {"delivery_id": delivery.id, "entity": delivery.entity, "kind": delivery.kind, "sequence": delivery.sequence}
-    said = {"code": error.code, "error": str(error)} if error else None
+    failure = {"code": error.code, "error": str(error)} if error else None
     place = describing.where(installation, delivery) if done else None
-    return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
+    return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": failure}
 
 
 def _print_result(installation: Installation, result: Result, as_json: bool) -> None:

@@ -81,8 +81,8 @@ def _why_and_what_to_do(row: Any) -> str:
     if row.causes:
         cause = row.causes[0]
         more = len(row.causes) - 1
-        said = str(cause.first.error)
-        return f"{said}{'' if said.endswith(('.', '?', '!')) else '.'} {row.next_step}" + (
+        message = str(cause.first.error)
+        return f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} {row.next_step}" + (
             f" (and {counted(more, 'other cause')})" if more else ""
         )
     return str(row.next_step)

@@ -66,10 +66,10 @@ _FORMS = {
 
 def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
     """Return pydantic's complaints in Waybill's words, one finding each. Values are left out unless they are short words."""
-    told = [_explained(error, model, file, prefix, suggest=number < SUGGESTED) for number, error in enumerate(found[:MOST])]
+    findings = [_explained(error, model, file, prefix, suggest=number < SUGGESTED) for number, error in enumerate(found[:MOST])]
     if len(found) > MOST:
-        told.append(Finding(file, prefix, tell("finding.more", count=len(found) - MOST)))
-    return told
+        findings.append(Finding(file, prefix, tell("finding.more", count=len(found) - MOST)))
+    return findings
 
 
 def parameter(error: Any) -> Finding:

@@ -202,11 +202,11 @@ class Bucket:
         self._label = f"s3 {self._connection_id} (bucket {self.bucket})"
 
     @contextmanager
-    def client(self, doing: str, name: str) -> Iterator[Any]:
+    def client(self, operation: str, name: str) -> Iterator[Any]:
         """Raises TransientError for every failure: a person looks at an archive that does not answer, and nothing is given up."""
         connection = self._connections(self._connection_id)
         try:
-            with translated(self._label, doing, name, connection):
+            with translated(self._label, operation, name, connection):
                 client = client_of(connection)
                 try:
                     yield client

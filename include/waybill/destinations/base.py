@@ -206,9 +206,12 @@ def part_missing(part: str, label: str) -> TransientError:
 
 def damaged(part: str, sent: Stored, found: Stored, label: str) -> TransientError:
     """The destination's copy differs from what was sent."""
-    told = f"sent {sent.bytes} bytes sha256 {sent.sha256}, found {found.bytes} bytes sha256 {found.sha256}"
+    difference = f"sent {sent.bytes} bytes sha256 {sent.sha256}, found {found.bytes} bytes sha256 {found.sha256}"
     return TransientError(
-        f"{part} was damaged on the way: {told}", where=label, next_step="The part was removed; the next try writes it again", code="verify"
+        f"{part} was damaged on the way: {difference}",
+        where=label,
+        next_step="The part was removed; the next try writes it again",
+        code="verify",
     )
 
 

@@ -17,14 +17,14 @@ _REFUSED = RIGHTS | {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSYS, errno.EOPNO
 
 
 @contextmanager
-def translated(label: str, doing: str, path: str, *passed: type[OSError]) -> Iterator[None]:
+def translated(label: str, operation: str, path: str, *passed: type[OSError]) -> Iterator[None]:
     """Turn an OSError (except `passed` ones) into a PermanentError or TransientError that says where it happened and during what."""
     try:
         yield
     except passed:
         raise
     except OSError as error:
-        what = f"could not {doing} {path}".rstrip() + f": {os.strerror(error.errno) if error.errno else 'input/output error'}"
+        what = f"could not {operation} {path}".rstrip() + f": {os.strerror(error.errno) if error.errno else 'input/output error'}"
         if error.errno in FULL:
             raise TransientError(what, where=label, next_step="Free some space; the next try starts over", code="disk_full") from error
         if error.errno in _REFUSED:

@@ -77,8 +77,8 @@ class S3Session(Reading):
     def _key(self, path: str) -> str:
         return self._root + "/".join(components(path))
 
-    def _translated(self, doing: str, path: str) -> AbstractContextManager[None]:
-        return translated(self.label, doing, path, self._connection)
+    def _translated(self, operation: str, path: str) -> AbstractContextManager[None]:
+        return translated(self.label, operation, path, self._connection)
 
     @property
     def _if_new(self) -> dict[str, str]:
@@ -134,14 +134,14 @@ class S3Session(Reading):
                     raise
                 step = "Remove it first: it is left over from an earlier try"
                 raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from None
-        told = Stored(sent.bytes, sent.sha256)
+        expected = Stored(sent.bytes, sent.sha256)
         try:
-            self._compare(part, told, sent.checksum)
+            self._compare(part, expected, sent.checksum)
         except BaseException:
             with suppress(TransientError):
                 self.remove(part)
             raise
-        return told
+        return expected
 
     def _compare(self, part: str, sent: Stored, checksum: str) -> None:
         """S3 keeps the checksum that it verified. A server that keeps none is asked for the bytes."""

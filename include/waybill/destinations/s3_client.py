@@ -57,7 +57,7 @@ def client_of(connection: Connection) -> Any:
 
 
 @contextmanager
-def translated(label: str, doing: str, path: str, connection: Connection) -> Iterator[None]:
+def translated(label: str, operation: str, path: str, connection: Connection) -> Iterator[None]:
     """Turn botocore's errors into ours. Only codes and statuses are quoted, because messages of S3 can contain the access key."""
     from botocore.exceptions import (
         BotoCoreError,
@@ -68,7 +68,7 @@ def translated(label: str, doing: str, path: str, connection: Connection) -> Ite
         ProfileNotFound,
     )
 
-    what = f"could not {doing} {path}".rstrip()
+    what = f"could not {operation} {path}".rstrip()
     try:
         yield
     except ClientError as error:
@@ -91,8 +91,8 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     named = HTTPStatus(status).phrase if code == str(status) and status in list(HTTPStatus) else code  # an answer to HEAD has no body
     failure = f"{what}: S3 says {named} ({status})"
-    if told := _by_state(failure, label, code, status, response):
-        return told
+    if error := _by_state(failure, label, code, status, response):
+        return error
     if code in _EXPIRED:
         if connection.extra.get("aws_session_token"):
             step = f"Put a fresh aws_session_token into the connection {connection.id}, or use role_arn"

@@ -63,8 +63,8 @@ class Look:
         }
 
     def summary(self) -> str:
-        told = f"; tenants by {', '.join(self.found.tenant_columns)}" if self.found.tenant_columns else ""
-        return f"{len(self.found.entities)} of {counted(len(self.tables), 'table')} can be exported{told}"
+        tenants = f"; tenants by {', '.join(self.found.tenant_columns)}" if self.found.tenant_columns else ""
+        return f"{len(self.found.entities)} of {counted(len(self.tables), 'table')} can be exported{tenants}"
 
     def write(self) -> Path:
         """Add the proposals to catalog.yaml. Raises PermanentError or ConfigError, and writes nothing, if `check` would refuse it."""

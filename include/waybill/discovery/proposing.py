@@ -140,9 +140,9 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
     body |= {"source": source, "relation": table.relation, **owner, "key": list(key), "changes": changes}
     body |= _deleted(structure, table, remarks)
     body |= _deletes(body, remarks)
-    for said, column in (("tenant_column", owner.get("tenant_column")), ("tenant_through", next(iter(_first_step(owner)), None))):
+    for key_name, column in (("tenant_column", owner.get("tenant_column")), ("tenant_through", next(iter(_first_step(owner)), None))):
         if column is not None:
-            remarks[said] = _without_tenant(structure, table, column)
+            remarks[key_name] = _without_tenant(structure, table, column)
     if (created := _named(table, _CREATED, _TIMES)) is not None:
         body["time_column"] = created.name
     return Proposal(name, {**body, "columns": columns}, {key: text for key, text in remarks.items() if text}, left_out)
@@ -159,8 +159,8 @@ def _columns(table: FoundTable) -> tuple[dict[str, dict[str, str]], dict[str, st
         elif column.unfit:
             left_out[column.name] = column.unfit
         else:
-            told = {"description": " ".join(column.comment.split())} if column.comment and not secret_value(column.comment) else {}
-            columns[column.name] = {"type": kind.value, **told}
+            description = {"description": " ".join(column.comment.split())} if column.comment and not secret_value(column.comment) else {}
+            columns[column.name] = {"type": kind.value, **description}
     return columns, left_out | dict.fromkeys(table.withheld, "the connection's user may not read it")
 
 
@@ -197,13 +197,13 @@ def _deleted(structure: Structure, table: FoundTable, remarks: dict[str, str]) -
 
 def _deletes(body: dict[str, Any], remarks: dict[str, str]) -> dict[str, Any]:
     """Return how a row that is gone is reported if a delta would not show it."""
-    told = "deleted_column" in body or "deleted_when" in body
-    if body["changes"]["mode"] == "full" or (told and "tenant_through" not in body):
+    marks_deletions = "deleted_column" in body or "deleted_when" in body
+    if body["changes"]["mode"] == "full" or (marks_deletions and "tenant_through" not in body):
         return {}
     if body["changes"]["mode"] == "append" and "tenant_through" not in body:
         remarks["deletes"] = "the database has counted no deletion"
         return {"deletes": "never"}
-    why = "a row's parent may go to another tenant" if told else "nothing tells that a row is gone"
+    why = "a row's parent may go to another tenant" if marks_deletions else "nothing tells that a row is gone"
     remarks["deletes"] = f"{why}: reads every key of the tenant at each delivery; deletes_at says when instead"
     return {"deletes": "compare"}
 

@@ -53,7 +53,7 @@ def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
     return ([text or "" for text in record] for record in found)
 
 
-def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[ColumnFacts]:
+def columns_of(columns: Mapping[str, Column], natives: Mapping[str, Native] | None = None) -> list[ColumnFacts]:
     """Return what a manifest says of each column. `told` is what the source says of its columns, where that is known."""
     found: list[ColumnFacts] = []
     for name, column in columns.items():
@@ -61,8 +61,8 @@ def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None 
         found.append({"name": name, "type": column.leaves_as.value, "description": column.description})
         if source != name:
             found[-1]["source_name"] = source
-        if told is not None:
-            found[-1] = {**found[-1], **source_types.facts(column, told.get(source))}
+        if natives is not None:
+            found[-1] = {**found[-1], **source_types.facts(column, natives.get(source))}
     return found
 
 

@@ -107,7 +107,7 @@ class Database:
         schema, _, name = staged.partition(".")
         return f"{schema}.{self.quoted('lines of ' + name.strip(self.quote))}"
 
-    def said(self, field: Field) -> str:
+    def text_of(self, field: Field) -> str:
         """Return a field's text out of a line of JSON in a column `line`."""
         name = self.literal(field.name)
         return f"NULLIF(CAST(line -> {name} AS {self.text}), 'null')" if field.type is ColumnType.JSON else f"line ->> {name}"

@@ -105,7 +105,7 @@ class _Steps:
     def _of_lines(self) -> str:
         """A table of lines, and their fields as text."""
         db, lines = self._db, self._db.lines_of(self._staged)
-        values = ", ".join(f"{db.said(field)} AS {db.quoted(field.name)}" for field in self._table.fields)
+        values = ", ".join(f"{db.text_of(field)} AS {db.quoted(field.name)}" for field in self._table.fields)
         table = f"DROP VIEW IF EXISTS {self._staged};\nDROP TABLE IF EXISTS {lines};\nCREATE TABLE {lines} (line {db.lines});"
         return f"{table}\nCREATE VIEW {self._staged} AS SELECT {values} FROM {lines};"
 

@@ -95,7 +95,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     with installation.ledger.read() as connection:
         known = registrations.current(connection, tenant)
         active = {stream.entity: stream for stream in streams.active(connection, tenant)}
-        told = deliveries.last_columns(connection, [stream.id for stream in active.values()])
+        delivered = deliveries.last_columns(connection, [stream.id for stream in active.values()])
     registration = known.registration if known else _of_file(installation, tenant)
     if registration.encryption is not None:
         raise PermanentError(
@@ -107,7 +107,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     if not entities:
         raise PermanentError(tell("call.nothing_active", tenant=tenant), next_step=tell("call.nothing_active_step"), code="nothing_active")
     tables = tuple(
-        _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), told)
+        _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), delivered)
         for entity in entities
     )
     return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, registration.files.format, tables)
@@ -123,10 +123,10 @@ def _entities(catalog: Catalog, registration: Registration, active: Mapping[str,
     return [catalog.entities[name] for name in names]
 
 
-def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[int, Sequence[ColumnFacts]]) -> Table:
+def _table(entity: Entity, frequency: str, stream: Stream | None, delivered: Mapping[int, Sequence[ColumnFacts]]) -> Table:
     before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
     columns, version = arranged(before, version, entity.columns)
-    natives = {source_of(native): native for native in (told.get(stream.id, ()) if stream else ())}
+    natives = {source_of(native): native for native in (delivered.get(stream.id, ()) if stream else ())}
     # A key that is not exported tells no consumer one row from another.
     key = set(entity.delivered_key) if set(entity.delivered_key) <= set(columns) else set()
     fields = tuple(
@@ -145,10 +145,10 @@ def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[
     )
 
 
-def _field(said: Mapping[str, Any], column: Column, is_key: bool, native: Mapping[str, Any]) -> Field:
-    facts = {name: native.get(name) for name in ("nullable", "precision", "scale", "length")} if native.get("type") == said["type"] else {}
+def _field(fact: Mapping[str, Any], column: Column, is_key: bool, native: Mapping[str, Any]) -> Field:
+    facts = {name: native.get(name) for name in ("nullable", "precision", "scale", "length")} if native.get("type") == fact["type"] else {}
     return Field(
-        name=said["name"],
+        name=fact["name"],
         type=column.leaves_as,
         description=column.description,
         is_key=is_key,

@@ -22,7 +22,7 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import encryption_keys, locking_columns, redefining
-from waybill.registrations.locking_columns import Frozen
+from waybill.registrations.locking_columns import FrozenColumns
 from waybill.registrations.sharing import rivals, without_files
 
 TRIES = 5
@@ -77,8 +77,8 @@ class Applied:
             yield from (f"    - {entity}" for entity in change.difference.deactivated)
         yield from (f"note: {note}" for note in self.notes)
         counts = Counter(change.action for change in self.changes)
-        told = (f"{counts[action]} to {action}" if dry_run else f"{counts[action]} {action.removesuffix('e')}ed" for action in _SIGNS)
-        yield f"{', '.join(told)}, {counts['keep']} unchanged"
+        parts = (f"{counts[action]} to {action}" if dry_run else f"{counts[action]} {action.removesuffix('e')}ed" for action in _SIGNS)
+        yield f"{', '.join(parts)}, {counts['keep']} unchanged"
 
 
 def _shown(value: object) -> str:
@@ -122,10 +122,10 @@ def apply(
         changes = [change for change in carried if isinstance(change, Change)]
         unusable += [finding for finding in carried if isinstance(finding, Finding)]
     findings = (*files.findings, *frozen.waiting.values(), *unusable)
-    return Applied(changes, findings, refusal, (*frozen.told, *redefining.announced(installation.catalog, samples, before)))
+    return Applied(changes, findings, refusal, (*frozen.sentences, *redefining.announced(installation.catalog, samples, before)))
 
 
-def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: Frozen) -> bool:
+def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: FrozenColumns) -> bool:
     """Return whether the tenant receives an entity whose columns are not frozen yet. Its stream must not end meanwhile."""
     return not file.registration.is_disabled and any(entity in frozen.waiting for entity in active.get(file.tenant, ()))
 

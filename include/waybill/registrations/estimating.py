@@ -88,14 +88,14 @@ def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], p
         return ""
     known = [estimate for estimate in found if estimate.rows is not None]
     rows, size = sum(estimate.rows or 0 for estimate in known), sum(estimate.bytes or 0 for estimate in known)
-    told = "; ".join(
+    sizes = "; ".join(
         [
             f"about {counted(rows, 'row')}, {counted(size, 'byte')} uncompressed",
             *dict.fromkeys(f"{estimate.entity}: {estimate.note}" for estimate in known if estimate.note),
         ]
     )
     uncounted = Counter(estimate.note for estimate in found if estimate.rows is None)
-    return "; ".join([told, *(f"{counted(number, 'entity')} not counted: {why}" for why, number in uncounted.items())])
+    return "; ".join([sizes, *(f"{counted(number, 'entity')} not counted: {why}" for why, number in uncounted.items())])
 
 
 def _count(

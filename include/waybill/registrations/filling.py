@@ -26,9 +26,9 @@ def followed(delivered: Sequence[ColumnFacts], catalogued: Mapping[str, Column])
     for same_name, same_source in ((True, True), (False, True), (True, False)):
         for name, column in catalogued.items():
             matching = (
-                told
-                for told in left
-                if (not same_name or told["name"] == name) and (not same_source or source_of(told) == column.source(name))
+                each
+                for each in left
+                if (not same_name or each["name"] == name) and (not same_source or source_of(each) == column.source(name))
             )
             if name not in found and (fact := next(matching, None)) is not None:
                 found[name] = fact

@@ -18,21 +18,21 @@ from waybill.sources.base import Snapshot
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenColumns:
     """What was frozen, in words, and why other entities still wait, by entity."""
 
-    told: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
     waiting: Mapping[str, Finding] = field(default_factory=dict)
 
 
-def freeze(installation: Installation, *, dry_run: bool = False) -> Frozen:
+def freeze(installation: Installation, *, dry_run: bool = False) -> FrozenColumns:
     """Write what open lists of columns stand for, and say what they are; nothing where all is frozen.
 
     Never raises for a source: an entity that cannot be looked into waits for the next round, and nobody receives it until then.
     """
     waiting = installation.configuration.unfrozen
     if not waiting:
-        return Frozen()
+        return FrozenColumns()
     looks: dict[str, _Look | WaybillError] = {}
     for source in dict.fromkeys(unfrozen.entity.source for unfrozen in waiting.values()):
         looks |= _looks(installation, source, {name: unfrozen for name, unfrozen in waiting.items() if unfrozen.entity.source == source})
@@ -44,8 +44,8 @@ def freeze(installation: Installation, *, dry_run: bool = False) -> Frozen:
         except PermanentError as error:
             refused |= dict.fromkeys(found, error)
             found = {}
-    return Frozen(
-        tuple(look.told(name, "would be" if dry_run else "are") for name, look in found.items()),
+    return FrozenColumns(
+        tuple(look.sentence(name, "would be" if dry_run else "are") for name, look in found.items()),
         {name: _finding(installation, name, error) for name, error in refused.items()},
     )
 
@@ -57,7 +57,7 @@ class _Look:
     columns: Mapping[str, Any]
     left_out: Mapping[str, str]
 
-    def told(self, entity: str, verb: str) -> str:
+    def sentence(self, entity: str, verb: str) -> str:
         also = "".join(f"; {column} is left out: {why}" for column, why in self.left_out.items())
         return f"columns of {entity} {verb} frozen: {', '.join(self.columns)}{also}"
 

@@ -27,13 +27,13 @@ _MEANINGS = {
 def reading(entity: Entity) -> dict[str, str]:
     """Return hashes of what the catalog says of an entity's rows, by subject. The stream's position keeps them."""
     state = entity.deleted_when
-    said = {
+    values = {
         "relation": [entity.source, entity.relation, entity.query],
         "tenant": [entity.tenant_column, *(step.model_dump(mode="json") for step in entity.tenant_through)],
         "key": list(entity.key),
         "deleted": [entity.deleted_column, state.model_dump(mode="json") if state else None],
     }
-    return {name: hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16] for name, what in said.items()}
+    return {name: hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16] for name, what in values.items()}
 
 
 def redefined(stream: Stream, entity: Entity, same: Callable[[str, str], bool] = lambda before, now: False) -> str:
@@ -76,6 +76,6 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
         new = filling.new_columns(stream, entity) if entity else []
         if entity and new:
             wanted = entity.fill == "full_load"
-            says = f"{filling.named(new)} new: the next delivery is a full load" if wanted else filling.kept_empty(new)
-            lines.append(f"{entity.id}: {says} (fill: {entity.fill})")
+            note = f"{filling.named(new)} new: the next delivery is a full load" if wanted else filling.kept_empty(new)
+            lines.append(f"{entity.id}: {note} (fill: {entity.fill})")
     return lines

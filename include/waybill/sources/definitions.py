@@ -72,7 +72,7 @@ def behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
 def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> Definition:
     """Return the views and functions that a statement reads."""
     found = behind(text, {**functions, **views})
-    digests = {name: short(said) for name, said in found.items()}
+    digests = {name: short(definition_text) for name, definition_text in found.items()}
     return {
         "views": {name: digest for name, digest in digests.items() if name in views},
         "functions": {name: digest for name, digest in digests.items() if name not in views},

@@ -175,8 +175,8 @@ def counted(error: InvalidInput) -> str:
 
 def _sentence(finding: Finding) -> str:
     """Return the finding with its field in front. A whole sentence from a product document has none."""
-    said = message(finding)
-    return said if not finding.path or said[:1].isupper() else f"{finding.path}: {said}"
+    sentence = message(finding)
+    return sentence if not finding.path or sentence[:1].isupper() else f"{finding.path}: {sentence}"
 
 
 def field_errors(error: InvalidInput) -> list[dict[str, str]]:

@@ -80,8 +80,8 @@ def _in(place: Place, folder: str) -> Day | None:
     if data is None:
         return None
     try:
-        said = day_manifest(data)
+        document = day_manifest(data)
     except Refused as error:
         raise Refused(error.what, where=f"{place.label}{folder}/{name}", next_step="Ask the sender") from None
-    entities = tuple(sorted({str(delivery["entity"]) for delivery in said["deliveries"]}))
-    return Day(said["tenant"], said["date"], said["number"], f"{folder}/{name}", entities, said["rows"], said["bytes"])
+    entities = tuple(sorted({str(delivery["entity"]) for delivery in document["deliveries"]}))
+    return Day(document["tenant"], document["date"], document["number"], f"{folder}/{name}", entities, document["rows"], document["bytes"])

@@ -22,7 +22,7 @@ from waybill_consumer.places import Place
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-Told = tuple[str, str, int]
+KnownDay = tuple[str, str, int]
 """Tenant, date, and the number of the date's list."""
 
 
@@ -80,25 +80,25 @@ class DayWatcher(BaseEventTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        told = await self._remembered()
+        known = await self._remembered()
         while True:
-            since = _newest(told or set())
+            since = _newest(known or set())
             try:
                 found = await look(self.source, self.connection, partial(days.newest, tenant=self.tenant, since=since))
             except Refused as error:  # a person may mend it while this waits
                 log.warning("%s", error)
                 await asyncio.sleep(self.every)
                 continue
-            news = fresh(found, told)
+            news = fresh(found, known)
             for day in news:
                 yield TriggerEvent(day.as_json())  # type: ignore[no-untyped-call]
-            is_first = told is None
-            told = _recent((told or set()) | {(day.tenant, day.date, day.number) for day in found})
+            is_first = known is None
+            known = _recent((known or set()) | {(day.tenant, day.date, day.number) for day in found})
             await asyncio.sleep(self.every)
             if news or is_first:  # by now the events have reached Airflow's database
-                await self._remember(told)
+                await self._remember(known)
 
-    async def _remembered(self) -> set[Told] | None:
+    async def _remembered(self) -> set[KnownDay] | None:
         """Return what was reported before the triggerer started, or None if nobody knows."""
         try:
             kept: Any = await self.asset_state_store.aget(self._place()) if self.asset_state_store is not None else None
@@ -107,31 +107,31 @@ class DayWatcher(BaseEventTrigger):
             log.warning("What was told before is not known, so the newest day is told once more: %s", error)
             return None
 
-    async def _remember(self, told: set[Told]) -> None:
+    async def _remember(self, known: set[KnownDay]) -> None:
         if self.asset_state_store is not None:
             with contextlib.suppress(ValueError, AirflowRuntimeError):
-                await self.asset_state_store.aset(self._place(), [list(told_of) for told_of in sorted(told)])
+                await self.asset_state_store.aset(self._place(), [list(told_of) for told_of in sorted(known)])
 
     def _place(self) -> str:
         """Return a key for each place that is watched, because several watchers may share one asset."""
         return f"waybill-days-{hashlib.sha256(repr((self.source, self.connection, self.tenant)).encode()).hexdigest()[:16]}"
 
 
-def _newest(told: set[Told]) -> dict[str, str]:
+def _newest(known: set[KnownDay]) -> dict[str, str]:
     """Return the newest date that was reported of each tenant."""
-    return {tenant: date for tenant, date, _ in sorted(told)}
+    return {tenant: date for tenant, date, _ in sorted(known)}
 
 
-def _recent(told: set[Told]) -> set[Told]:
+def _recent(known: set[KnownDay]) -> set[KnownDay]:
     """Return the newest dates of each tenant. Nobody looks at older ones."""
     dates: dict[str, list[str]] = {}
-    for tenant, date in sorted({(tenant, date) for tenant, date, _ in told}):
+    for tenant, date in sorted({(tenant, date) for tenant, date, _ in known}):
         dates.setdefault(tenant, []).append(date)
-    return {(tenant, date, number) for tenant, date, number in told if date in dates[tenant][-2 * days.RECENT :]}
+    return {(tenant, date, number) for tenant, date, number in known if date in dates[tenant][-2 * days.RECENT :]}
 
 
-def fresh(found: list[Day], told: set[Told] | None) -> list[Day]:
+def fresh(found: list[Day], known: set[KnownDay] | None) -> list[Day]:
     """Return what to report: at the beginning the newest day of each tenant, then everything that was not reported."""
-    if told is None:
+    if known is None:
         return list({day.tenant: day for day in found}.values())
-    return [day for day in found if (day.tenant, day.date, day.number) not in told]
+    return [day for day in found if (day.tenant, day.date, day.number) not in known]

@@ -112,7 +112,7 @@ class Position:
         self.once = bool(body.get("once", False))
         self.homes: dict[str, str] = {str(home): str(tenant) for home, tenant in body.get("homes", {}).items()}
         """By the folders that hold their years, the tenants."""
-        self.problems: list[dict[str, str]] = [{name: str(said) for name, said in problem.items()} for problem in body.get("problems", [])]
+        self.problems: list[dict[str, str]] = [{name: str(text) for name, text in problem.items()} for problem in body.get("problems", [])]
         self.feeds: dict[str, dict[str, Any]] = {
             path: {**feed, "number": int(feed["number"]), "state": dict(feed["state"])} for path, feed in body.get("feeds", {}).items()
         }

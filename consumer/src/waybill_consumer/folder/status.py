@@ -87,8 +87,8 @@ def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "")
         report.entities.append(_entity(tenant, entity, found.entities.get((tenant, entity), []), position, now))
         age = report.entities[-1]["age_seconds"]
         if report.entities[-1]["ahead_seconds"] > CLOCKS_APART:
-            said = f"{tenant}/{entity} was {_since(report.entities[-1])}"
-            report.stale.append(f"{said}, and no age can be relied on. Set this machine's clock, or ask the sender")
+            sentence = f"{tenant}/{entity} was {_since(report.entities[-1])}"
+            report.stale.append(f"{sentence}, and no age can be relied on. Set this machine's clock, or ask the sender")
         if max_age is not None and age > max_age:
             report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
     if to:
@@ -198,18 +198,18 @@ def _look(report: Status, name: str, target: Target, entity: str) -> None:
 
 def _behind(entities: Sequence[dict[str, Any]], database: dict[str, Any], max_age: float, now: datetime) -> list[str]:
     """What a database holds less of than is here, and too old."""
-    said = []
+    sentences = []
     for entity in entities:
         stream = f"{entity['tenant']}/{entity['entity']}"
         place = database["entities"].get(stream)
         if place is None:
             if database["tried_at"]:  # who was asked just now has said it
-                said.append(f"{stream} is not in {database['database']}")
+                sentences.append(f"{stream} is not in {database['database']}")
         elif (place["generation"], place["sequence"]) < (entity["generation"], entity["sequence"]):
             age = (now - instant(place["window_to"])).total_seconds()
             if age > max_age:
-                said.append(f"{stream} in {database['database']} is {_age(age)} old, allowed are {_age(max_age)}")
-    return said
+                sentences.append(f"{stream} in {database['database']} is {_age(age)} old, allowed are {_age(max_age)}")
+    return sentences
 
 
 def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:

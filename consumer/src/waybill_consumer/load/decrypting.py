@@ -64,7 +64,7 @@ def _decrypt(path: Path, plain: Path, manifest: Manifest, least: float) -> None:
         raise Refused("there is no program gpg", where=str(path), next_step="Install GnuPG, and import the secret key") from None
     if done.returncode:
         lines = [line.removeprefix("gpg: ") for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        said = lines[-1] if lines else "it said nothing"
+        gpg_says = lines[-1] if lines else "it said nothing"
         step = f"Import the secret key {manifest.encryption} into gpg; if it is there, pull again"
-        raise Refused(f"gpg does not decrypt it: {said}", where=str(path), next_step=step)
+        raise Refused(f"gpg does not decrypt it: {gpg_says}", where=str(path), next_step=step)
     part.replace(plain)

@@ -19,7 +19,7 @@ class S3:
         self.label = f"s3://{bucket}/{prefix}".rstrip("/")
         self._tree: dict[str, dict[str, bool]] = {}
         listed = 0
-        with _told(self.label):
+        with _translated(self.label):
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=self._prefix):
                 for item in page.get("Contents", ()):
                     listed += 1
@@ -61,14 +61,14 @@ class S3:
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
         key, where = f"{self._prefix}{path.lstrip('/')}", f"{self.label}{path}"
-        with _told(where):
+        with _translated(where):
             body = self._client.get_object(Bucket=self._bucket, Key=key, **({"Range": f"bytes={start}-"} if start else {}))["Body"]
             while block := body.read(BLOCK * 4):
                 yield block
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _translated(where: str) -> Iterator[None]:
     """Turn the library's errors into ours."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
     from urllib3.exceptions import HTTPError
@@ -88,8 +88,10 @@ def _told(where: str) -> Iterator[None]:
             ) from error
         raise Unreachable(f"the bucket answers {code}", where=where, next_step="Run the command again") from error
     except (NoCredentialsError, ParamValidationError) as error:
-        said = str(error).splitlines()[-1][:200]
-        raise Refused(f"the bucket cannot be read: {said}", where=where, next_step="Check the bucket's name and the credentials") from error
+        message = str(error).splitlines()[-1][:200]
+        raise Refused(
+            f"the bucket cannot be read: {message}", where=where, next_step="Check the bucket's name and the credentials"
+        ) from error
     except (BotoCoreError, HTTPError) as error:
         raise Unreachable(f"the bucket cannot be reached: {error}", where=where, next_step="Run the command again") from error
 

@@ -61,10 +61,10 @@ class Sftp:
         return self._all([(path, self._answer(path)) for path in paths])
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
-        with self._told(path):
+        with self._translated(path):
             file = self._loop.run(_patiently(self._client.open(self._at(path), "rb")))
         try:
-            with self._told(path):
+            with self._translated(path):
                 coming = self._loop.start(_patiently(file.read(CHUNK, start)))
                 while block := coming():
                     start += len(block)
@@ -79,7 +79,7 @@ class Sftp:
 
             async def one(path: str, wanted: Coroutine[Any, Any, _T]) -> _T:
                 async with turn:
-                    with self._told(path):
+                    with self._translated(path):
                         return await asyncio.wait_for(wanted, PATIENCE)
 
             return list(await asyncio.gather(*(one(path, wanted) for path, wanted in work)))
@@ -108,7 +108,7 @@ class Sftp:
 
     async def _answer(self, path: str) -> Answer:
         try:
-            with self._told(path):
+            with self._translated(path):
                 return await self._read(path)
         except Unreachable:
             raise
@@ -128,7 +128,7 @@ class Sftp:
         return f"{self._root}/{path.strip('/')}" if self._root or path.strip("/") else "/"
 
     @contextmanager
-    def _told(self, path: str) -> Iterator[None]:
+    def _translated(self, path: str) -> Iterator[None]:
         """Turn the library's errors into ours."""
         where = f"{self.label}{path}"
         try:

@@ -71,9 +71,9 @@ class FeedReader:
                 generation, last = chained[-1]
                 first = next(sequence for place, sequence in chained if place == generation)
                 what = f"sequence {first}{f' to {last}' if last > first else ''} of {name} generation {generation}"
-            said = f"{self._place.label} no longer holds {what}, which the feed lists: it was taken away before it was pulled"
+            sentence = f"{self._place.label} no longer holds {what}, which the feed lists: it was taken away before it was pulled"
             step = "Ask the sender for a full load, which starts a new generation" + ("" if chained else ", or for that backfill again")
-            yield name, Refused(said, next_step=step)
+            yield name, Refused(sentence, next_step=step)
 
     def dates(self) -> Iterator[Date]:
         """Return every date with something to look at, oldest first."""

@@ -368,14 +368,14 @@ class _Pull:
         for stream, waiting in sorted(self._waiting.items()):
             if waiting:
                 self._explain(stream, sorted(waiting, key=_in_chain_order))
-        said = {problem["entity"] for problem in self.report.problems}
+        known = {problem["entity"] for problem in self.report.problems}
         for entity, error in (*self._taken_away(), *finder.taken_away()):
-            if entity not in said:
+            if entity not in known:
                 self._problem(entity, error)
-                said.add(entity)
+                known.add(entity)
         held = {stream.partition("/")[2] for stream in self._position.streams}
         for path, kept in missing.still_lost(self._root, self._position):
-            if kept.stream not in said and not self._is_unwanted(kept.entity):
+            if kept.stream not in known and not self._is_unwanted(kept.entity):
                 self._problem(kept.stream, _lost_for_good(path, kept, self._place.label))
         for entity in self._only:
             if finder.entities and entity not in finder.entities | held:

@@ -339,10 +339,12 @@ def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
         _make(path)
         connection = duckdb.connect(path, config={"preserve_insertion_order": False, "memory_limit": f"{MEMORY}MB"})
     except duckdb.IOException as error:
-        said = str(error).splitlines()[0]
-        if "lock" in said.lower():
-            raise Unreachable(f"the file is in use: {said}", where=path, next_step="Load again when the other program closed it") from error
-        raise Refused(f"the file cannot be opened: {said}", where=path) from error
+        message = str(error).splitlines()[0]
+        if "lock" in message.lower():
+            raise Unreachable(
+                f"the file is in use: {message}", where=path, next_step="Load again when the other program closed it"
+            ) from error
+        raise Refused(f"the file cannot be opened: {message}", where=path) from error
     try:
         connection.execute("set TimeZone = 'UTC'")
         yield DuckDB(connection, schema)

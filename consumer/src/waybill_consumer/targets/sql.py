@@ -124,8 +124,8 @@ class SqlTarget:
             self._require(entity, old, there)
             own = {name: kind for name, kind in there.items() if name not in before}
             if clash := own.keys() & {column.name for column in new.columns}:
-                said = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
-                raise Refused(said, where=entity, next_step="Rename or drop that column")
+                clash_sentence = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
+                raise Refused(clash_sentence, where=entity, next_step="Rename or drop that column")
             if old == new:
                 return
             self._reshape(entity, old, new, own, emptied=emptied)
@@ -182,9 +182,9 @@ def same_key(left: str, other: str, key: Sequence[str]) -> str:
     return " and ".join(f"{left}.{quoted(name)} = {other}.{quoted(name)}" for name in key)
 
 
-def refused_by_database(entity: str, said: str) -> Refused:
+def refused_by_database(entity: str, database_says: str) -> Refused:
     """The database refuses a row or a change of the table."""
-    first = said.strip().splitlines()[0] if said.strip() else "an error without a message"
+    first = database_says.strip().splitlines()[0] if database_says.strip() else "an error without a message"
     step = "Mend it there and load again; nothing of this delivery was kept"
     return Refused(f"the database refuses it: {first}", where=entity, next_step=step)
 

@@ -100,8 +100,8 @@ def _known_keys(connection_id: str, text: str) -> str:
     unknown = sorted(set(facts) - set(_KEYS))
     if unknown:
         meant = {key: _MEANT.get(key.casefold()) or _closest(key, _KEYS) for key in unknown}
-        told = ", ".join(f"{key!r} (did you mean {meant[key]}?)" if meant[key] else f"{key!r} (put it into extra)" for key in unknown)
-        raise _unusable(connection_id, f"has keys that no connection has: {told}", _json_line(connection_id))
+        named = ", ".join(f"{key!r} (did you mean {meant[key]}?)" if meant[key] else f"{key!r} (put it into extra)" for key in unknown)
+        raise _unusable(connection_id, f"has keys that no connection has: {named}", _json_line(connection_id))
     if not isinstance(facts.get("conn_type"), str) or not facts["conn_type"]:
         raise _unusable(connection_id, "does not say its conn_type", _json_line(connection_id))
     return json.dumps(facts | {"conn_type": connection_type(facts["conn_type"])})

@@ -41,13 +41,13 @@ def problems(registration: Registration, catalog: Catalog, file: str) -> Iterato
         given: Mapping[str, Any] = getattr(registration, field)
         names = catalog.ids_by_name()
         meant = suggester(names)
-        for word, said in given.items():
+        for word, choice in given.items():
             entity = catalog.entity(names.get(word.casefold(), ""))
             if entity is None:
                 known = shortened(catalog.entities)
                 yield Finding(file, f"{field}.{word}", unknown_entity(word), known, meant(word), "unknown_entity")
             else:
-                yield from check(entity, said, Finding(file, f"{field}.{word}", ""))
+                yield from check(entity, choice, Finding(file, f"{field}.{word}", ""))
 
 
 def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:

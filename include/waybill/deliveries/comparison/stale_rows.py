@@ -121,6 +121,6 @@ def _deletion_test(entity: Entity, names: list[str]) -> Callable[[list[str]], bo
         return lambda record: record[at] != ""
     if state and state.column in names and state.op in ("=", "in", "is not null"):
         at = names.index(state.column)
-        told = {str(value).lower() if isinstance(value, bool) else str(value) for value in state.values()}
-        return lambda record: record[at] in told if told else record[at] != ""
+        states = {str(value).lower() if isinstance(value, bool) else str(value) for value in state.values()}
+        return lambda record: record[at] in states if states else record[at] != ""
     return lambda record: False

@@ -271,11 +271,11 @@ class _Writer:
 
 def _problem(row: Row) -> str | None:
     """Return what keeps data away, as the feed says it. None if nothing does."""
-    said: dict[str, list[str]] = {}
+    entities_by_words: dict[str, list[str]] = {}
     for trouble in row.troubles:
-        said.setdefault(words_for_outsiders(trouble.code), []).append(trouble.entity)
-    if said:
-        return " ".join(f"{', '.join(dict.fromkeys(entities))}: {words}" for words, entities in said.items())
+        entities_by_words.setdefault(words_for_outsiders(trouble.code), []).append(trouble.entity)
+    if entities_by_words:
+        return " ".join(f"{', '.join(dict.fromkeys(entities))}: {words}" for words, entities in entities_by_words.items())
     if row.state is State.LATE:
         return f"The data up to {_text(row.due)} was due at {_text(row.due_at)} and is not delivered."
     return None

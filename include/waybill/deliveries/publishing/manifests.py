@@ -92,8 +92,8 @@ def _deleted_state(entity: Entity) -> dict[str, Any] | None:
     """Return the condition that marks a deleted row, if its column is exported as it is."""
     state = entity.deleted_when
     name = entity.exported(state.column) if state else None
-    told = state is not None and name is not None and entity.columns[name].export == "yes"
-    return state.model_dump(mode="json") | {"column": name} if state and told else None
+    is_delivered = state is not None and name is not None and entity.columns[name].export == "yes"
+    return state.model_dump(mode="json") | {"column": name} if state and is_delivered else None
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:

@@ -41,7 +41,7 @@ class Claim:
 
 def made_of(task: Task) -> str:
     """Return a hash of what the bytes of an attempt depend on besides the source. If it has changed, the source is read again."""
-    told = {
+    inputs = {
         "entity": task.entity.model_dump(mode="json"),
         "dialect": asdict(task.dialect),
         "tenant": task.source_tenant,
@@ -50,7 +50,7 @@ def made_of(task: Task) -> str:
         "salt": hashlib.sha256(task.salt).hexdigest(),
         "stream": task.stream.id,
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @contextmanager

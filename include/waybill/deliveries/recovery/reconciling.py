@@ -316,10 +316,10 @@ class _Import:
         for item in items:
             if not _DAY.match(item.path) or item.path in self._refused:
                 continue
-            folder, told = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
+            folder, entries = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
             with self._installation.ledger.begin() as connection:
                 for stream in streams.active(connection, self._registered.tenant):
-                    gone = [entry for entry in told if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
+                    gone = [entry for entry in entries if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
                     if any((entry.generation, entry.sequence) > (stream.generation, stream.sequence) for entry in gone):
                         least = unseen_generation(now)
                         streams.renew(connection, stream.tenant, stream.entity, now, BEGUN_AGAIN, least=least)

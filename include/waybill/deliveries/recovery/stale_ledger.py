@@ -156,8 +156,8 @@ class _Look:
         return known or len(self.seen) > before
 
     def _read(self, path: str) -> None:
-        if told := named(self.session.read(path) or b""):
-            self.seen.append((path, told))
+        if delivery := named(self.session.read(path) or b""):
+            self.seen.append((path, delivery))
 
 
 def _folders(items: list[Item]) -> list[str]:

@@ -220,5 +220,5 @@ def as_json(found: Probe) -> dict[str, Any]:
 
 
 def _failure(error: WaybillError) -> dict[str, str]:
-    said = str(error).removesuffix(error.next_step).rstrip() if error.next_step else str(error)
-    return {"code": error.code, "what": said, "next_step": error.next_step}
+    message = str(error).removesuffix(error.next_step).rstrip() if error.next_step else str(error)
+    return {"code": error.code, "what": message, "next_step": error.next_step}

@@ -87,8 +87,8 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[Described]
         alarm = before or notices.raise_alarm(connection, tenant, Event.FAILED, ids, now)
         if alarm is None or (before and not notices.change(connection, before, ids)):
             return False  # another process sends it, or the alarm has just ended
-        told = [{key: trouble[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for trouble in fresh]
-        notices.owe(connection, tenant, Event.FAILED, channels, {"deliveries": told}, now, alarm=alarm.id)
+        failures = [{key: trouble[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for trouble in fresh]
+        notices.owe(connection, tenant, Event.FAILED, channels, {"deliveries": failures}, now, alarm=alarm.id)
     return True
 
 
@@ -129,12 +129,12 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
         standings = by_frequency(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
         each = [_look(installation, connection, standing, alarms.get(standing.tenant, ()), now) for standing in standings]
     looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda look: look.standing.tenant)]
-    told = []
+    events = []
     for look in looks:
         if look.changed or look.alarms:
             with installation.ledger.begin() as connection:
-                told += [(look.standing.tenant, event) for event in _settle(installation, connection, look, now)]
-    return told
+                events += [(look.standing.tenant, event) for event in _settle(installation, connection, look, now)]
+    return events
 
 
 def _look(installation: Installation, connection: Connection, standing: Standing, alarms: Sequence[Alarm], now: datetime) -> _Look:
@@ -159,7 +159,7 @@ def _is_over(alarm: Alarm, look: _Look) -> bool:
 
 def _settle(installation: Installation, connection: Connection, look: _Look, now: datetime) -> list[Event]:
     """End the alarms that are over, owe a message that all is well again, and raise the new ones."""
-    tenant, told = look.standing.tenant, []
+    tenant, events = look.standing.tenant, []
     over = [alarm for alarm in look.late if _is_over(alarm, look)]
     reached = timestamp_text(look.standing.behind) if look.is_only and look.standing.behind else ""
     well = [alarm for alarm in over if alarm.detail["data_until"] <= reached]
@@ -175,14 +175,14 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
         was = min((alarm.event for alarm in well), key=_GRAVEST.index)
         detail = {"was": was, "since": timestamp_text(min(alarm.raised_at for alarm in well)), **_reached(look.standing)}
         notices.owe(connection, tenant, Event.RECOVERED, [channel | {"after": 0} for channel in heard], detail, now)
-        told.append(Event.RECOVERED)
+        events.append(Event.RECOVERED)
     if look.event and look.promise and not any(alarm.event == look.event and alarm.id not in ended for alarm in look.late):
         detail = _debt(connection, look.standing, look.promise)
         if alarm := notices.raise_alarm(connection, tenant, look.event, detail, now):
             listening = _listening(_channels(installation, connection, tenant), look.event)
             notices.owe(connection, tenant, look.event, listening, detail, now, alarm=alarm.id)
-            told.append(look.event)
-    return told
+            events.append(look.event)
+    return events
 
 
 def _reached(standing: Standing) -> JsonObject:

@@ -8,18 +8,22 @@ from waybill.errors import ConflictError, PermanentError, TransientError
 _LITTLE_SPACE = 1024 * 1024
 
 
-def refused(label: str, doing: str, path: str, status: Status, space: Space | None = None) -> PermanentError | TransientError:
+def refused(label: str, operation: str, path: str, status: Status, space: Space | None = None) -> PermanentError | TransientError:
     """Return the error for a status. OpenSSH says only "failure" for a full disk and for a read-only one, so `space` decides which
     it is.
     """
-    what = f"could not {doing} {path}: the server says {status}"
+    what = f"could not {operation} {path}: the server says {status}"
     if status.code in (Code.NO_SPACE, Code.QUOTA) or (space and status.code == Code.FAILURE and _is_full(space)):
         left = f"{space.free_bytes} bytes and {space.free_files} files free" if space else str(status)
         step = "Ask the server's owner for room; the next try starts over"
-        return TransientError(f"could not {doing} {path}: disk full on the server: {left}", where=label, next_step=step, code="disk_full")
+        return TransientError(
+            f"could not {operation} {path}: disk full on the server: {left}", where=label, next_step=step, code="disk_full"
+        )
     if space and space.read_only:
         step = "Ask the server's owner for a writable folder"
-        return PermanentError(f"could not {doing} {path}: read-only file system on the server", where=label, next_step=step, code="refused")
+        return PermanentError(
+            f"could not {operation} {path}: read-only file system on the server", where=label, next_step=step, code="refused"
+        )
     if status.code in (Code.PERMISSION_DENIED, Code.WRITE_PROTECTED, Code.UNSUPPORTED, Code.BAD_MESSAGE):
         step = "Ask the server's owner for the right to do this, or run `waybill probe` to see what the server allows"
         return PermanentError(what, where=label, next_step=step, code="refused")
@@ -32,9 +36,9 @@ def _is_full(space: Space) -> bool:
     return space.free_bytes < _LITTLE_SPACE or space.free_files == 0
 
 
-def lost(label: str, doing: str, path: str, error: Lost) -> TransientError:
+def lost(label: str, operation: str, path: str, error: Lost) -> TransientError:
     """The connection is gone, so nobody knows whether the last request was carried out."""
-    return TransientError(f"could not {doing} {path}: {error}", where=label, next_step="Look again before repeating", code="lost")
+    return TransientError(f"could not {operation} {path}: {error}", where=label, next_step="Look again before repeating", code="lost")
 
 
 def in_the_way(label: str, path: str, facts: Attributes) -> ConflictError:

@@ -57,10 +57,10 @@ async def open_client(chosen: Settings) -> Wire:
     if not _is_taken_whole(chosen.password):
         raise Lost("it would take only a part of the password")  # and a wrong login may lock the account
     with in_memory() as memory:
-        said = memory.file(b"")
+        output = memory.file(b"")
         argv, environment = command_of(program, chosen, memory)
         pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=said, env=environment, bufsize=0, start_new_session=True)
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=output, env=environment, bufsize=0, start_new_session=True)
         wire = Wire(chosen.stall_seconds)
         client = _Client(process, wire)
         try:
@@ -70,7 +70,7 @@ async def open_client(chosen: Settings) -> Wire:
         except BaseException as error:
             client.abort()
             if isinstance(error, Lost | Status | TimeoutError):
-                reason = os.pread(said, 1000, 0).decode(errors="replace").strip()
+                reason = os.pread(output, 1000, 0).decode(errors="replace").strip()
                 raise Lost(f"OpenSSH's client did not log in: {reason or str(error) or 'no answer in time'}") from error
             raise
     return wire

@@ -59,8 +59,8 @@ class Status(Exception):
     def __init__(self, code: int, text: str) -> None:
         self.code = code
         name = Code(code).name.lower().replace("_", " ") if code in list(Code) else f"status {code}"
-        told = "".join(letter for letter in text if letter.isprintable())[:100].strip()
-        super().__init__(name if told.casefold() in ("", name) else f"{name} ({told})")
+        message = "".join(letter for letter in text if letter.isprintable())[:100].strip()
+        super().__init__(name if message.casefold() in ("", name) else f"{name} ({message})")
 
 
 class Lost(Exception):

@@ -113,20 +113,20 @@ class SftpSession(Reading):
         """Return where `path` is on the server."""
         return f"{self._root}/{'/'.join(components(path))}" if path != "/" else self._root or "/"
 
-    def _run(self, doing: str, path: str, work: Coroutine[Any, Any, T]) -> T:
-        with self._translated(doing, path):
+    def _run(self, operation: str, path: str, work: Coroutine[Any, Any, T]) -> T:
+        with self._translated(operation, path):
             return wait(self._loop, work)
 
     @contextmanager
-    def _translated(self, doing: str, path: str) -> Iterator[None]:
+    def _translated(self, operation: str, path: str) -> Iterator[None]:
         try:
             yield
         except Status as status:
             if status.code == Code.NO_SUCH_FILE and self._lacks_root():
                 raise root_missing(f"there is no folder {self._root} on the server, which is the root", self.label) from status
-            raise refused(self.label, doing, path, status, self._space() if status.code == Code.FAILURE else None) from status
+            raise refused(self.label, operation, path, status, self._space() if status.code == Code.FAILURE else None) from status
         except Lost as error:
-            raise lost(self.label, doing, path, error) from error
+            raise lost(self.label, operation, path, error) from error
 
     def _lacks_root(self) -> bool:
         """Return whether the root is missing, or is no folder. A drop box shows nothing."""

@@ -163,8 +163,8 @@ def publish(
 
 def fail(connection: Connection, request: ExportRequest, why: Failure, mail: str | None, now: datetime) -> bool:
     """Move a pending or running request to failed."""
-    told = {"error_code": why.code, "error_message": why.message, "error_advice": why.advice}
-    return request.is_active and _move(connection, request, status=Status.FAILED, finished_at=now, **told, **_outbox(mail, now))
+    reason = {"error_code": why.code, "error_message": why.message, "error_advice": why.advice}
+    return request.is_active and _move(connection, request, status=Status.FAILED, finished_at=now, **reason, **_outbox(mail, now))
 
 
 def _outbox(mail: str | None, now: datetime) -> dict[str, Any]:

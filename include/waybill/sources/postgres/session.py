@@ -280,7 +280,7 @@ def _of_the_connection(error: Any, where: str, state: str, database_says: str) -
     return TransientError(database_says, where=where, code="source_unreachable", next_step=AGAIN)
 
 
-def _names(said: str, types: Collection[str]) -> bool:
+def _names(message: str, types: Collection[str]) -> bool:
     """Return whether an error is about one of these types; the value comes behind the colon."""
-    words = said.partition(":")[0]
+    words = message.partition(":")[0]
     return any(re.search(rf"\b{re.escape(native)}\b", words) for native in types)

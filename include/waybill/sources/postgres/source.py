@@ -298,11 +298,11 @@ class PostgresSnapshot:
     @contextmanager
     def _reading(self, selection: Selection) -> Iterator[None]:
         entity = selection.entity
-        named, told = (
+        named, described = (
             drift.naming(selection, self.columns(entity), self.flavour_of(entity)),
             session.errors(self._at(selection), self._parsed(selection)),
         )
-        with named, told:
+        with named, described:
             yield
 
     def _relation(self, entity: Entity) -> list[Any]:

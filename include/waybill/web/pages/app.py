@@ -119,8 +119,8 @@ async def sign_in(
         return RedirectResponse("./", 303)
     if COOKIE in request.cookies and await _whoever(request):
         return RedirectResponse(f"./{next.lstrip('/.')}", 303, {"Cache-Control": "no-store"})
-    said = say("signing_in.ended") if why == "ended" else ""
-    return page(request, "frame/sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
+    notice = say("signing_in.ended") if why == "ended" else ""
+    return page(request, "frame/sign_in.html", next=next, notice=notice, provider=identity.provider(request) is not None)
 
 
 def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
@@ -149,7 +149,7 @@ async def back_from_provider(request: Request, installation: InstallationDep) ->
         if len(token) > LONGEST:
             raise problems.unauthenticated(tell("signing_in.token_too_long"))
     except WaybillError as error:
-        return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", notice=str(error), provider=True)
     answer = page(request, "frame/signed_in.html", place=f"{below(request)}{place}")
     _keep_session(request, installation, answer, token)
     done = identity.cookie_of(request.query_params.get("state", ""))
@@ -180,7 +180,7 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
         await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
         offered = identity.provider(request) is not None
-        return page(request, "frame/sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next=place, notice=str(error), provider=offered)
     answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
     _keep_session(request, installation, answer, token)
     return answer
@@ -214,7 +214,7 @@ async def _missing(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Show every error as a page that helps. An answer to htmx goes into the place that the form keeps for it."""
-    status, said = _facts(error)
+    status, facts = _facts(error)
     by_htmx = "hx-request" in request.headers
     if status == 401 and takes_tokens(request):
         return _to_sign_in(request, by_htmx)
@@ -222,13 +222,13 @@ async def _failed(request: Request, error: Exception) -> Response:
     if by_htmx:
         form = request.headers.get("hx-trigger", "")
         headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
-        told = pages_words.refusal(error, form, _called(request, form)) if isinstance(error, WaybillError) else None
-        words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
-        if told:
-            words = {"said": told.said, "told": told.findings, "findings": []}
+        refusal = pages_words.refusal(error, form, _called(request, form)) if isinstance(error, WaybillError) else None
+        words: dict[str, Any] = {"sentence": facts, "fields": [], "findings": findings}
+        if refusal:
+            words = {"sentence": refusal.sentence, "fields": refusal.findings, "findings": []}
         return page(request, "frame/problem.html", status=status, headers=headers, **words, help=_help(error, status))
     shown: dict[str, Any] = {
-        "said": said,
+        "sentence": facts,
         "title": TITLES.get(_kind(error, status)) or tell("failed.title"),
         "help": _help(error, status),
         "lock": status in (401, 403),

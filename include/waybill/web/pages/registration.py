@@ -96,19 +96,19 @@ def registration_body(form: Form) -> dict[str, Any]:
 def _per_entity(text: str) -> dict[str, Any]:
     """Return what the form says of single entities, in the words of a tenant's file. Raises InvalidInput for what nobody can read."""
     findings: list[Finding] = []
-    said = read_mapping(text, "", findings) or {}
+    choices = read_mapping(text, "", findings) or {}
     findings += [
-        Finding("", "", tell("refusal.unknown_key", key=repr(key)), ", ".join(PER_ENTITY)) for key in said if key not in PER_ENTITY
+        Finding("", "", tell("refusal.unknown_key", key=repr(key)), ", ".join(PER_ENTITY)) for key in choices if key not in PER_ENTITY
     ]
     if findings:
         raise InvalidInput(
             [replace(finding, path="perEntity", reason=f"{finding.path}: {finding.reason}".removeprefix(": ")) for finding in findings]
         )
-    return said
+    return choices
 
 
-def _as_yaml(said: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(said), sort_keys=False, allow_unicode=True, default_flow_style=None) if said else ""
+def _as_yaml(choices: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(choices), sort_keys=False, allow_unicode=True, default_flow_style=None) if choices else ""
 
 
 def _plain(value: Any) -> str:
@@ -142,9 +142,9 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
         body["landing"] = landing | body.get("landing", {})
     expected = _version(form)
     plan = replacing.rehearse(installation, tenant, body, expected=expected, operator=caller.is_operator)
-    told = words(installation)
-    changes = told.changes(plan.fields, not plan.difference.is_empty)
-    shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
+    wording = words(installation)
+    changes = wording.changes(plan.fields, not plan.difference.is_empty)
+    shown: dict[str, Any] = {"words": wording, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
     shown["body"] = json.dumps(body, default=_plain)
     return page(request, "tenant/diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
 

@@ -94,7 +94,7 @@ def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:
 _MARKED = re.compile(r"`([^`]+)`|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))")
 
 
-def told(words: str, zone: tzinfo = UTC) -> Markup:
+def marked_up(words: str, zone: tzinfo = UTC) -> Markup:
     """Return a message for every reader as HTML for people: text in backticks is code, and instants are in the tenant's zone."""
     shown, end = Markup(), 0
     for found in _MARKED.finditer(words):
@@ -145,7 +145,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {filter_.__name__: filter_ for filter_ in (number, size, span, moment, day, told, code, unbroken)}
+_templates.filters |= {filter_.__name__: filter_ for filter_ in (number, size, span, moment, day, marked_up, code, unbroken)}
 _templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": LANGUAGE, "htmx": _HTMX}
 
 

@@ -93,7 +93,7 @@ def show_tenant(
         **around(installation, caller, "tenant", tenant),
         "may": May(may.edit and file is None, may.run),
         "file": file,
-        "said": _flash(followed.said),
+        "notice": _flash(followed.said),
         "form": form_values(installation, body),
         "version": registered.version if registered else 0,
         "entities": list(installation.catalog.offered_to(tenant).entities.values()),

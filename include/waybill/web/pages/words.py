@@ -71,7 +71,7 @@ def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
 class Message:
     """A refusal as the page tells it: a sentence, and `(field, label, message)` of each finding. The field is the name of an input."""
 
-    said: str
+    sentence: str
     findings: list[tuple[str, str, str]]
 
 
@@ -101,8 +101,12 @@ def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str
     label = labels.get(field, "")
     key = _FINDINGS.get((finding.path, finding.code)) or _CODES.get(finding.code)
     known = tell(key, option=ExportOption.ALL.value) if key else ""
-    said = known or message(finding)
-    return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
+    sentence = known or message(finding)
+    return (
+        field,
+        label,
+        f"{label} {sentence}" if sentence.startswith(("is ", "must ", "has ")) else sentence[:1].upper() + sentence[1:],
+    )
 
 
 def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInput:
@@ -140,8 +144,8 @@ class Words:
     def estimate(self, estimate: Estimate) -> Markup:
         """Return how much the first full load of an entity brings, as far as its source tells."""
         if estimate.rows is not None:
-            told = say("diff.about_rows", count=estimate.rows)
-            return Markup("{} ({})").format(told, estimate.note) if estimate.note else told
+            parts = say("diff.about_rows", count=estimate.rows)
+            return Markup("{} ({})").format(parts, estimate.note) if estimate.note else parts
         return say("diff.unknown_because", why=estimate.note) if estimate.note else say("diff.unknown")
 
     def entities(self, words: Iterable[str]) -> str:
@@ -167,7 +171,7 @@ class Words:
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
-                return "; ".join(f"{self.entity(entity)}: {PER_ENTITY[key](said)}" for entity, said in value.items()) or "–"
+                return "; ".join(f"{self.entity(entity)}: {PER_ENTITY[key](choice)}" for entity, choice in value.items()) or "–"
             case "files":
                 return FILE_FORMATS[value.get("format", "csv")]
         return str(value)
@@ -176,8 +180,8 @@ class Words:
         """Yield `(label, before, after)` of changed fields. With `moved`, what is switched on and off already shows the list of
         entities.
         """
-        told = [(key, self.value(key, old), self.value(key, new)) for key, (old, new) in fields.items()]
-        return [(LABELS[key], old, new) for key, old, new in told if old != new and not (moved and key == "entityList")]
+        parts = [(key, self.value(key, old), self.value(key, new)) for key, (old, new) in fields.items()]
+        return [(LABELS[key], old, new) for key, old, new in parts if old != new and not (moved and key == "entityList")]
 
     def summary(self, body: Mapping[str, Any]) -> str:
         """Return a whole registration in one line."""

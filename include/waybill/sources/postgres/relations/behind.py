@@ -208,8 +208,8 @@ class Behind:
         self._said = [thing for way, thing, _, _ in edges if way == "word"]
         """The plan of a query tells its tables, but neither its views nor its functions. What has a table's name may be none."""
 
-    def _walk(self, said: Mapping[int, Iterable[str]], calls: Iterable[tuple[int, ...]]) -> Sql:
-        pairs = [sql("({}::oid, {}::text)", str(caller), Bind(word)) for caller in said for word in sorted(said[caller])]
+    def _walk(self, words_of_text: Mapping[int, Iterable[str]], calls: Iterable[tuple[int, ...]]) -> Sql:
+        pairs = [sql("({}::oid, {}::text)", str(caller), Bind(word)) for caller in words_of_text for word in sorted(words_of_text[caller])]
         known = [f"({caller}::oid, {catalog}::oid, {place}::oid)" for caller, catalog, place in sorted(calls)]
         names = [sql("({}, {}::text)", str(number), Bind(name)) for number, name in enumerate(self.names)]
         closely = "true" if self._closely else "false"

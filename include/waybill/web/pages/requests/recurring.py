@@ -60,9 +60,9 @@ def create_recurring(installation: Installation, caller: Caller, tenant: str, fo
 
 @dataclass(frozen=True)
 class TemplateRow:
-    """One recurring export. `told` is what the API answers, the texts say what it asks for. `mine` may be paused and deleted."""
+    """One recurring export. `export` is what the API answers, the texts say what it asks for. `mine` may be paused and deleted."""
 
-    told: RecurringExport
+    export: RecurringExport
     mine: bool
     what: str
     scope: str
@@ -76,16 +76,16 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[Temp
     looks = installation.configuration.export_policy(tenant).page
     found = []
     for template in recurring.list_templates(installation, caller, tenant):
-        told = recurring.describe_template(template)
-        called = [names[each].display_name if each in names else each for each in told.request.get("entities") or []]
+        described = recurring.describe_template(template)
+        called = [names[each].display_name if each in names else each for each in described.request.get("entities") or []]
         found.append(
             TemplateRow(
-                told,
+                described,
                 mine=recurring.may_change(caller, template),
                 what=few(called) or say("recurring.everything"),
-                scope=_scope(told, looks),
-                formats=", ".join(str(each).upper() for each in told.request.get("formats") or []),
-                covers=_covers(told, looks, zone),
+                scope=_scope(described, looks),
+                formats=", ".join(str(each).upper() for each in described.request.get("formats") or []),
+                covers=_covers(described, looks, zone),
             )
         )
     return found

@@ -59,7 +59,7 @@ def choose(request: Request, caller: PageCaller, installation: InstallationDep, 
     around = frame(installation, caller, "requests", organization=organization, wish=wish)
     if only := around["context"].only:
         return RedirectResponse(f"{below(request)}tenants/{only}/requests{asking(wish)}", 303, HEADERS)
-    return page(request, "exports/choose.html", caller, **around, said=SENTENCES["context_required"])
+    return page(request, "exports/choose.html", caller, **around, sentence=SENTENCES["context_required"])
 
 
 @settings.get("/exports")

@@ -22,9 +22,9 @@ MOST_NAMES = 4
 
 @dataclass(frozen=True)
 class Row:
-    """One export. `told` is what the API answers, for what is shown unchanged: times, numbers, error."""
+    """One export. `export` is what the API answers, for what is shown unchanged: times, numbers, error."""
 
-    told: Export
+    export: Export
     scope: str
     scope_details: list[str]
     entities: str
@@ -52,7 +52,7 @@ def rows(described: Sequence[Export], looks: Page, zone: str) -> list[Row]:
 def _row(request: Export, looks: Page, zone: str) -> Row:
     waits = request.status == Status.PENDING and request.due_at > request.created_at
     return Row(
-        told=request,
+        export=request,
         scope=scope_label(request.scope, looks),
         scope_details=scope_details(request.scope),
         entities=few(request.entity_names),

@@ -180,8 +180,8 @@ def _asked(issuer: Issuer) -> dict[str, str]:
     try:
         answer = httpx.get(f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=10)
         answer.raise_for_status()
-        told = answer.json()
-        found = {name: str(told[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
+        configuration = answer.json()
+        found = {name: str(configuration[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         log.warning("the identity provider %s did not answer as it should: %s", issuer.issuer, type(error).__name__)
         return {}
