@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 
@@ -88,14 +89,21 @@ def text_of(entity: Entity) -> str:
     return " ".join(table.query or table.relation for table in (entity, *entity.parents()))
 
 
-def by_words(entity: Entity, views: Mapping[str, str], functions: Mapping[str, str], columns: Mapping[str, str]) -> Definition:
+def by_words(entity: Entity, views: Mapping[str, str], functions: Mapping[str, str], columns: Iterable[tuple[str, str, str]]) -> Definition:
     """Return what gives an entity's rows their values, in a database that tells the texts of its views and functions.
 
-    That is each view and function that the entity reads, and its table if it reads no view.
+    That is each view, function and table that the entity reads. `columns` holds table, name and type of each column, in their order.
     """
-    found = read(text_of(entity), views, functions)
-    if entity.relation and not found["views"]:
-        found["tables"][entity.relation] = {"of": "", "stored": "", "columns": in_order(columns.items(), entity.needed_columns)}
+    text = text_of(entity)
+    found = read(text, views, functions)
+    texts = [text, *(views[name] for name in found["views"]), *(functions[name] for name in found["functions"])]
+    named = {entity.relation.casefold(), *words(" ".join(texts))}
+    tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for table, column, native in columns:
+        if table.casefold() in named and table not in found["views"]:
+            tables[table].append((column, native))
+    needed = None if entity.query or found["views"] else entity.needed_columns
+    found["tables"] = {name: {"of": "", "stored": "", "columns": in_order(held, needed)} for name, held in tables.items()}
     return found
 
 

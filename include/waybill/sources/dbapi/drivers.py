@@ -61,11 +61,6 @@ SELECT t.table_name, t.engine
  WHERE t.table_schema = {} AND t.table_name = {}
 """
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
-_MYSQL_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
-_MYSQL_FUNCTIONS = """
-SELECT routine_name, coalesce(routine_definition, last_altered) FROM information_schema.routines
- WHERE routine_schema = DATABASE() AND routine_type = 'FUNCTION'
-"""
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change the text of a value."""
 
@@ -104,10 +99,6 @@ class Database:
     """Makes a connection read values as they are stored, whatever its own settings say."""
     offset: str = ""
     """The statement for the seconds between the server's own clock and UTC."""
-    views: str = ""
-    """Asks for every view's name and definition."""
-    functions: str = ""
-    """The same of functions."""
     declared_not_null: str = _STANDARD_NEVER_NULL
     """Asks for the columns of a relation that never hold NULL."""
     dynamic: bool = False
@@ -172,7 +163,6 @@ def database(connection: Any) -> Database:
             "",
             "",
             _plain,
-            views="SELECT name, sql FROM sqlite_master WHERE type = 'view'",
             dynamic=True,
         )
     if root in ("pymysql", "MySQLdb", "mysql"):
@@ -219,8 +209,6 @@ def _mysql(root: str, style: str) -> Database:
         stream,
         _settle_mysql,
         _MYSQL_OFFSET,
-        _MYSQL_VIEWS,
-        _MYSQL_FUNCTIONS,
     )
 
 

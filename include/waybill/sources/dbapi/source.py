@@ -18,9 +18,10 @@ from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
-from waybill.sources import arrow, definitions, drift, extents, row_security
+from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Stream
 from waybill.sources.dbapi import chunks, drivers, over_postgres
+from waybill.sources.dbapi.definition import definition
 from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.dbapi.refusals import errors
@@ -28,7 +29,7 @@ from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.postgres.relations import materialized
 from waybill.sources.postgres.relations.behind import Behind
-from waybill.sources.postgres.relations.definition import definition
+from waybill.sources.postgres.relations.definition import definition as behind_postgres
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -159,12 +160,8 @@ class DbApiSnapshot:
         entity = selection.entity
         with errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
-                return definition(self._rows, "", self.query(selection), self._look_behind(entity))
-            views, functions = self._texts(self.database.views), self._texts(self.database.functions)
-            return definitions.by_words(entity, views, functions, self.columns(entity))
-
-    def _texts(self, statement: str) -> dict[str, str]:
-        return {name: text or "" for name, text in self._rows(sql(statement))} if statement else {}
+                return behind_postgres(self._rows, "", self.query(selection), self._look_behind(entity))
+            return definition(self._rows, self.database.name, entity, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:
         return row_security.sentence(self._hiding(entity))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -298,17 +297,7 @@ class DuckDBSnapshot(EngineSnapshot):
             views = dict(engine.run(self.connection, sql(_VIEWS)))
             calls = entity.query or definitions.behind(text, views)
             macros = dict(engine.run(self.connection, sql(_MACROS))) if calls else {}  # some 20 ms: the engine lists all of its own
-            found = definitions.read(text, views, macros)
-            texts = [text, *(views[name] for name in found["views"]), *(macros[name] for name in found["functions"])]
-            named = definitions.words(" ".join(texts))
-            tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
-            for table, column, native in engine.run(self.connection, sql(_TABLES)):
-                if table.casefold() in named and table not in found["views"]:
-                    tables[table].append((column, native))
-        needed = None if entity.query or found["views"] else entity.needed_columns
-        for name, columns in tables.items():
-            found["tables"][name] = {"of": "", "stored": "", "columns": definitions.in_order(columns, needed)}
-        return found
+            return definitions.by_words(entity, views, macros, engine.run(self.connection, sql(_TABLES)))
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         if entity.query:
