@@ -49,3 +49,12 @@ def test_a_room_offers_few_names_and_says_which(room: Path) -> None:
 @pytest.mark.parametrize("room", [room for room in ROOMS if room not in PRODUCTS[:1]], ids=named)
 def test_a_room_is_seen_at_a_glance(room: Path) -> None:
     assert len(list(room.glob("*.py"))) <= MOST_FILES
+
+
+def test_the_page_of_the_architecture_names_places_that_exist() -> None:
+    page = (REPOSITORY / "docs/architecture.md").read_text()
+    named_there = {word for word in re.findall(r"`([a-z_]+/[\w/.]*)`", page) if not word.endswith("*")}
+    assert len(named_there) > 50
+    bases = [REPOSITORY, REPOSITORY / "docs", *PRODUCTS, *(product.parent for product in PRODUCTS)]
+    missing = [word for word in named_there if not any((base / word).exists() or (base / f"{word}.py").exists() for base in bases)]
+    assert sorted(missing) == []
