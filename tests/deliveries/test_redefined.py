@@ -272,6 +272,16 @@ def test_a_query_knows_what_it_reads_outside_of_the_search_path(books: Books, wh
     books.close()
 
 
+@pytest.mark.parametrize("books", ["postgres", "dbapi over postgres"], indirect=True)
+def test_a_function_that_puts_statements_together_is_told(books: Books) -> None:
+    function = """create function f(x varchar) returns varchar language plpgsql as
+        'declare y varchar; begin execute format(''select lower($1) from %I limit 1'', ''th'' || ''ing'') into y using x; return y; end'"""
+    books.begin(function, "create view shown as select tenant_id, id, f(name) as name, updated_at from thing", relation="shown")
+    [note] = [manifest["note"] for _, manifest in books.manifests()]
+    assert note.startswith("f(character varying) put statements together when they run (EXECUTE)")
+    books.close()
+
+
 def test_what_changes_no_value_starts_nothing_over(books: Books) -> None:
     books.begin("create view unread as select id from thing")
     if books.spec.get("connection") == "pg":

@@ -175,7 +175,8 @@ class DbApiSnapshot:
         if entity.changes.mode is Mode.FULL or not self._is_postgres:
             return ""
         with errors(f"{entity.id} in {self.where}"):
-            return materialized.unseen(self._rows, self._look_behind(entity).materialized())
+            behind = self._look_behind(entity)
+            return "; ".join(filter(None, (materialized.unseen(self._rows, behind.materialized()), behind.unfollowed())))
 
     def _look_behind(self, entity: Entity) -> Behind:
         """Return what PostgreSQL reads for an entity."""

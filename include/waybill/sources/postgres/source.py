@@ -184,7 +184,8 @@ class PostgresSnapshot:
         if entity.changes.mode is Mode.FULL:
             return ""
         with session.errors(f"{entity.id} in {self.where}"):
-            return materialized.unseen(self._ask, self._look_behind(entity).materialized())
+            behind = self._look_behind(entity)
+            return "; ".join(filter(None, (materialized.unseen(self._ask, behind.materialized()), behind.unfollowed())))
 
     def heaps(self, entity: Entity) -> list[int]:
         return [heap.number for heap in self._heaps(entity)]

@@ -287,6 +287,12 @@ class Behind:
         files = sorted((part.place, part.storage) for part in self._reached([table], lambda _, way: way == "part").values())
         return _digest(",".join(f"{place}:{storage}" for place, storage in files))
 
+    def unfollowed(self) -> str:
+        """Return which functions read what nobody can know before they run, in words. The text is empty if none does."""
+        names = sorted(thing.name for thing in self._live if thing.body and "execute" in words(thing.body))
+        said = "put statements together when they run (EXECUTE): if what those read is defined otherwise or hidden, nothing tells"
+        return f"{', '.join(names)} {said}" if names else ""
+
     def views(self) -> dict[str, str]:
         """Return a digest of each view's text, by its full name."""
         return {thing.full_name: thing.digest[:16] for thing in self._whole if thing.kind and thing.digest}
