@@ -1,10 +1,12 @@
-"""Kills the command before its Nth changing system call: `python -m tests.consumer.killer N ARGUMENT...`, in a process of its own.
+"""Kills the command before its Nth changing system call, in a process of its own: `python -m tests.consumer.killer`.
 
-Prints the calls up to there as JSON, all of them for N = 0. `N:END` counts only the calls whose description ends like that.
+Each line of the input is a JSON list of N and the command's arguments. It is answered by the calls up to there, all of them for N = 0.
+`N:END` counts only the calls whose description ends like that. What the command imports is imported once: each run is a fork.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -43,5 +45,9 @@ def kill(at: int, ending: str, arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    number, _, end = sys.argv[1].partition(":")
-    print(json.dumps(kill(int(number), end, sys.argv[2:])))
+    for name in ("duckdb", "psycopg", "zstandard"):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        at, *arguments = json.loads(line)
+        number, _, end = at.partition(":")
+        print(json.dumps(kill(int(number), end, arguments)), flush=True)

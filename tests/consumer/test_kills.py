@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,24 @@ SOME = 20
 """Points of a run that are tried; all of them with FAULTS=full."""
 
 
-def killed(at: int | str, *arguments: object) -> list[str]:
-    argv = [sys.executable, "-m", "tests.consumer.killer", str(at), *map(str, arguments)]
+Killed = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    """Runs the command up to the call before which it is killed, and says which calls there were."""
+    argv = [sys.executable, "-m", "tests.consumer.killer"]
     env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'consumer' / 'src'}"}
-    done = subprocess.run(argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    calls: list[str] = json.loads(done.stdout)
-    return calls
+    with subprocess.Popen(argv, cwd=REPOSITORY, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killer:
+
+        def kill(at: int | str, *arguments: object) -> list[str]:
+            assert killer.stdin
+            assert killer.stdout
+            print(json.dumps([str(at), *map(str, arguments)]), file=killer.stdin, flush=True)
+            calls: list[str] = json.loads(killer.stdout.readline())
+            return calls
+
+        yield kill
 
 
 def points(calls: list[str]) -> list[int]:
@@ -58,7 +70,7 @@ def seen(copy: Path, source: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_pull_leaves_nothing_half_and_the_next_completes_it(sender: Sender, tmp_path: Path) -> None:
+def test_a_killed_pull_leaves_nothing_half_and_the_next_completes_it(killed: Killed, sender: Sender, tmp_path: Path) -> None:
     calls = killed(0, "pull", sender.root, tmp_path / "all")
     assert len(calls) > 30
     for at in points(calls):
@@ -72,7 +84,7 @@ def test_a_killed_pull_leaves_nothing_half_and_the_next_completes_it(sender: Sen
 
 
 @pytest.mark.slow
-def test_a_killed_pull_over_sftp_goes_on_where_it_stopped(tmp_path: Path, sshd: SftpAccess) -> None:
+def test_a_killed_pull_over_sftp_goes_on_where_it_stopped(killed: Killed, tmp_path: Path, sshd: SftpAccess) -> None:
     sender = Sender(sshd.root)
     sender.deliver([(str(number), "x" * 997) for number in range(9000)], kind="full")
     login = ["--key", sshd.private_key, "--known-hosts", sshd.known_hosts]
@@ -104,7 +116,7 @@ def held(url: str, schema: str) -> dict[int, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "postgresql"])
 def test_a_killed_load_holds_whole_deliveries_and_the_next_loads_the_rest(
-    sender: Sender, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+    killed: Killed, sender: Sender, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     server: Database | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
     calls = killed(0, "load", sender.root, "--to", url_of(server) if server else f"{kind}:{tmp_path}/all")
