@@ -23,6 +23,7 @@ from tests.servers.process import tail
 from waybill.airflow.names import full_pool, pool_name
 from waybill.deliveries.reports import describing
 from waybill.deliveries.running import run
+from waybill.registrations import replacing
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,17 @@ def wait(house: House, what: str, seconds: float, done: Callable[[], Any]) -> An
         assert time.monotonic() < deadline, f"{what}\n{tail(house.log)}"
         time.sleep(0.5)
     return found
+
+
+def ask(house: House, method: str, path: str, **options: Any) -> httpx.Response:
+    """Airflow's answer. On SQLite it answers 500 while another of its processes writes for long, and is asked again."""
+
+    def answered() -> httpx.Response | None:
+        answer = house.airflow.client.request(method, f"/api/v2{path}", **options)
+        return None if answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR else answer
+
+    answer: httpx.Response = wait(house, f"{method} {path}", DAG_WITHIN, answered)
+    return answer
 
 
 @dataclass(frozen=True)
@@ -134,12 +146,11 @@ def test_of_ten_tenants_registered_within_seconds_and_of_one_registered_again_no
 def one_slot_each(house: House) -> Iterator[None]:
     """Both lanes of the folder take one delivery at a time."""
     pools = [pool_name("folder"), full_pool(pool_name("folder"))]
-    client = house.airflow.client
 
     def change(slots: int) -> None:
         for name in pools:
-            if not client.patch(f"/api/v2/pools/{name}", json={"pool": name, "slots": slots, "include_deferred": False}).is_success:
-                client.post("/api/v2/pools", json={"name": name, "slots": slots}).raise_for_status()
+            if not ask(house, "PATCH", f"/pools/{name}", json={"pool": name, "slots": slots, "include_deferred": False}).is_success:
+                ask(house, "POST", "/pools", json={"name": name, "slots": slots}).raise_for_status()
 
     change(1)
     try:
@@ -150,7 +161,7 @@ def one_slot_each(house: House) -> Iterator[None]:
 
 def _running(house: House, tenant: str) -> bool:
     """Whether a mapped task of the tenant delivers now."""
-    answer = house.airflow.client.get(f"/api/v2/dags/export__{tenant}/dagRuns/~/taskInstances", params={"state": "running"})
+    answer = ask(house, "GET", f"/dags/export__{tenant}/dagRuns/~/taskInstances", params={"state": "running"})
     return answer.is_success and any(task["task_id"] == "deliver" for task in answer.json()["task_instances"])
 
 
@@ -169,9 +180,9 @@ def a_long_full_load(house: House, tenant: str) -> Iterator[None]:
         wait(house, "refused", DAG_WITHIN, lambda: house.api("PUT", f"/{tenant}/export", {"entityList": ["long"]}).is_success)
         wait(house, "the full load did not begin", RUN_WITHIN, lambda: _running(house, tenant) and _parts(house, tenant))
         yield
-        client = house.airflow.client
-        for dag_run in client.get(f"/api/v2/dags/export__{tenant}/dagRuns").json()["dag_runs"]:
-            client.patch(f"/api/v2/dags/export__{tenant}/dagRuns/{dag_run['dag_run_id']}", json={"state": "failed"}).raise_for_status()
+        runs = f"/dags/export__{tenant}/dagRuns"
+        for dag_run in ask(house, "GET", runs).json()["dag_runs"]:
+            ask(house, "PATCH", f"{runs}/{dag_run['dag_run_id']}", json={"state": "failed"}).raise_for_status()
         wait(house, "the attempt does not say that it was stopped", RUN_WITHIN, lambda: _stopped(house, tenant))
         assert not _parts(house, tenant)
     finally:
@@ -191,8 +202,10 @@ def _parts(house: House, tenant: str) -> list[Path]:
 def test_a_daily_delivery_starts_beside_a_long_full_load_which_ends_in_order_when_airflow_stops_it(house: House) -> None:
     today = datetime.now(UTC)
     with one_slot_each(house), a_long_full_load(house, "fabrikam"):
-        assert house.api("PUT", "/wingtip/export", {"entityList": ["user"]}).is_success
-        run(house.office.installation(), "wingtip", today - timedelta(days=3))  # its full load, of no row; what is left is a delta
+        # Its full load, of no row, before Airflow knows of the tenant and would begin with it: what is left is a delta.
+        replacing.replace(house.office.installation(), "wingtip", {"entityList": ["user"], "deliverAt": "01:00"}, actor="test")
+        assert [result.error for result in run(house.office.installation(), "wingtip", today - timedelta(days=3))] == [None]
+        assert house.api("PUT", "/wingtip/export", {"entityList": ["user"]}).json()["changed"]
         wait(
             house,
             "the daily delivery waits",
