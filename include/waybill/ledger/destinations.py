@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -38,13 +38,23 @@ def forget_failures(connection: Connection, destination: str) -> None:
     connection.execute(delete(breaker).where(breaker.c.destination == destination))
 
 
+class FailedRehearsal(TypedDict):
+    """Why a rehearsal failed: a code, what happened, and what to do. `destination` is the one that was in force."""
+
+    code: str
+    what: str
+    next_step: str
+    destination: dict[str, Any]
+    at: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Rehearsed:
     """The kept rehearsals of a destination: the last good one, and the failure of the last one, if it failed."""
 
     found: dict[str, Any] | None
     found_at: datetime | None
-    failed: dict[str, Any] | None
+    failed: FailedRehearsal | None
     failed_at: datetime | None
 
 
@@ -74,7 +84,7 @@ def store_probe(connection: Connection, tenant_id: str, probe: dict[str, Any], n
     connection.execute(update(tenant).where(tenant.c.id == tenant_id).values(probe=probe, probed_at=now))
 
 
-def store_failed_probe(connection: Connection, tenant_id: str, failed: dict[str, Any], now: datetime) -> None:
+def store_failed_probe(connection: Connection, tenant_id: str, failed: FailedRehearsal, now: datetime) -> None:
     """Keep why a rehearsal failed, beside the last good one."""
     kept = connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id).with_for_update()).scalar_one()
     probe = {**(mapping(kept) or {}), _FAILED: {**failed, "at": now.isoformat()}}

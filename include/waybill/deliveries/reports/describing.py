@@ -19,6 +19,7 @@ from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.ledger import deliveries, destinations
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.destinations import FailedRehearsal
 from waybill.ledger.facts import FileFacts
 
 _PLAIN = Dialect()
@@ -157,7 +158,7 @@ def probe(installation: Installation, tenant: str) -> Probe:
             found = session.probe(layout.tenant_folder(tenant))
     except (PermanentError, TransientError, ConflictError) as error:
         with installation.ledger.begin() as connection:
-            destinations.store_failed_probe(connection, tenant, {**_failure(error), "destination": place}, installation.now())
+            destinations.store_failed_probe(connection, tenant, _failure(error, place), installation.now())
         raise
     with installation.ledger.begin() as connection:
         destinations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
@@ -219,6 +220,6 @@ def as_json(found: Probe) -> dict[str, Any]:
     return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile.value]}
 
 
-def _failure(error: WaybillError) -> dict[str, str]:
+def _failure(error: WaybillError, destination: dict[str, Any]) -> FailedRehearsal:
     message = str(error).removesuffix(error.next_step).rstrip() if error.next_step else str(error)
-    return {"code": error.code, "what": message, "next_step": error.next_step}
+    return {"code": error.code, "what": message, "next_step": error.next_step, "destination": destination}

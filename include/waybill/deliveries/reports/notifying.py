@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection
 
@@ -25,7 +25,7 @@ from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices, overviews
-from waybill.ledger.reports.notices import Alarm
+from waybill.ledger.reports.notices import Alarm, ChannelFacts
 from waybill.ledger.reports.overviews import Standing
 from waybill.states import DeliveryStatus
 
@@ -35,30 +35,30 @@ if TYPE_CHECKING:
 _LATE = {PromiseState.AT_RISK: Event.LATE_WARNING, PromiseState.BREACHED: Event.BREACH}
 _GRAVEST = (Event.BREACH, Event.FAILED, Event.LATE_WARNING)
 
-JsonObject = dict[str, Any]
 Committed = Callable[[Connection, Delivery, Attempt], None]
 
 
-def channels_of(installation: Installation, tenant: str, registration: Registration, actor: str) -> list[JsonObject]:
+def channels_of(installation: Installation, tenant: str, registration: Registration, actor: str) -> list[ChannelFacts]:
     """Return the operator's channels and the tenant's own, in the form that a notice keeps. A `guarded` one calls public addresses only."""
     policy = installation.configuration.policy
     house = installation.configuration.export_policy(tenant).notify.every_channel
     named = policy.rules_for(tenant)
-    found = []
+    found: list[ChannelFacts] = []
     for channel in (*house, *registration.notify):
         own, connection = channel not in house, getattr(channel, "connection", "")
         by_name = connection in named and getattr(channel, "url", None) is None
-        kept = channel.model_dump(mode="json") | {"after": channel.after.total_seconds(), "own": own}
-        found.append(kept | {"guarded": own and actor.startswith("api:") and not by_name})
+        kept = cast(ChannelFacts, channel.model_dump(mode="json"))
+        guarded = own and actor.startswith("api:") and not by_name
+        found.append(kept | {"after": channel.after.total_seconds(), "own": own, "guarded": guarded})
     return found
 
 
-def _channels(installation: Installation, connection: Connection, tenant: str) -> list[JsonObject]:
+def _channels(installation: Installation, connection: Connection, tenant: str) -> list[ChannelFacts]:
     found = registrations.readable([registered] if (registered := registrations.current(connection, tenant)) else [])
     return channels_of(installation, tenant, found[0].registration, found[0].actor) if found else []
 
 
-def _listening(channels: Sequence[JsonObject], event: Event) -> list[JsonObject]:
+def _listening(channels: Sequence[ChannelFacts], event: Event) -> list[ChannelFacts]:
     return [channel for channel in channels if event in channel["events"]]
 
 
@@ -185,11 +185,11 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     return events
 
 
-def _reached(standing: Standing) -> JsonObject:
+def _reached(standing: Standing) -> dict[str, str]:
     return {"data_until": timestamp_text(standing.behind)} if standing.behind else {}
 
 
-def _debt(connection: Connection, standing: Standing, promise: Promise) -> JsonObject:
+def _debt(connection: Connection, standing: Standing, promise: Promise) -> dict[str, Any]:
     """Return what is owed by when, which entities lack it, and why, if something failed."""
     troubles = {trouble.entity: trouble for trouble in reversed(overviews.troubles(connection, standing.tenant))}
     owed = [

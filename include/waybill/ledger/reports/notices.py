@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -22,6 +22,22 @@ MOST = 500
 
 LEASE = timedelta(minutes=10)
 """The time that a process has to send a claimed message. After that another process sends it."""
+
+
+class ChannelFacts(TypedDict, total=False):
+    """A channel as a notice keeps it: what `configuration.channels` reads, and two facts more.
+
+    `own` is a channel of the tenant's. A `guarded` one calls public addresses only. `after` counts seconds.
+    """
+
+    kind: Required[str]
+    events: list[str]
+    to: list[str]
+    connection: str
+    url: str | None
+    after: float
+    own: bool
+    guarded: bool
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Notice:
     event: str
     alarm: int | None
     delivery: str | None
-    channel: dict[str, Any]
+    channel: ChannelFacts
     detail: dict[str, Any]
     state: str
     tries: int
@@ -102,7 +118,7 @@ def owe(
     connection: Connection,
     tenant: str,
     event: str,
-    channels: Sequence[Mapping[str, Any]],
+    channels: Sequence[ChannelFacts],
     detail: Mapping[str, Any],
     now: datetime,
     *,
@@ -126,11 +142,11 @@ def owe(
         connection.execute(insert(notice), rows)
 
 
-def sent_about(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
+def sent_about(connection: Connection, alarms: Collection[int]) -> list[ChannelFacts]:
     """Return the channels that have, or may have, received a message about one of these alarms, each once."""
     tried = or_(notice.c.state == NoticeState.SENT, notice.c.tries > 0, notice.c.claimed_at.is_not(None))
     query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)
-    found: list[dict[str, Any]] = []
+    found: list[ChannelFacts] = []
     for channel in connection.scalars(query):
         if channel not in found:
             found.append(channel)
