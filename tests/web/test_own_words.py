@@ -128,6 +128,11 @@ def test_refusals_and_findings_of_the_api_are_in_the_products_words(shop: Shop) 
     assert all(each["message"].startswith(MARK) for each in wrong)
     assert f"({MARK}allowed: " in wrong[2]["message"]
     assert shop("GET", f"/{'0' * 32}").json()["detail"].startswith(MARK)
+    for contact in ({}, {"support_contact": "help@example.com"}):
+        shop.policy(plan_required="scale", **contact)
+        refused = shop("POST", "", shop.sample_ask()).json()
+        assert (refused["code"], refused["detail"][: len(MARK)]) == ("plan_required", MARK)
+        assert f"{MARK}Data export is available" in show(shop, "page/tenants/acme/requests").text
 
 
 WRONG: dict[str, Any] = {

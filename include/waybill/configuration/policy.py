@@ -15,7 +15,7 @@ from waybill.configuration.rules.tenant_connections import ConnectionRule, fits
 from waybill.configuration.values.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding
-from waybill.language import misworded
+from waybill.language import misworded, tell
 
 ALIASES = {
     "data.exports.create": "exports.create",
@@ -254,8 +254,10 @@ class ExportPolicy(Strict):
         """Return what a tenant reads whose plan does not include exports, and what to do."""
         if self.plan_sentence:
             return self.plan_sentence
-        contact = f", or contact {self.support_contact}" if self.support_contact else ""
-        return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
+        plan = str(self.plan_required).capitalize()
+        if self.support_contact:
+            return tell("submission.without_plan_contact", plan=plan, contact=self.support_contact)
+        return tell("submission.without_plan", plan=plan)
 
     def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
         """Return what these roles may do. None stands for a token that names no roles. What lets people in limits it.
