@@ -17,7 +17,7 @@ from waybill_consumer.manifest import Column
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import (
-    SqlTarget,
+    RebuildingTarget,
     is_long,
     names,
     no_such_value,
@@ -69,7 +69,7 @@ _NUMBERS = {"integer": "-?[0-9]+", "decimal": "-?[0-9]+([.][0-9]+)?|NaN|-?Infini
 """How numbers are spelt. A cast would round what is none."""
 
 
-class DuckDB(SqlTarget):
+class DuckDB(RebuildingTarget):
     def __init__(self, connection: DuckDBPyConnection, schema: str, memory: int = MEMORY) -> None:
         super().__init__()
         self._connection = connection
@@ -106,17 +106,6 @@ class DuckDB(SqlTarget):
         place = "database_name = current_database() and schema_name = coalesce(nullif(?, ''), current_schema())"
         asked = f"select column_name, data_type from duckdb_columns() where {place} and table_name = ? order by column_index"
         return dict(self._run(asked, [self.schema, table]))
-
-    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        if old is None:
-            self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
-        else:
-            changes = self._changes(old, new)
-            if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
-                self._rebuild(entity, old, new, own, emptied=emptied)
-            else:
-                for column in changes.added:
-                    self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
 
     def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         """DuckDB changes no column that an index reads, so a new table takes the old one's name. Views follow the name."""

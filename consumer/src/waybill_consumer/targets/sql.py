@@ -171,6 +171,25 @@ class SqlTarget:
         )
 
 
+class RebuildingTarget(SqlTarget):
+    """A database that only adds columns in place. For any other change the table is built anew."""
+
+    @abstractmethod
+    def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
+        """Put a table of the new shape in the place of the old one, with its rows unless it is `emptied`, and with the columns `own`."""
+
+    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
+        if old is None:
+            self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
+        else:
+            changes = self._changes(old, new)
+            if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
+                self._rebuild(entity, old, new, own, emptied=emptied)
+            else:
+                for column in changes.added:
+                    self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
+
+
 def on_conflict(columns: Sequence[Column], key: Sequence[str]) -> str:
     """What becomes of a row whose key is there."""
     values = [quoted(column.name) for column in columns if column.name not in key]

@@ -16,13 +16,22 @@ from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
-from waybill_consumer.targets.sql import SqlTarget, is_long, names, no_such_value, not_unique, on_conflict, quoted, refused_by_database
+from waybill_consumer.targets.sql import (
+    RebuildingTarget,
+    is_long,
+    names,
+    no_such_value,
+    not_unique,
+    on_conflict,
+    quoted,
+    refused_by_database,
+)
 from waybill_consumer.targets.values import retyped
 
 _TYPES = {"integer": "INTEGER", "float": "REAL", "boolean": "BOOLEAN", "binary": "BLOB"}
 
 
-class Sqlite(SqlTarget):
+class Sqlite(RebuildingTarget):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
@@ -45,17 +54,6 @@ class Sqlite(SqlTarget):
 
     def _columns(self, table: str) -> dict[str, str]:
         return dict(self._run("select name, type from pragma_table_info(?)", [table]))
-
-    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        if old is None:
-            self._run(f"create table {quoted(entity)} ({self._definitions(new)})")
-        else:
-            changes = self._changes(old, new)
-            if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
-                self._rebuild(entity, old, new, own, emptied=emptied)
-            else:
-                for column in changes.added:
-                    self._run(f"alter table {quoted(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
 
     def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         """SQLite changes no type in place, so a new table takes the old one's name. Views follow the name."""
