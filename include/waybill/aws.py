@@ -44,6 +44,26 @@ def endpoint_of(connection: Connection, service: str) -> str | None:
     return extra.get("service_config", {}).get(service, {}).get("endpoint_url") or extra.get("endpoint_url") or None
 
 
+_DISTRUSTS = ("certificate", "no such file", "invalid path", "pem lib")
+
+
+def fault_of(error: Exception) -> str:
+    """Return what is wrong with a connection's settings, if an error tells of them and neither the network nor a server had a say."""
+    from botocore import exceptions as known
+
+    if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError):
+        return "there are no credentials"
+    said = str(error).lower()
+    if isinstance(error, known.SSLError | known.HTTPClientError) and any(mark in said for mark in _DISTRUSTS):
+        return "the server's certificate is not trusted, or verify names no file of certificates"
+    may_pass = (
+        *(known.ConnectionError, known.HTTPClientError, known.IncompleteReadError, known.FlexibleChecksumError, known.ChecksumError),
+        *(known.MetadataRetrievalError, known.CredentialRetrievalError, known.TokenRetrievalError),
+    )
+    is_about_settings = isinstance(error, ValueError | TypeError | known.BotoCoreError) and not isinstance(error, may_pass)
+    return "a setting is not valid" if is_about_settings else ""
+
+
 def _assumed(session: Any, connection: Connection, limits: Mapping[str, Any]) -> Any:
     import boto3
 

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.servers.s3 import S3Server
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import LakeSource
+from waybill.configuration.registration import S3Destination
 from waybill.configuration.selection import Dialect, Selection
 from waybill.connection import Connection
+from waybill.destinations.s3 import S3
 from waybill.destinations.s3_client import client_of
-from waybill.errors import PermanentError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.duckdb import lake
 from waybill.sources.duckdb.lake import Lake
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
 NOWHERE = "http://127.0.0.1:1"
+SPEC = S3Destination(kind="s3", bucket="bucket", connection="lake")
 
 
 def spellings(s3: S3Server) -> dict[str, Connection]:
@@ -80,3 +94,66 @@ def test_a_profile_that_is_not_there_is_told_by_both(tmp_path: Path) -> None:
         pass
     with pytest.raises(PermanentError, match="no such profile"):
         client_of(connection)
+
+
+MISSET: dict[str, dict[str, Any]] = {
+    "an endpoint without a scheme": {"endpoint_url": "127.0.0.1:9000"},
+    "an endpoint whose port is no number": {"endpoint_url": "http://127.0.0.1:abc"},
+    "a region that is none": {"region_name": "mars 1"},
+    "a setting that nobody knows": {"config_kwargs": {"nosuch": 1}},
+    "a way to retry that nobody knows": {"config_kwargs": {"retries": {"mode": "often"}}},
+}
+
+
+def errors_of(extra: dict[str, Any], tmp_path: Path) -> list[tuple[type, str]]:
+    """What a destination and a lake say of a connection with these settings."""
+    keys = {"login": "testing", "password": "testing"}
+    connection = Connection("lake", "aws", **keys, extra={"region_name": "us-east-1", **extra})
+    found = []
+    with pytest.raises(WaybillError) as caught, S3(SPEC, lambda _: connection).connect():
+        pass
+    found.append((type(caught.value), str(caught.value)))
+    wanted = entity("full", relation="orders/*.parquet")
+    origin = Lake(LakeSource(kind="lake", path="s3://bucket", connection="lake"), tmp_path, lambda _: connection)
+    with pytest.raises(WaybillError) as caught, origin.snapshot() as snapshot:
+        snapshot.columns(wanted)
+    return [*found, (type(caught.value), str(caught.value))]
+
+
+@pytest.mark.parametrize("name", MISSET)
+def test_a_setting_that_is_not_valid_is_refused_for_good_by_both(tmp_path: Path, name: str) -> None:
+    for kind, said in errors_of(MISSET[name], tmp_path):
+        assert (kind, "a setting is not valid" in said, "config_kwargs" in said) == (PermanentError, True, True)
+
+
+def test_a_certificate_that_is_not_trusted_is_refused_for_good_by_both_and_a_server_that_is_away_is_not(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with tls_server(certificate, key) as port:
+        for verify in (None, str(tmp_path / "nowhere.pem")):
+            for kind, said in errors_of({"endpoint_url": f"https://127.0.0.1:{port}", "verify": verify}, tmp_path):
+                assert (kind, "certificate is not trusted" in said) == (PermanentError, True)
+    assert [kind for kind, _ in errors_of({"endpoint_url": NOWHERE}, tmp_path)] == [TransientError] * 2
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    begin, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1).not_valid_before(begin).not_valid_after(end)
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "certificate.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@contextmanager
+def tls_server(certificate: Path, key: Path) -> Iterator[int]:
+    """A server that nobody gets further with than the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()

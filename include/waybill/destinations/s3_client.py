@@ -50,23 +50,23 @@ def client_of(connection: Connection) -> Any:
 
     Raises PermanentError for credentials that cannot be used, and TransientError if a role cannot be assumed just now.
     """
+    from botocore.exceptions import BotoCoreError
+
     role = connection.extra.get("role_arn")
     with translated(f"s3 {connection.id}", f"assume the role {role}" if role else "read the credentials", "", connection):
-        session = aws.session_of(connection, _LIMITS)
-        return session.client("s3", **aws.client_options(connection, _LIMITS))
+        try:
+            session = aws.session_of(connection, _LIMITS)
+            return session.client("s3", **aws.client_options(connection, _LIMITS))
+        except (ValueError, TypeError) as error:  # of boto3 itself, which has no error of its own for them
+            if isinstance(error, BotoCoreError):
+                raise
+            raise _misset(f"s3 {connection.id}", "could not make a client", aws.fault_of(error), connection) from error
 
 
 @contextmanager
 def translated(label: str, operation: str, path: str, connection: Connection) -> Iterator[None]:
     """Turn botocore's errors into ours. Only codes and statuses are quoted, because messages of S3 can contain the access key."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        NoCredentialsError,
-        ParamValidationError,
-        PartialCredentialsError,
-        ProfileNotFound,
-    )
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError, ProfileNotFound
 
     what = f"could not {operation} {path}".rstrip()
     try:
@@ -79,11 +79,16 @@ def translated(label: str, operation: str, path: str, connection: Connection) ->
     except ProfileNotFound as error:
         step = f"Correct profile_name in the extra of the connection {connection.id}, or add the profile to AWS's files on this machine"
         raise PermanentError(f"{what}: there is no such profile", where=label, next_step=step, code="login") from error
-    except ParamValidationError as error:
-        raise PermanentError(f"{what}: a setting is not valid", where=label, code="connection") from error
     except BotoCoreError as error:
+        if fault := aws.fault_of(error):
+            raise _misset(label, what, fault, connection) from error
         step = "Check endpoint_url, region_name and the network"
         raise TransientError(f"{what}: {_words(type(error).__name__)}", where=label, next_step=step, code="unreachable") from None
+
+
+def _misset(label: str, what: str, fault: str, connection: Connection) -> PermanentError:
+    step = f"Correct endpoint_url, region_name, verify, role_arn or config_kwargs of the Airflow connection {connection.id}"
+    return PermanentError(f"{what}: {fault}", where=label, next_step=step, code="connection")
 
 
 def _answered(label: str, what: str, response: Mapping[str, Any], connection: Connection) -> PermanentError | TransientError:
@@ -141,6 +146,8 @@ def _skew(response: Mapping[str, Any]) -> timedelta:
 
 def _words(name: str) -> str:
     """Spell `ReadTimeoutError` as `read timeout`."""
+    if name == "SSLError":
+        return "TLS could not be agreed on"
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Error")).strip()
 
 

@@ -414,7 +414,10 @@ def _unreadable(where: str) -> Iterator[None]:
             raise TransientError(what, where=where, code="source_unreachable", next_step=AGAIN) from error
         step = "Correct role_arn and the credentials in the connection, or let the role trust them"
         raise PermanentError(f"the role cannot be assumed ({code})", where=where, code="login_refused", next_step=step) from error
-    except (OSError, BotoCoreError) as error:
+    except (OSError, BotoCoreError, ValueError, TypeError) as error:
+        if fault := aws.fault_of(error):
+            step = "Correct endpoint_url, region_name, verify, role_arn or config_kwargs of the source's Airflow connection"
+            raise PermanentError(fault, where=where, code="source_refused", next_step=step) from error
         raise TransientError(
             f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step=AGAIN
         ) from error
