@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo consumer test test-fast test-faults lint format ruff sizes floors types bench reference sbom docs lock clean
+.PHONY: help setup system demo consumer test test-fast test-faults lint format ruff sizes rooms floors types bench reference sbom docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -35,8 +35,8 @@ test-fast: $(READY) ## what needs no server: the modules marked `fast`
 test-faults: $(READY) system ## the fault campaigns in full (half an hour and more): points tried, violations
 	@FAULTS=full $(PYTEST) tests/faults $$(grep -rl --include="test_*.py" "from hypothesis import" tests) -s -o faulthandler_timeout=0
 
-lint: $(READY) ## ruff, sizes, import floors; all of them, whichever fails first
-	@status=0; for check in ruff sizes floors; do $(MAKE) $$check || status=1; done; exit $$status
+lint: $(READY) ## ruff, sizes, pages of rooms, import floors; all of them, whichever fails first
+	@status=0; for check in ruff sizes rooms floors; do $(MAKE) $$check || status=1; done; exit $$status
 
 consumer: $(READY) ## the wheel to hand to those who receive files: dist/waybill_consumer-<version>-py3-none-any.whl
 	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(or $(TO),dist) ./consumer
@@ -51,6 +51,9 @@ ruff: $(READY)
 
 sizes: $(READY)
 	@$(PY) .ci/sizes.py
+
+rooms: $(READY)
+	@$(PYTEST) -q --no-header -p no:cacheprovider tests/test_rooms.py | tail -1
 
 floors: $(READY)
 	@$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo

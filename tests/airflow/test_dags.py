@@ -401,7 +401,7 @@ def test_entities_that_one_cause_stopped_share_a_task(place):
     (place.root / "out").rename(place.root / "away")
     (place.root / "out").write_text("a file where the destination's folder was")
     installation = place.installation()
-    found = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    found = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     begun = tasks.begin(found)
     assert [len(batch) for batch in begun.batches] == [5]
     assert (begun.events, begun.closed) == ([], False)
@@ -413,7 +413,7 @@ def test_what_a_killed_try_committed_is_announced_by_the_next(place):
     started = datetime.now(UTC)
     due = plan(installation, "acme", NOON + DAY)
     assert all(result.error is None for result in finish(installation, "acme", NOON + DAY, [due[0].id]))
-    again = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    again = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     begun = tasks.begin(again, killed_since=started)
     assert [name for name, _ in begun.events] == [f"export/acme/{delivery.entity}" for delivery in due]
     assert begun.closed
@@ -440,16 +440,16 @@ def test_a_longer_window_is_expected_to_hold_more(place):
     place.run(NOON + DAY)
     installation = place.installation()
     user = next(delivery for delivery in plan(installation, "acme", NOON + 11 * DAY) if delivery.entity == "user")
-    last = deliveries.Last(1000, NOON, NOON + DAY)
+    last = deliveries.LastDelivery(1000, NOON, NOON + DAY)
     assert sizing.expected_bytes(user, last) == 10_000
-    assert sizing.expected_bytes(user, deliveries.Last(1000, None, NOON)) == 1000
+    assert sizing.expected_bytes(user, deliveries.LastDelivery(1000, None, NOON)) == 1000
     assert sizing.expected_bytes(user, None) is None
 
 
 def test_a_run_delivers_over_one_connection_and_one_engine(place):
     place.run(NOON)
     installation = place.installation()
-    due = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    due = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     registered = installation.registered("acme")
     with installation.kept_open():
         with installation.session(registered) as first, installation.session(registered) as second:
@@ -561,7 +561,7 @@ def test_the_dag_file_is_asked_for_again_until_the_dag_of_the_registration_is_th
     place.tenant(frequency="weekly")
     apply(place.installation(), actor="test")
     assert reparsing.behind(settings, ["acme"]) == {"acme"}
-    follower = reparsing.Follower(every=0.05)
+    follower = reparsing.Reparser(every=0.05)
     with create_session() as session:
         session.merge(DagBundleModel(name="dags-folder"))
         session.add(Job(job_type="DagProcessorJob", state="running", latest_heartbeat=datetime.now(UTC)))

@@ -29,7 +29,7 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.registrations import applying
 from waybill.requests import following, links, upkeep
-from waybill.requests.fulfilment.heartbeat import Pulse
+from waybill.requests.fulfilment.heartbeat import Heartbeat
 from waybill.requests.fulfilment.running import fulfil
 from waybill.requests.upkeep import archives_of, spool_of
 from waybill.sources import Source
@@ -493,7 +493,7 @@ def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
     def progress() -> int:
         return following.get_request(other, person(), "acme", first.id).progress
 
-    with Pulse(installation.ledger, claimed, timedelta(milliseconds=10), installation.now) as pulse:
+    with Heartbeat(installation.ledger, claimed, timedelta(milliseconds=10), installation.now) as pulse:
         for told, shown in ((1, 1), (40, 40), (30, 40), (90, 90), (100, 99)):
             pulse.tell(told)
             deadline = time.monotonic() + 60

@@ -186,7 +186,7 @@ def test_two_tabs_sign_in_beside_one_another_and_each_comes_to_its_page(door: Do
     browser = door.browser()
     first, second = door.begin(browser, "catalogue"), door.begin(browser, "tenants/acme/requests")
     while identity.cookie_of(httpx.URL(first).params["state"]) == identity.cookie_of(httpx.URL(second).params["state"]):
-        second = door.begin(browser, "tenants/acme/requests")
+        first, second = door.begin(browser, "catalogue"), door.begin(browser, "tenants/acme/requests")  # the second took the first's cookie
     assert 'content="0; url=../catalogue"' in browser.get(first).text
     assert 'content="0; url=../tenants/acme/requests"' in browser.get(second).text
 

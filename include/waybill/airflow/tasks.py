@@ -57,7 +57,7 @@ def until_of(context: Mapping[str, Any]) -> datetime:
 
 
 @dataclass(frozen=True)
-class Due:
+class PlannedRun:
     """What a run has frozen: open and newly due deliveries, and unfinished repairs."""
 
     installation: Installation
@@ -72,7 +72,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Begun:
+class PlanOutcome:
     """How far the task `plan` came. `batches` is left to mapped tasks; `events` announce what is committed already.
 
     `closed` is true if nothing is left for any other task of the run.
@@ -83,7 +83,7 @@ class Begun:
     closed: bool
 
 
-def plan(tenant: str, context: Mapping[str, Any]) -> Due:
+def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
     """Freeze what is due. Unfinished repairs join in, unless the run is about single entities."""
     from waybill.deliveries import full_loads, planning
     from waybill.deliveries.repairs import unfinished_repairs
@@ -109,10 +109,10 @@ def plan(tenant: str, context: Mapping[str, Any]) -> Due:
     repairs = [] if entities else unfinished_repairs(installation, tenant)
     for delivery in repairs:
         log.info("%s of %s #%s -> %s/%s.csv", delivery.purpose, delivery.entity, delivery.sequence, delivery.folder, delivery.stem)
-    return Due(installation, tenant, until, due, repairs)
+    return PlannedRun(installation, tenant, until, due, repairs)
 
 
-def begin(found: Due, killed_since: datetime | None = None) -> Begun:
+def begin(found: PlannedRun, killed_since: datetime | None = None) -> PlanOutcome:
     """Deliver the small deliveries at once, over one connection. If nothing is left over, close the day, too.
 
     Large deliveries, deliveries that failed, and unfinished repairs are left to mapped tasks, where the operator sees them by name.
@@ -128,7 +128,7 @@ def begin(found: Due, killed_since: datetime | None = None) -> Begun:
         left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
         # Nobody looks any more for what a day manifest lists, so the events come first.
         events = _events(installation, tenant, results, killed_since)
-        return Begun(left, events, not left and _close(installation, tenant, found.due))
+        return PlanOutcome(left, events, not left and _close(installation, tenant, found.due))
 
 
 def _named(repairs: Sequence[Delivery]) -> Batch:

@@ -25,7 +25,7 @@ def status(
 
     installation = open_installation()
     if tenant is None:
-        found = overview.overview(installation, set, overview.Asked(size=1_000_000))
+        found = overview.overview(installation, set, overview.OverviewQuery(size=1_000_000))
         rows = found.rows
     else:
         installation.registered(tenant)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from waybill.installation import Installation
 from waybill.ledger import deliveries
-from waybill.ledger.deliveries import Delivery, Last
+from waybill.ledger.deliveries import Delivery, LastDelivery
 
 SMALL = 64 << 20
 """A delivery up to this many bytes is small: it takes seconds, and a task of its own would not make it shorter."""
@@ -33,7 +33,7 @@ def small(installation: Installation, due: Sequence[Delivery]) -> list[Delivery]
     return chosen
 
 
-def expected_bytes(due: Delivery, last: Last | None) -> int | None:
+def expected_bytes(due: Delivery, last: LastDelivery | None) -> int | None:
     """Return the size of the last delivery, scaled by the length of the window. None if the stream has delivered nothing yet.
 
     After a full load, the size of the full load is the upper bound.

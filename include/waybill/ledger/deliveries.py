@@ -119,7 +119,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Last:
+class LastDelivery:
     """The size of a stream's last delivery, and the window it covered."""
 
     bytes: int
@@ -127,7 +127,7 @@ class Last:
     window_to: datetime | None
 
 
-def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
+def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, LastDelivery]:
     """Return the last committed scheduled delivery of each of these streams that has one."""
     query = (
         select(stream.c.id, attempt.c.bytes, delivery.c.window_from, delivery.c.window_to)
@@ -135,7 +135,7 @@ def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
         .join(attempt, attempt.c.id == delivery.c.adopted)
         .where(stream.c.id.in_(streams), IN_SEQUENCE)
     )
-    return {row[0]: Last(*row[1:]) for row in connection.execute(query)}
+    return {row[0]: LastDelivery(*row[1:]) for row in connection.execute(query)}
 
 
 def latest_of_entity(connection: Connection, entity: str, tenant: str | None, most: int) -> list[Attempt]:

@@ -58,7 +58,7 @@ def samples(connection: Connection) -> list[Stream]:
 
 
 @dataclass(frozen=True)
-class Reached:
+class StreamProgress:
     """The progress of an active stream, and since when it is active."""
 
     entity: str
@@ -66,14 +66,14 @@ class Reached:
     activated_at: datetime
 
 
-def reached_by_all(connection: Connection, only: Collection[str] | None) -> dict[str, list[Reached]]:
+def reached_by_all(connection: Connection, only: Collection[str] | None) -> dict[str, list[StreamProgress]]:
     """Return the progress of the active streams of every tenant, or of `only` these, by entity, in one query."""
     query = select(stream.c.tenant, stream.c.entity, stream.c.watermark, stream.c.activated_at).where(stream.c.active)
     if only is not None:
         query = query.where(stream.c.tenant.in_(list(only)))
-    found: dict[str, list[Reached]] = {}
+    found: dict[str, list[StreamProgress]] = {}
     for row in connection.execute(query.order_by(stream.c.tenant, stream.c.entity)):
-        found.setdefault(row[0], []).append(Reached(*row[1:]))
+        found.setdefault(row[0], []).append(StreamProgress(*row[1:]))
     return found
 
 

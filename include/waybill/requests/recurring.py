@@ -25,7 +25,7 @@ from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.scopes import refuse_unknown
 from waybill.requests.states import Refused, refused
-from waybill.requests.submission import Asked, Submission, check
+from waybill.requests.submission import RequestBody, Submission, check
 from waybill.window import Frequency
 
 _BUSY = ("export_in_progress", "rate_limited")
@@ -34,7 +34,7 @@ _ZONES_APART = timedelta(hours=26)
 """The most by which midnight in one time zone differs from midnight in another."""
 
 
-class TemplateBody(Asked):
+class TemplateBody(RequestBody):
     """The body of `POST /tenants/{tenant}/export-templates`.
 
     `covers` is what a request without a range of its own is about: the week or month that just ended, or everything.

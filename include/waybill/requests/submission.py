@@ -36,7 +36,7 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """What turns the direction of the text behind it, so that a page or a log shows another name than the one that is stored."""
 
 
-class Asked(Strict):
+class RequestBody(Strict):
     """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character.
 
     A field that is null is a field left out.
@@ -56,7 +56,7 @@ class Asked(Strict):
         return value
 
 
-class Scope(Asked):
+class Scope(RequestBody):
     """Whose rows. `app` needs a project and one or more apps, `participant` a study; a study may name the project it belongs to."""
 
     model_config = _BODY
@@ -77,7 +77,7 @@ class Scope(Asked):
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"level": self.level}
 
 
-class DateRange(Asked):
+class DateRange(RequestBody):
     """Inclusive dates (`2026-01-31`, in the tenant's zone) or RFC 3339 times (`to` exclusive), or a named preset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -90,7 +90,7 @@ class DateRange(Asked):
         return {"from": self.start, "to": self.end}
 
 
-class Submission(Asked):
+class Submission(RequestBody):
     """The body of `POST /tenants/{tenant}/exports`."""
 
     model_config = _BODY

@@ -52,7 +52,7 @@ class Read(NamedTuple):
     mark: str = ""
 
 
-class News(NamedTuple):
+class NewDeliveries(NamedTuple):
     """What a feed lists after the number that was asked for, up to `last`. `page` is the newest page read, if there are pages only."""
 
     tenant: str
@@ -77,7 +77,7 @@ class _Restored(Exception):
     """Numbers that were read are gone or name something else, so everything counts as new."""
 
 
-def news(place: Place, folder: str, before: Read) -> News | None:
+def news(place: Place, folder: str, before: Read) -> NewDeliveries | None:
     """Return what is new at a tenant's `folder` since `before`. Of another feed, and of one that was put back, everything is new.
 
     It is None if there is no feed. Raises Refused for one that nobody can read or rely on.
@@ -91,12 +91,12 @@ def news(place: Place, folder: str, before: Read) -> News | None:
         raise Refused("is damaged, or no feed that this program knows", where=f"{place.label}{folder}/{INDEX}") from None
 
 
-def _news_since(place: Place, folder: str, before: Read) -> News | None:
+def _news_since(place: Place, folder: str, before: Read) -> NewDeliveries | None:
     index = taken(place.reads([f"{folder}/{INDEX}"])[0])
     return _from_pages(place, folder, before) if index is None else _from_index(place, folder, _object(index), before)
 
 
-def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -> News:
+def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -> NewDeliveries:
     after = before.number if body["feed"] == before.feed else 0
     # The page with the last number read is only read again if nothing newer tells what that number names.
     newest = [item for item in body["deliveries"] if int(item["number"]) == after]
@@ -110,7 +110,7 @@ def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -
     return _news(body, listed + body["deliveries"], before if after else Read(), int(body["last_number"]), 0)
 
 
-def _from_pages(place: Place, folder: str, before: Read) -> News | None:
+def _from_pages(place: Place, folder: str, before: Read) -> NewDeliveries | None:
     ids = [entry.name for entry in place.lists([f"{folder}/{PAGES}"])[0] if entry.is_folder and FEED_ID.match(entry.name)]
     names = place.lists([f"{folder}/{PAGES}/{feed_id}" for feed_id in ids]) if ids else []
     newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
@@ -152,7 +152,7 @@ def _object(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page: int) -> News:
+def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page: int) -> NewDeliveries:
     """Return what follows `before` in a list. Raises _Restored if the list no longer holds what was read."""
     after = before.number
     if last < after or (before.mark and [str(item["manifest"]) for item in listed if int(item["number"]) == after] != [before.mark]):
@@ -164,7 +164,9 @@ def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page
     for name in STATE[:-1]:
         if state[name] is not None:
             instant(str(state[name]))
-    return News(str(body["tenant"]), str(body["feed"]), last, page, entries[-1].manifest if entries else before.mark, entries, state)
+    return NewDeliveries(
+        str(body["tenant"]), str(body["feed"]), last, page, entries[-1].manifest if entries else before.mark, entries, state
+    )
 
 
 def _listed(item: dict[str, Any]) -> Listed:

@@ -11,7 +11,7 @@ from waybill_consumer.folder.position import RECENT_DATES, Position
 from waybill_consumer.manifest import instant_text, now_text
 from waybill_consumer.places import Place
 from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
-from waybill_consumer.pull.feed import Listed, News, Read, news
+from waybill_consumer.pull.feed import Listed, NewDeliveries, Read, news
 
 WALK_EVERY = timedelta(days=1)
 """How often the folders are walked beside a feed. A feed is a convenience, and the folders are what was delivered."""
@@ -28,7 +28,7 @@ class FeedReader:
         self._signed = signed
         self._only = only
         self._known: dict[str, Any] = position.feeds.get(tenant, {})
-        self._news: News | None = None
+        self._news: NewDeliveries | None = None
         self._missing: set[str] = set()
         self._dates: dict[str, Date] = {}
 
@@ -63,7 +63,7 @@ class FeedReader:
         for listed in self._entries():
             if self._is_lost(listed):
                 lost.setdefault(listed.entity, []).append(listed)
-        for entity, entries in lost.items():
+        for entity, entries in sorted(lost.items()):
             chained = sorted((listed.generation, listed.sequence) for listed in entries if listed.kind != "backfill")
             name = f"{self._news.tenant if self._news else ''}/{entity}"
             what = f"a backfill of {name} ({entries[0].manifest})"

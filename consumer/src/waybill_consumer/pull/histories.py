@@ -18,7 +18,7 @@ _INSIDE = re.compile(r"(.*)/\d{4}(?:/\d\d(?:/\d\d(?:/[^/]+){0,2})?)?/*\Z")
 """A path that ends inside a tenant's dates: in a year, a month, a day, or an entity's folder of a day."""
 
 
-class Foreign(Refused):
+class ForeignDeliveries(Refused):
     """Deliveries of somebody else, or of another history. Nothing of them was fetched."""
 
 
@@ -31,7 +31,7 @@ def require_fitting(place: Place, source: str, position: Position) -> None:
 
 
 def require_same_history(place: Place, position: Position) -> None:
-    """Raises Foreign where another SOURCE than before holds other deliveries under the names of those that are here."""
+    """Raises ForeignDeliveries where another SOURCE than before holds other deliveries under the names of those that are here."""
     asked = [*position.kept.items()][-_ASKED:]
     for (path, kept), data in zip(asked, place.reads([path for path, _ in asked]) if asked else (), strict=True):
         if data is None:
@@ -43,11 +43,11 @@ def require_same_history(place: Place, position: Position) -> None:
         if (found.tenant, found.content) != (kept.tenant, kept.content):
             what = f"holds another delivery than {position.source}, which was pulled into this folder before"
             whose = f" (tenant {found.tenant}, here is {kept.tenant})" if found.tenant != kept.tenant else ""
-            raise Foreign(f"{what}{whose}", where=f"{place.label}{path}", next_step="Pull each SOURCE into a DIR of its own")
+            raise ForeignDeliveries(f"{what}{whose}", where=f"{place.label}{path}", next_step="Pull each SOURCE into a DIR of its own")
 
 
 def require_same_tenant(position: Position, folder: str, manifest: Manifest, *, where: str, is_moved: bool) -> None:
-    """Raises Foreign for a tenant that does not belong here. One more tenant may come below the SOURCE that was pulled before."""
+    """Raises ForeignDeliveries for a tenant that does not belong here. One more tenant may come below the SOURCE that was pulled before."""
     home = home_of(folder)
     known = {*position.homes.values(), *(stream.partition("/")[0] for stream in position.streams)}
     owner = position.homes.get(home)
@@ -57,7 +57,7 @@ def require_same_tenant(position: Position, folder: str, manifest: Manifest, *, 
     if owner != manifest.tenant:
         held = owner or ", ".join(sorted(known))
         what = f"is of tenant {manifest.tenant}, and this folder keeps the deliveries of {held}"
-        raise Foreign(what, where=where, next_step="Pull each tenant's SOURCE into a DIR of its own")
+        raise ForeignDeliveries(what, where=where, next_step="Pull each tenant's SOURCE into a DIR of its own")
 
 
 def other_history(position: Position, manifest: Manifest) -> str:
@@ -84,7 +84,7 @@ def homes_of(position: Position) -> dict[str, str]:
 
 
 def require_same_home(homes: Mapping[str, str], folder: str, manifest: Manifest, *, label: str) -> None:
-    """Raises Foreign where a tenant's years are in another folder below SOURCE than below DIR: everything would be here twice."""
+    """Raises ForeignDeliveries where a tenant's years are in another folder below SOURCE than below DIR: everything would be here twice."""
     home = home_of(folder)
     kept = sorted(known for known, tenant in homes.items() if tenant == manifest.tenant)
     if not kept or home in kept:
@@ -94,7 +94,7 @@ def require_same_home(homes: Mapping[str, str], folder: str, manifest: Manifest,
     step = "Use the same SOURCE as before, or a DIR of its own"
     if home.endswith(kept[0]):
         step = f"Use {label}{home.removesuffix(kept[0])} as SOURCE, or a DIR of its own"
-    raise Foreign(what, where=label, next_step=step)
+    raise ForeignDeliveries(what, where=label, next_step=step)
 
 
 def nothing_left(place: Place, position: Position) -> Refused:

@@ -25,7 +25,7 @@ from waybill_consumer.pull.fetching import discard, fetch
 from waybill_consumer.pull.finding import Finder
 from waybill_consumer.pull.histories import (
     OTHER_HISTORY_STEP,
-    Foreign,
+    ForeignDeliveries,
     homes_of,
     nothing_left,
     other_history,
@@ -93,7 +93,7 @@ def pull(
             work.conclude(finder)
             finder.settle()
             position.pulled_at, position.began_at = now_text(), ""
-        except Foreign:
+        except ForeignDeliveries:
             position.source = before
             raise
         finally:

@@ -82,7 +82,7 @@ def behind(settings: Settings, tenants: Collection[str]) -> set[str]:
     return {tenant for tenant in tenants if wanted.get(dag_id(tenant)) != found.get(dag_id(tenant))}
 
 
-class Follower:
+class Reparser:
     """Asks again, in a thread of its own, until every tenant has the DAG of its registration. A process has one."""
 
     def __init__(self, every: float = EVERY) -> None:
@@ -133,4 +133,4 @@ class Follower:
         return left - late
 
 
-following = Follower()
+following = Reparser()

@@ -61,7 +61,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundKeys:
     """The keys that an extraction found, for the ledger to record with the attempt. `gone` is None if nothing was compared.
 
     `rows` is the number of the tenant's rows, if known anyway.
@@ -128,7 +128,7 @@ class KeysLost(Exception):
 
 def look(
     where: Keys, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
-) -> tuple[Selection, Found | None]:
+) -> tuple[Selection, FoundKeys | None]:
     """Return the delivery's selection with the rows that came back, and what it reports about keys.
 
     It reads every key of the tenant if keys are compared, else the keys of the selection. Raises KeysLost.
@@ -154,7 +154,7 @@ def look(
     return _compared(where, before, change, scan, selection)
 
 
-def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, Found]:
+def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, FoundKeys]:
     now = scan.delivered(selection)
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
     later = scan.later(selection)
@@ -272,8 +272,8 @@ def _change(stream: Stream, delivery: Delivery, made_of: MadeOf) -> NewChange:
     return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, made_of)
 
 
-def _found(change: NewChange, added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> Found:
-    return Found(change, added, gone, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
+def _found(change: NewChange, added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> FoundKeys:
+    return FoundKeys(change, added, gone, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
 
 
 def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callable[[], Iterable[bytes]]) -> Repeated:

@@ -12,7 +12,7 @@ from waybill.configuration.selection import Changed, Dialect, Extent, Selection,
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.comparison import deletes
-from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
+from waybill.deliveries.comparison.deletes import FoundKeys, Keys, KeysLost, Repeated
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
@@ -88,7 +88,7 @@ class Extracted:
     digests_from: datetime | None
     note: str
     may_repeat: bool
-    keys: Found | Repeated | None = None
+    keys: FoundKeys | Repeated | None = None
     """The keys that were delivered, and the keys that are gone. None if the entity does not compare keys."""
     source_rows: int | None = None
     natives: Mapping[str, Native] = field(default_factory=dict)
@@ -190,7 +190,7 @@ def _without_rows(selection: Selection, files: list[Written]) -> str:
     return nobodys(selection.tenant) if is_whole and not any(file.rows for file in files) else ""
 
 
-def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:
+def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, FoundKeys | None]:
     """Return the selection with rows that came back added, and what the delivery reports about keys.
 
     Raises PositionLost if the ledger does not know which keys were delivered.
@@ -203,7 +203,7 @@ def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Se
         raise PositionLost(lost.reason) from lost
 
 
-def _source_rows(selection: Selection, snapshot: Snapshot, keys: Found | None) -> int | None:
+def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | None) -> int | None:
     """Return how many rows of the entity the tenant has in the snapshot. None if counting would cost a scan that nobody asked for."""
     if keys is not None and keys.rows is not None:
         return keys.rows

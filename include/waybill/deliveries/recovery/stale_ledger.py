@@ -20,7 +20,7 @@ from waybill.files.manifest import Listed, listed, named
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
 from waybill.ledger.comparison import reconciling
-from waybill.ledger.comparison.reconciling import Placed
+from waybill.ledger.comparison.reconciling import KnownPlaces
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus, Purpose
@@ -89,7 +89,7 @@ class _Look:
     session: Session
     tenant: str
     due: Mapping[str, Delivery]
-    placed: Placed
+    placed: KnownPlaces
     seen: list[tuple[str, Listed]] = field(default_factory=list)
     emptied: set[str] = field(default_factory=set)
 

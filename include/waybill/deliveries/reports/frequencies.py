@@ -14,7 +14,7 @@ from waybill.configuration.catalog import Catalog
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports.overviews import Standing
-from waybill.ledger.streams import Reached
+from waybill.ledger.streams import StreamProgress
 
 
 def by_frequency(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
@@ -34,7 +34,7 @@ def by_frequency(connection: Connection, catalog: Catalog, standings: Sequence[S
     return found
 
 
-def _parts(standing: Standing, registered: Registered, active: Sequence[Reached], catalog: Catalog) -> list[Standing]:
+def _parts(standing: Standing, registered: Registered, active: Sequence[StreamProgress], catalog: Catalog) -> list[Standing]:
     registration = registered.registration
     parts = []
     for frequency in registration.rhythm:

@@ -205,7 +205,7 @@ class Overview:
 
 
 @dataclass(frozen=True)
-class Asked:
+class OverviewQuery:
     """The part of the overview that is wanted. `page` counts from 1."""
 
     search: str = ""
@@ -215,7 +215,7 @@ class Asked:
 
 
 def overview(
-    installation: Installation, visible: Visible, asked: Asked = Asked(), scheduler_states: SchedulerStates | None = None
+    installation: Installation, visible: Visible, asked: OverviewQuery = OverviewQuery(), scheduler_states: SchedulerStates | None = None
 ) -> Overview:
     """Return the tenants that `visible` lets through, worst first, then by id.
 

@@ -19,7 +19,7 @@ from waybill.window import Frequency
 
 
 @dataclass(frozen=True)
-class Placed:
+class KnownPlaces:
     """The places of a tenant's deliveries that the ledger knows.
 
     `since` is, by entity, the first date that can hold an unknown delivery. It is empty if nothing was ever committed for the tenant. From
@@ -33,7 +33,7 @@ class Placed:
     days: set[tuple[str, int]]
 
 
-def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Placed:
+def placed(connection: Connection, tenant: str, entities: Collection[str]) -> KnownPlaces:
     mine = delivery.c.tenant == tenant
     last = (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence)
     newest = select(delivery.c.entity, func.max(delivery.c.export_date)).join(stream, last)
@@ -47,7 +47,7 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Pl
         )
     ).all()
     numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
-    return Placed(
+    return KnownPlaces(
         since,
         {(row.folder, row.stem) for row in rows if row.status == DeliveryStatus.COMMITTED},
         {(row.export_date, row.entity) for row in rows},

@@ -18,11 +18,11 @@ _SOON = 1.0
 """Seconds after which new progress is written without waiting for the next beat."""
 
 
-class Lost(Exception):
+class AttemptLost(Exception):
     """The request was cancelled, deleted, or given up as stalled. This attempt must stop and may publish nothing."""
 
 
-class Pulse:
+class Heartbeat:
     """The heartbeat of one attempt, a context manager around the work. The working thread calls `tell` and `check`."""
 
     def __init__(self, ledger: Ledger, request: ExportRequest, every: timedelta, now: Callable[[], datetime]) -> None:
@@ -42,16 +42,16 @@ class Pulse:
         self._thread.join()
 
     def tell(self, progress: int) -> None:
-        """Report progress in whole per cent, which never falls. Raises Lost."""
+        """Report progress in whole per cent, which never falls. Raises AttemptLost."""
         self._progress = max(self._progress, progress)
         if self._progress > self._told and time.monotonic() - self._last >= _SOON:
             self._wake.set()
         self.check()
 
     def check(self) -> None:
-        """Raise Lost if the ledger has said so."""
+        """Raise AttemptLost if the ledger has said so."""
         if self._lost.is_set():
-            raise Lost
+            raise AttemptLost
 
     def _beat_on(self) -> None:
         while not self._lost.is_set():

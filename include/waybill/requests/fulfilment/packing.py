@@ -20,7 +20,7 @@ from waybill.files.manifest import columns_of, document
 from waybill.formats.base import Written, disk_errors
 from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ExportRequest
-from waybill.requests.fulfilment.heartbeat import Pulse
+from waybill.requests.fulfilment.heartbeat import Heartbeat
 from waybill.requests.ranges import spoken
 from waybill.requests.states import packed_progress
 
@@ -53,14 +53,14 @@ def pack(
     entities: Sequence[Entity],
     parts: Sequence[Part],
     target: Path,
-    pulse: Pulse,
+    pulse: Heartbeat,
     produced_by: str,
     zone: str = "UTC",
     scope_labels: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Write the archive, make it durable, and return its size and SHA-256. `scope_labels` words the levels of a scope.
 
-    Raises Lost, TransientError when the disk is full.
+    Raises AttemptLost, TransientError when the disk is full.
     """
     scope_words = table("scopes") | dict(scope_labels or {})
     size, packed = sum(part.written.bytes for part in parts), 0

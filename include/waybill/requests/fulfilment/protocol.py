@@ -31,7 +31,7 @@ from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, Failure
 from waybill.requests.fulfilment import packing
-from waybill.requests.fulfilment.heartbeat import Lost, Pulse
+from waybill.requests.fulfilment.heartbeat import AttemptLost, Heartbeat
 from waybill.requests.fulfilment.packing import Part
 from waybill.requests.states import FAILURES, failure, written_progress
 from waybill.requests.submission import Scope
@@ -92,7 +92,7 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     folder = resources.spool / f"{request.id}.{request.attempt}"
     name = archive_name(request.tenant, request.id, request.attempt)
     part: Path | None = None
-    pulse = Pulse(resources.ledger, request, task.export_policy.heartbeat, resources.now)
+    pulse = Heartbeat(resources.ledger, request, task.export_policy.heartbeat, resources.now)
     try:
         part = resources.archives.part(name, folder)
         with pulse:
@@ -101,7 +101,7 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
             pulse.check()
             resources.archives.publish(part, name)
         return _settle(task, resources, parts, name, size, sha256)
-    except Lost:
+    except AttemptLost:
         log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, request), request.attempt)
         try:
             resources.archives.remove(name)
@@ -144,7 +144,7 @@ def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size
         done = requests.publish(connection, request, files, values, resources.mail("ready"), now)
         settled = requests.get(connection, request.id)
     if not done:
-        raise Lost
+        raise AttemptLost
     return settled
 
 
@@ -171,7 +171,7 @@ def failure_of(error: WaybillError) -> Failure:
     return failure("source_unavailable", "_busy" if isinstance(error, TransientError) else "")
 
 
-def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
+def _extract(task: Task, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
     """Return all files of the archive. A busy source is tried a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,7 +186,7 @@ def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> li
     raise AssertionError  # the last wait is None
 
 
-def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
+def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
     parts: list[Part] = []
     by_source: dict[str, list[Entity]] = {}
     for entity in task.entities:

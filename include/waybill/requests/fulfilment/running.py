@@ -14,7 +14,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import protocol
-from waybill.requests.fulfilment.heartbeat import Pulse
+from waybill.requests.fulfilment.heartbeat import Heartbeat
 from waybill.requests.fulfilment.protocol import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
@@ -51,7 +51,9 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
         refusal = None if _may_start(installation, claimed) else failure("permission_revoked")
         task = None if refusal else _task(installation, claimed)
         if task is not None:
-            with Pulse(installation.ledger, claimed, export_policy.heartbeat, installation.now):  # a source may be slow to tell its values
+            with Heartbeat(
+                installation.ledger, claimed, export_policy.heartbeat, installation.now
+            ):  # a source may be slow to tell its values
                 refusal = _unknown_scope(installation, claimed, task)
     except WaybillError as error:
         protocol.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)

@@ -20,7 +20,7 @@ from waybill.requests.creating import Origin
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.requests.states import refused
-from waybill.requests.submission import Asked, Submission
+from waybill.requests.submission import RequestBody, Submission
 from waybill.web.api import openapi
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody, parsed
@@ -48,7 +48,7 @@ _READING = ("view_denied", "not_found")
 _BODY = ("bad_request", "too_large", "unsupported_media_type")
 
 
-class BulkDelete(Asked):
+class BulkDelete(RequestBody):
     """All of them, or none."""
 
     ids: Annotated[tuple[str, ...], BeforeValidator(entity_words), Field(min_length=1, max_length=200)]

@@ -74,20 +74,20 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Houses:
+class KnownTenants:
     """Return every tenant, and those that are registered for scheduled delivery."""
 
     known: list[str]
     registered: frozenset[str]
 
 
-def houses(installation: Installation) -> Houses:
+def houses(installation: Installation) -> KnownTenants:
     with installation.ledger.read() as connection:
         met = registrations.known(connection)
     configuration = installation.configuration
     filed = {file_name for file_name in configuration.file_names if TENANT_ID.match(file_name)}
     registered = frozenset(name for name, is_registered in met.items() if is_registered)
-    return Houses(sorted({*met, *configuration.policy.named_tenants, *filed}), registered)
+    return KnownTenants(sorted({*met, *configuration.policy.named_tenants, *filed}), registered)
 
 
 def context(installation: Installation, caller: Caller, tab: str, organization: str = "", wish: Mapping[str, str] | None = None) -> Context:
@@ -96,7 +96,7 @@ def context(installation: Installation, caller: Caller, tab: str, organization: 
 
 
 def _context(
-    installation: Installation, caller: Caller, every: Houses, tab: str, organization: str, tenant: str, wish: Mapping[str, str]
+    installation: Installation, caller: Caller, every: KnownTenants, tab: str, organization: str, tenant: str, wish: Mapping[str, str]
 ) -> Context:
     wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
     policy = installation.configuration.policy
@@ -121,7 +121,7 @@ def frame(
     return {"tab": tab, "tenant": tenant or None, "context": chosen, "tabs": _tabs(installation, caller, every, tenant, chosen)}
 
 
-def is_customer(caller: Caller, every: Houses) -> bool:
+def is_customer(caller: Caller, every: KnownTenants) -> bool:
     """Whether somebody comes for their own data alone: their rights end at one tenant, or at tenants without scheduled deliveries."""
     if caller.is_insider:
         return False
@@ -129,7 +129,7 @@ def is_customer(caller: Caller, every: Houses) -> bool:
     return len(seen) < 2 or every.registered.isdisjoint(seen)
 
 
-def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str, chosen: Context) -> list[Link]:
+def _tabs(installation: Installation, caller: Caller, every: KnownTenants, tenant: str, chosen: Context) -> list[Link]:
     """Return the navigation. Operators begin at all tenants, customers at their exports. A tab that would be refused is not there."""
     exports = exports_title(installation, tenant or chosen.only)
     if not is_customer(caller, every):

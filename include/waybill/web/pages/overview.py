@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from waybill.access import Caller, Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
-from waybill.deliveries.reports.overview import Asked, State, overview
+from waybill.deliveries.reports.overview import OverviewQuery, State, overview
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.registrations.applying import pending_changes
@@ -48,7 +48,7 @@ def show_overview(
     known, wrong = (state, "") if state in list(State) else ("", state)
     members = (around := frame(installation, caller, "overview", organization=organization))["context"].members
     seen = members.get(organization, ()) if organization else [name for names in members.values() for name in names]
-    found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.scheduler_state())
+    found = overview(installation, lambda _: seen, OverviewQuery(q, State(known) if known else None, p), scheduler.scheduler_state())
 
     name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"
     airflow = not takes_tokens(request)

@@ -58,7 +58,7 @@ BEGINNING = 12
 
 
 @dataclass(frozen=True)
-class Followed:
+class FollowedRun:
     """What a page that follows a run sends along: what it said first, how often it looked, and what it shows already."""
 
     said: Annotated[str, Query(max_length=40)] = ""
@@ -67,7 +67,7 @@ class Followed:
 
 
 @dataclass(frozen=True)
-class May:
+class OfferedActions:
     """The actions that the page offers."""
 
     edit: bool
@@ -81,17 +81,17 @@ def show_tenant(
     caller: Viewer,
     installation: InstallationDep,
     scheduler: SchedulerDep,
-    followed: Annotated[Followed, Depends()],
+    followed: Annotated[FollowedRun, Depends()],
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
 ) -> Response:
     """Show everything about a tenant. Before it is registered, show the form that registers it."""
-    may = May(caller.allows(Permission.REGISTRATIONS_MANAGE, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
+    may = OfferedActions(caller.allows(Permission.REGISTRATIONS_MANAGE, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
     registered = replacing.find(installation, tenant)
     file = replacing.managing_file(installation, tenant, registered)
     body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}
     frame: dict[str, Any] = {
         **around(installation, caller, "tenant", tenant),
-        "may": May(may.edit and file is None, may.run),
+        "may": OfferedActions(may.edit and file is None, may.run),
         "file": file,
         "notice": _flash(followed.said),
         "form": form_values(installation, body),
@@ -115,7 +115,7 @@ def show_tenant(
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
 
 
-def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
+def _follow(asked: FollowedRun, standing: dict[str, Any]) -> dict[str, Any]:
     """Return whether the page goes on looking at a run that is under way or about to start. It does not go on for ever.
 
     Of everything that a run changes, only what differs from the page is sent.

@@ -46,7 +46,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Begun:
+class PendingSignIn:
     """A sign-in that was begun: where the browser goes, and what its cookie keeps."""
 
     url: str
@@ -60,7 +60,7 @@ def provider(request: Request) -> Issuer | None:
     return access.issuer if isinstance(access, TokenAccess) and access.issuer.client_id else None
 
 
-def begin(request: Request, installation: Installation, issuer: Issuer, place: str) -> Begun:
+def begin(request: Request, installation: Installation, issuer: Issuer, place: str) -> PendingSignIn:
     """Lead the browser to the provider. `place` is where it goes afterwards, relative to where the pages begin."""
     kept = {"verifier": secrets.token_urlsafe(48), "nonce": secrets.token_urlsafe(24), "place": place}
     with _client(issuer, _callback(request, installation)) as client:
@@ -71,7 +71,7 @@ def begin(request: Request, installation: Installation, issuer: Issuer, place: s
             nonce=kept["nonce"],
             audience=issuer.audience,
         )
-    return Begun(str(url), cookie_of(state), _sealed(installation).dumps(kept | {"state": state}))
+    return PendingSignIn(str(url), cookie_of(state), _sealed(installation).dumps(kept | {"state": state}))
 
 
 def _free_state(request: Request) -> str:
