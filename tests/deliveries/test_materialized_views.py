@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.deliveries.test_redefined import ENTITY, ROWS, Books, over_postgres
-from tests.servers.postgres import Database
+from tests.ledger.test_ledger_states import wait_for_replay
+from tests.servers.postgres import Cluster, Database
 from tests.sources.test_source_postgres import Role
 
 LATE = "insert into thing values ('acme', 3, 'n3', 'o3', '2026-05-30 10:00:00')"
@@ -129,3 +130,19 @@ def test_a_full_entity_says_nothing_of_refreshes(books: Books) -> None:
     books.happens(LATE, *REFRESHES["concurrently"])
     books.deliver(1)
     assert books.copy() == ["N1", "N2", "N3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refresh", REFRESHES)
+def test_a_standby_shows_a_refresh_too(tmp_path: Path, postgres_cluster: Cluster, postgres: Database, refresh: str) -> None:
+    with postgres_cluster.standby() as copy:
+        books = over_postgres(tmp_path, replace(postgres, port=copy.port), {"kind": "postgres", "connection": "pg"})
+        table = "create table thing (tenant_id text, id bigint primary key, name varchar(20), other text, updated_at timestamp not null)"
+        postgres.psql("; ".join([table, ROWS, *MADE]))
+        books.catalogued(relation="shown")
+        for day, statements in enumerate([[], [LATE], REFRESHES[refresh]]):
+            postgres.psql("; ".join(statements))
+            wait_for_replay(postgres_cluster, copy, postgres)
+            books.deliver(day)
+        assert (books.copy(), books.kinds()) == (["N1", "N2", "N3"], ["full", "delta", "full"])
+        books.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from tests.copies import Copy
 from tests.installations import DAY, NOON, Place
 from tests.servers.postgres import Cluster, Database, serve_postgres
 from tests.servers.process import program
+from tests.sources.test_replaced_tables import _wait_until_somebody_waits
 from tests.sources.test_source_postgres import MIGRATION, Stream, entity, source
 from waybill.connection import Connection
 from waybill.errors import PermanentError, WaybillError
@@ -93,6 +95,34 @@ def test_a_partition_attached_with_rows_it_already_had_is_delivered(around, post
     postgres.psql(f"create table high (like orders including all); {ROWS.format('high', 101, 105)}; {ROWS.format('orders', 1, 5)}")
     happens = "alter table orders attach partition high for values from (100) to (200)"
     assert around(mode, happens) == (set(), ["full", "full"])
+
+
+SWAPS = {
+    "swapped": "alter table orders detach partition low; alter table orders attach partition high for values from (0) to (100)",
+    "attached": "lock table orders; alter table orders attach partition high for values from (100) to (200)",
+    "detached": "alter table orders detach partition low",
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+@pytest.mark.parametrize("mode", ["snapshot", "lookback"])
+def test_partitions_that_change_while_a_run_waits_leave_the_copy_right(tmp_path: Path, postgres: Database, mode: str, swap: str) -> None:
+    make(postgres, more=" partition by range (id); create table low partition of orders for values from (0) to (100)")
+    first = 6 if swap == "swapped" else 101
+    postgres.psql(f"create table high (like orders including all); {ROWS.format('high', first, first + 4)}; {ROWS.format('orders', 1, 5)}")
+    with closing(place_for(tmp_path, postgres, mode, deletes="compare")) as place:
+        assert deliver(place, NOON) == []
+        with psycopg.connect(postgres.dsn) as writer:
+            for statement in SWAPS[swap].split("; "):
+                writer.execute(statement.encode())
+            run = threading.Thread(target=deliver, args=(place, NOON + DAY))
+            run.start()
+            _wait_until_somebody_waits(postgres, run)
+            writer.commit()
+        run.join(120)
+        assert differing(place, postgres) == set()
+        assert deliver(place, NOON + 2 * DAY) == []
+        assert differing(place, postgres) == set()
 
 
 @pytest.mark.parametrize("mode", CHANGES)
