@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import Any, Literal, Self
 
 from waybill import __version__, pgp
-from waybill.configuration.catalog import Entity
+from waybill.configuration.catalog import DbApiSource, Entity, PostgresSource
 from waybill.configuration.loading import Settings, load
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Selection
@@ -24,6 +24,7 @@ from waybill.deliveries.reports import describing
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import Ledger, registrations
+from waybill.ledger.database.engine import POSTGRES_PORT
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import usage
 from waybill.sources import Snapshot, Source
@@ -60,7 +61,7 @@ def examine(
         found += _archive(installation)
         if installation.configuration.shared_findings:
             return found
-        found += _sources(installation)
+        found += [*_sources(installation), *_pools(installation)]
         if there.status == "ok":
             found += [*_without_rows(installation), *_keys(installation), *_destinations(installation)]
         else:
@@ -199,6 +200,22 @@ def _sources(installation: Installation) -> list[Check]:
         if len(found) == before:
             found.append(Check(f"source {name}", "ok", f"{counted(len(entities), 'entity')} can be read"))
     return found
+
+
+def _pools(installation: Installation) -> Iterator[Check]:
+    """Name the sources that are read through the ledger's pool. A delivery asks the ledger while it reads, and would wait for itself."""
+    ledger = installation.ledger
+    with suppress(WaybillError):
+        if not ledger.is_pooled():
+            return
+        for name, spec in installation.catalog.sources.items():
+            if isinstance(spec, PostgresSource | DbApiSource):
+                to = installation.connections(spec.connection)
+                place = to.host, to.port or POSTGRES_PORT, to.schema, to.login
+                if place == (ledger.url.host, ledger.url.port or POSTGRES_PORT, ledger.url.database, ledger.url.username):
+                    what = "it is read through the pool of the ledger: deliveries ask the ledger while they read, and wait for each other"
+                    step = "Give the ledger a pool of its own: another database, or another user"
+                    yield Check(f"source {name}", "warning", what, step)
 
 
 def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[Check]:

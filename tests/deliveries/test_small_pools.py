@@ -87,3 +87,30 @@ def test_everything_that_reads_a_source_is_content_with_one_server_connection(pl
     assert errors([backfill(installation, "acme", "compared", NOON - 9 * DAY, NOON - DAY, actor="test")]) == []
     checks = doctor.examine(installation.settings, installation.connections, installation.now, installation.connect_db)
     assert [check for check in checks if check.status == "failed"] == []
+
+
+def test_doctor_warns_of_a_source_in_the_pool_of_the_ledger(tmp_path: Path, filled: Database) -> None:
+    with serve_pgbouncer(filled, 1, patience=2) as pool:
+        at = {"pg": Connection("pg", "postgres", pool.host, pool.port, pool.user, pool.name)}
+        for ledger, warned in ((pool, ["source pool"]), (filled, [])):
+            with closing(over_a_pool(tmp_path / str(ledger.port), ledger, at)) as place:
+                installation = place.installation()
+                installation.ledger.upgrade()
+                checks = doctor.examine(installation.settings, installation.connections, installation.now, installation.connect_db)
+                assert [check.name for check in checks if "pool of the ledger" in check.found] == warned
+                found = [*errors(place.run(NOON)), *errors(place.run(NOON + DAY))]
+                assert bool(found) == bool(warned), "the warning is right"
+
+
+def over_a_pool(root: Path, ledger: Database, connections: dict[str, Connection]) -> Books:
+    root.mkdir()
+    place = Books(root, connections=connections, ledger_url=ledger.url)
+    place.write(
+        "catalog.yaml",
+        {
+            "sources": {"pool": {"kind": "postgres", "connection": "pg"}},
+            "entities": {name: ENTITY | more for name, more in ENTITIES.items()},
+        },
+    )
+    place.tenant(entityList=list(ENTITIES))
+    return place

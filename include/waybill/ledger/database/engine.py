@@ -22,6 +22,10 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _LOCK = 7_236_145  # our own number for PostgreSQL's advisory lock around migrations
 
 
+POSTGRES_PORT = 5432
+"""Where PostgreSQL listens unless it is told otherwise."""
+
+
 class Ledger:
     """The database of registrations, streams, deliveries and requests. One per process; safe to use from several threads."""
 
@@ -69,6 +73,14 @@ class Ledger:
     def unreachable(self, error: DBAPIError) -> TransientError | PermanentError | None:
         """Return what a database error means for the caller. None if it says nothing about the ledger's state."""
         return translated(error, f"ledger {self.url.render_as_string(hide_password=True)}")
+
+    def is_pooled(self) -> bool:
+        """Return whether something stands between here and PostgreSQL, as far as the server's own port tells."""
+        if self.url.get_backend_name() != "postgresql":
+            return False
+        with self.read() as connection:
+            own = connection.execute(text("SELECT inet_server_port()")).scalar()
+        return own is not None and own != (self.url.port or POSTGRES_PORT)
 
     def revision(self) -> str | None:
         """Return the migration that the ledger is at. None if it is empty."""
