@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waybill.airflow.names import DAG_FILES, file_number, pool_name
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from waybill.configuration.registration import DestinationSpec, Registration
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
             if files is not None and files != set(range(1, DAG_FILES + 1)):
                 every = connection.scalars(select(tenant.c.id))
                 query = query.where(tenant.c.id.in_([tenant_id for tenant_id in every if file_number(tenant_id) in files]))
-            found = readable_rows(connection, query, tenant.c.id, lambda row: _schedule(row._asdict()))
+            found = readable_rows(connection, query, tenant.c.id, _schedule)
     except PermanentError as error:
         if error.code != "ledger_not_upgraded":
             raise
@@ -59,22 +64,22 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
     return found
 
 
-def _schedule(row: dict[str, Any]) -> Schedule:
+def _schedule(row: Row[Any]) -> Schedule:
     from waybill.configuration.registration import Registration
     from waybill.configuration.values.paths import STORED_EARLIER
     from waybill.ledger.database.rows import mapping
 
     try:
-        found = Registration.model_validate(row["body"], context=STORED_EARLIER)
+        found = Registration.model_validate(row.body, context=STORED_EARLIER)
     except ValueError:
         return _unreadable(row)
-    diff, probe = mapping(row["diff"]) or {}, mapping(row["probe"]) or {}
+    diff, probe = mapping(row.diff) or {}, mapping(row.probe) or {}
     entities = (*diff.get("activated", ()), *diff.get("kept", ()))
     place = found.destination
     return Schedule(
-        tenant=row["tenant"],
-        version=row["version"],
-        cron=None if found.is_disabled else found.cron(row["tenant"]),
+        tenant=row.tenant,
+        version=row.version,
+        cron=None if found.is_disabled else found.cron(row.tenant),
         timezone=found.timezone,
         frequency=found.rhythm[0].value,
         pool="" if found.is_disabled else pool_name(place.kind, getattr(place, "connection", "")) if place else pool_name("default"),
@@ -84,20 +89,20 @@ def _schedule(row: dict[str, Any]) -> Schedule:
     )
 
 
-def _unreadable(row: dict[str, Any]) -> Schedule:
+def _unreadable(row: Row[Any]) -> Schedule:
     """Keep the DAG of a tenant whose registration this version cannot read. The DAG says so, and other tenants are not affected."""
     text = (
-        f"Version {row['version']} of the registration of **{row['tenant']}** can no longer be read: nothing is scheduled. "
+        f"Version {row.version} of the registration of **{row.tenant}** can no longer be read: nothing is scheduled. "
         "Register the tenant again, by its file or the API, or go back to an earlier version."
     )
-    return Schedule(row["tenant"], row["version"], None, "UTC", "unreadable", "", False, (), text)
+    return Schedule(row.tenant, row.version, None, "UTC", "unreadable", "", False, (), text)
 
 
-def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
+def _document(row: Row[Any], found: Registration, entities: Iterable[str]) -> str:
     """Return what this tenant receives, as Markdown for the DAG's page."""
-    origin = row["origin"]
+    origin = row.origin
     managed = f"`{origin.removeprefix('file:')}`" if origin.startswith("file:") else "the API"
-    head = f"Exports of the tenant **{row['tenant']}**, registration version {row['version']}, managed by {managed}.\n\n"
+    head = f"Exports of the tenant **{row.tenant}**, registration version {row.version}, managed by {managed}.\n\n"
     if found.is_disabled:
         return head + "Exports are **disabled**: nothing is scheduled."
     listed = ", ".join(f"`{entity}`" for entity in entities)
@@ -105,26 +110,26 @@ def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
     return (
         head + "| | |\n|---|---|\n"
         f"| receives | {every} |\n"
-        f"| how often | {_how_often(found)}, {_when(found, row['tenant'])} {found.timezone} |\n"
+        f"| how often | {_how_often(found)}, {_when(found, row.tenant)} {found.timezone} |\n"
         f"| where | {_place(found.destination)} |\n\n"
         "A run delivers what is due up to the last boundary before the time it is scheduled for; what an earlier run missed comes with it. "
         "*Trigger* delivers now: choose entities, a full load, or a point in time. "
         "Airflow's backfill delivers nothing here; for a past range run "
-        f"`waybill backfill {row['tenant']} ENTITY --from ... --to ...`."
+        f"`waybill backfill {row.tenant} ENTITY --from ... --to ...`."
     )
 
 
-def _how_often(found: Any) -> str:
+def _how_often(found: Registration) -> str:
     others = ", ".join(f"`{name}` {frequency.value}" for name, frequency in found.frequencies.items())
-    return f"{found.frequency.value} ({others})" if others else str(found.frequency.value)
+    return f"{found.frequency.value} ({others})" if others else found.frequency.value
 
 
-def _when(found: Any, tenant: str) -> str:
+def _when(found: Registration, tenant: str) -> str:
     minute, hour, *_ = found.cron(tenant).split()
     return f"at {int(hour):02d}:{int(minute):02d}"
 
 
-def _place(place: Any) -> str:
+def _place(place: DestinationSpec | None) -> str:
     if place is None:
         return "the house's own destination (`config/policy.yaml`)"
     if place.kind == "folder":

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waybill.airflow import open_installation
 from waybill.cli.options import AsJson, complain, counted, dump, write
 from waybill.cli.tables import table
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from waybill.deliveries.reports.overview import Row
+    from waybill.ledger.reports.usage import Month
 
 app = typer.Typer()
 
@@ -59,24 +65,24 @@ def status(
         )
 
 
-def _cells(row: Any) -> list[Any]:
+def _cells(row: Row) -> list[Any]:
     times = (_short(at) for at in (row.until, row.last_at, row.next_run))
     return [row.tenant, row.state.value, row.frequency.value, row.entities, *times, _promised(row)]
 
 
-def _short(at: Any) -> str | None:
+def _short(at: datetime | None) -> str | None:
     return None if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
-def _promised(row: Any) -> str | None:
+def _promised(row: Row) -> str | None:
     """Return `2026-01-02 06:00 at risk`: the time, and how the promise is doing if something of it is owed."""
-    if row.promise is None:
+    if row.promise is None or row.promise_state is None:
         return None
     state = row.promise_state.value.replace("_", " ")
     return f"{_short(row.promise.deliver_by)}{'' if state == 'kept' else f' {state}'}"
 
 
-def _why_and_what_to_do(row: Any) -> str:
+def _why_and_what_to_do(row: Row) -> str:
     """Return why, and what to do, for a tenant that needs something."""
     if row.causes:
         cause = row.causes[0]
@@ -85,14 +91,14 @@ def _why_and_what_to_do(row: Any) -> str:
         return f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} {row.next_step}" + (
             f" (and {counted(more, 'other cause')})" if more else ""
         )
-    return str(row.next_step)
+    return row.next_step
 
 
-def _used(month: Any) -> dict[str, Any]:
+def _used(month: Month) -> dict[str, Any]:
     return {name: value for name, value in vars(month).items() if name != "tenant"}
 
 
-def _facts(row: Any) -> dict[str, Any]:
+def _facts(row: Row) -> dict[str, Any]:
     from waybill.canonical import optional_timestamp_text as instant
 
     return {
@@ -109,7 +115,7 @@ def _facts(row: Any) -> dict[str, Any]:
             "deliver_by": instant(row.promise.deliver_by),
             "data_until": instant(row.promise.boundary),
         }
-        if row.promise
+        if row.promise and row.promise_state
         else None,
         "causes": [
             {"entities": cause.entities, "code": cause.first.code, "error": cause.first.error, "next_step": cause.next_step}
