@@ -16,6 +16,7 @@ from waybill.errors import PermanentError
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
 from waybill.sources.definitions import Definition, redefined
+from waybill.sources.row_security import sentence
 
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
@@ -137,3 +138,41 @@ def test_no_setting_makes_an_index_leave_out_rows(orders: Database, read_by: Cal
     limits = "ALTER ROLE {0} SET gin_fuzzy_search_limit = 10; ALTER ROLE {0} SET enable_seqscan = off"
     with Role(orders, f"GRANT SELECT ON tagged TO {{0}}; {limits}") as role, read_by(orders, role).snapshot([wanted]) as snapshot:
         assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 9000
+
+
+ORDERS = "(id int, tenant_id text, version int, updated_at timestamptz, hidden bool)"
+INVOKER = "CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM orders"
+PARTED = f"CREATE TABLE shown {ORDERS} PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF shown FOR VALUES FROM (0) TO (9)"
+OTHER = f"CREATE TABLE other {ORDERS}; ALTER TABLE other ENABLE ROW LEVEL SECURITY; CREATE POLICY shown ON other USING (NOT hidden)"
+READS_OTHER = f"{OTHER}; CREATE FUNCTION f(int, int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM other WHERE id = $1)'"
+INSERTS = "CREATE RULE inserts AS ON INSERT TO shown DO INSTEAD TABLE other"
+RULES: dict[str, tuple[str, str]] = {
+    "of the parent of partitions": (f"{PARTED}; ALTER TABLE shown ENABLE ROW LEVEL SECURITY", "shown"),
+    "of a partition, which is read through its parent": (f"{PARTED}; ALTER TABLE part ENABLE ROW LEVEL SECURITY", ""),
+    "of the parent of a partition, which is read itself": (
+        f"{PARTED}; ALTER TABLE shown ENABLE ROW LEVEL SECURITY; ALTER TABLE shown RENAME TO parent; ALTER TABLE part RENAME TO shown",
+        "",
+    ),
+    "behind a materialized view": ("CREATE MATERIALIZED VIEW shown AS SELECT * FROM orders", ""),
+    "of a table that only an inserting rule names": (
+        f"{INVOKER}; {OTHER}; CREATE RULE r AS ON INSERT TO shown DO INSTEAD TABLE other",
+        "orders",
+    ),
+    "that applies to the owner": (f"{INVOKER}; ALTER TABLE orders OWNER TO {{0}}; ALTER TABLE orders FORCE ROW LEVEL SECURITY", "orders"),
+    "that does not apply to the owner": (f"{INVOKER}; ALTER TABLE orders OWNER TO {{0}}", ""),
+    "of what a policy's function reads": (f"{READS_OTHER}; {INVOKER}; CREATE POLICY more ON orders USING (f(id, id))", "orders, other"),
+    "of what an operator's function reads": (
+        f"{READS_OTHER}; CREATE OPERATOR ### (FUNCTION = f, LEFTARG = int, RIGHTARG = int);"
+        f" CREATE VIEW shown AS SELECT * FROM orders WHERE id ### 1",
+        "other",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rules_that_decide_are_told_and_no_others(orders: Database, read_by: Callable[[Database, str], Source], rule: str) -> None:
+    made, tables = RULES[rule]
+    wanted = entity("lookback", relation="shown")
+    grants = f"{made}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {{0}}"
+    with Role(orders, grants) as role, read_by(orders, role).snapshot([wanted]) as snapshot:
+        assert snapshot.narrowed(wanted) == sentence(tables.split(", ") if tables else [])
