@@ -438,7 +438,10 @@ def test_a_file_collected_between_manifest_and_commit_is_not_sent_again(place):
     assert not (place.out / "exports/acme/2026/05/31/user/user.csv").exists()
 
 
-def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(place):
+@pytest.mark.parametrize("csv", [{}, {"max_rows_per_file": 1}], ids=["one file", "parts, whose empty folder is left"])
+def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(place, csv):
+    place.tenant(csv=csv)
+    place.user(2, "Eve", MIDNIGHT - DAY)
     stop_before_commit(place)
     for path in (place.out / "exports/acme/2026/05/31/user").iterdir():
         path.unlink()

@@ -125,6 +125,22 @@ def test_parts_in_a_hidden_folder_become_visible_together(session: Session, plac
     assert [path.name for path in (place.root / DAY[1:]).iterdir()] == ["user"]
 
 
+@pytest.mark.parametrize("left", ["nothing", "a hidden file", "a file", "an empty folder"])
+def test_an_empty_folder_makes_way_for_parts_and_a_folder_that_holds_anything_does_not(session: Session, place: Place, left: str) -> None:
+    hidden, final = f"{DAY}/.user.{'a' * 32}.part", place.root / DAY[1:] / "user"
+    session.prepare(hidden)
+    session.upload(f"{hidden}/user-0001.csv", [b"1"])
+    session.prepare(f"{DAY}/user")
+    if left == "an empty folder":
+        session.prepare(f"{DAY}/user/inner")
+    elif left != "nothing":
+        (final / (".x" if "hidden" in left else "x.csv")).write_bytes(b"theirs")
+    before = sorted(path.name for path in final.iterdir())
+    assert session.publish(hidden, f"{DAY}/user") is (left == "nothing")
+    assert sorted(path.name for path in final.iterdir()) == (before or ["user-0001.csv"])
+    session.remove(hidden)
+
+
 def test_publishing_a_part_that_is_gone_asks_to_look_again(session: Session) -> None:
     with pytest.raises(TransientError, match="is gone") as caught:
         session.publish(PART, FINAL)

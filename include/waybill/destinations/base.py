@@ -105,7 +105,7 @@ class Session(Protocol):
 
     def publish(self, part: str, final: str) -> bool:
         """Make `part` visible as `final` in one step that never overwrites. Returns False if `final` exists already; the part is still
-        there then.
+        there then. An empty folder makes way for a folder.
 
         Raises TransientError if the answer was lost. Look again before you repeat it.
         """

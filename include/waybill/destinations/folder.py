@@ -192,13 +192,22 @@ class FolderSession(Reading):
         ):
             try:
                 if stat.S_ISDIR(found.st_mode):
-                    rename_new(source, target, source_fd, target_fd)
+                    self._publish_folder(source, target, source_fd, target_fd)
                 else:
                     self._publish_file(source, target, source_fd, target_fd)
             except FileExistsError:
                 return False
             os.fsync(target_fd)
             return True
+
+    def _publish_folder(self, source: str, target: str, source_fd: int, target_fd: int) -> None:
+        """Rename a folder of parts. If an empty folder has the name, because a consumer took the files and left it, it makes way."""
+        try:
+            rename_new(source, target, source_fd, target_fd)
+        except FileExistsError:
+            with suppress(OSError):  # it holds something, or is no folder
+                os.rmdir(target, dir_fd=target_fd)
+            rename_new(source, target, source_fd, target_fd)
 
     def _publish_file(self, source: str, target: str, source_fd: int, target_fd: int) -> None:
         try:

@@ -244,6 +244,21 @@ class SftpSession(Reading):
     def publish(self, part: str, final: str) -> bool:
         if not self._sees:
             raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
+        return self._renamed(part, final) or (self._made_way(part, final) and self._renamed(part, final))
+
+    def _made_way(self, part: str, final: str) -> bool:
+        """Return whether an empty folder was removed from where a folder of parts is to appear: a consumer took the files and left it."""
+        ours, there = self._look(part), self._look(final)
+        if ours is None or there is None or not (ours.is_folder and there.is_folder) or self.entries(final):
+            return False
+        with self._translated("publish", final):
+            try:
+                wait(self._loop, self._wire.remove_folder(self._at(final)))
+            except Status:  # something came into it meanwhile
+                return False
+        return True
+
+    def _renamed(self, part: str, final: str) -> bool:
         if self.profile is Profile.NO_CAS and self._look(final) is not None:
             return False
         with self._translated("publish", final), self._lanes.lane() as wire:
