@@ -13,6 +13,8 @@ import duckdb
 import psycopg
 import pytest
 
+from tests.consumer.conftest import url_of
+from tests.consumer.copies import rows, well
 from tests.copies import Copy
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.postgres import Database
@@ -110,6 +112,39 @@ def test_postgres(place, postgres: Database, monkeypatch, mode, key):
     gone = 1 if key == "boolean" else 2
     all_rows = [count - gone, count - gone + 1, count - gone + 1] if mode == "full" else [0, 1, 0]
     assert watched(place, NOON, lose, restore) == [gone, all_rows[0], 0, all_rows[1], 0, all_rows[2]]
+
+
+@pytest.mark.parametrize(
+    ("native", "catalogued", "before", "after"),
+    [("numeric", "decimal", "1.0", "1.00"), ("numeric", "decimal", "-0.0", "0"), ("double precision", "float", "-0", "0")],
+)
+def test_a_key_that_is_the_same_number_written_otherwise_stays_in_every_copy(
+    place, tmp_path, postgres: Database, monkeypatch, native, catalogued, before, after
+):
+    """Databases that hold numbers delete the row 1.00 with the key 1.0, which a comparison finds gone some deliveries later."""
+    values = ", ".join(f"'{value}'" for value in (before, "5", "NaN", "7.50"))
+    postgres.psql(
+        f"create table things (tenant_id text, part text, id {native}, name text, updated_at timestamptz,"
+        " primary key (tenant_id, part, id));"
+        f"insert into things select 'acme', 'p', v::{native}, 'first', '2026-04-01' from unnest(array[{values}]) v"
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", f"postgres://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}")
+    columns = {"part": {"type": "string"}, "id": {"type": catalogued}, "name": {"type": "string"}}
+    more = {"key": ["part", "id"], "columns": columns, "deletes": {"mode": "compare", "every": 2}}
+    use(place, {"kind": "postgres", "connection": "app_db"}, **more)
+    copies = {f"sqlite:{tmp_path}/copy.sqlite": "", f"duckdb:{tmp_path}/copy.duckdb": "", url_of(postgres): "copy"}
+    postgres.psql("create schema copy")
+    for day in range(6):
+        if day == 2:
+            stamp = NOON + 1.4 * DAY
+            postgres.psql(f"update things set id = '{after}', name = 'second', updated_at = '{stamp}' where id = '{before}'")
+        if day == 4:
+            postgres.psql("delete from things where id = '5'")
+        deliver(place, NOON + day * DAY)
+        for copy, schema in copies.items():
+            well("load", place.out / "exports/acme", "--to", copy, *(["--schema", schema] if schema else []))
+    for copy, schema in copies.items():
+        assert rows(copy, "user", "name", schema) == [("first",), ("first",), ("second",)], copy
 
 
 def test_sqlite_through_its_airflow_hook(place, tmp_path, monkeypatch):

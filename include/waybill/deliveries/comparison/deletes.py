@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from zoneinfo import ZoneInfo
 import zstandard
 
 from waybill import layout
-from waybill.canonical import ColumnType, csv_line, timestamp_text
+from waybill.canonical import ColumnType, csv_line, key_digest, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
@@ -47,6 +48,7 @@ MOST_BACK = 100_000
 _SMALL = 10_000
 _MOST_STEPS = 30
 _LINES = 2_000
+_NUMBERS = ColumnType.DECIMAL, ColumnType.FLOAT
 _PIECE = 1 << 20
 _TRIES = 3
 
@@ -162,8 +164,9 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     if compared.missing > MOST_BACK:
         raise KeysLost(f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one")
-    if compared.missing:
-        selection = replace(selection, changed=scan.with_back(selection, tuple(compared.back)))
+    back = (*compared.back, *scan.equal(compared.gone, here, now, later))
+    if back:
+        selection = replace(selection, changed=scan.with_back(selection, back))
         now = scan.delivered(selection)
         compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
@@ -214,6 +217,25 @@ class _Scan:
         """Return the keys of exactly the rows that a selection delivers."""
         return self._read(replace(selection, columns=self._plain.columns, changed=self.with_known_columns(selection), in_key_order=False))
 
+    def equal(self, gone: Packed, here: Buckets, now: Buckets, later: Buckets) -> Iterator[bytes]:
+        """Yield the digests of keys that equal a gone one as numbers, such as 1.00 and 1.0, and that are delivered neither now nor next.
+
+        A consumer whose database holds numbers deletes their row with the gone key, so it has to come again.
+        """
+        columns = self._plain.columns.values()
+        numbers = [at for at, column in enumerate(columns) if column.leaves_as in _NUMBERS]
+        records = gone.records() if numbers else iter(())
+
+        def value(record: bytes) -> tuple[str | Decimal | None, ...]:
+            found = fields(record.decode())
+            return tuple(_number(text) if at in numbers else text for at, text in enumerate(found))
+
+        while some := {value(record) for record in islice(records, MOST_BACK)}:
+            for bucket in range(keysets.BUCKETS):
+                equal = {record for record in here.at(bucket) if value(record) in some}
+                if equal:
+                    yield from map(key_digest, sorted(equal.difference(now.at(bucket), later.at(bucket))))
+
     def later(self, selection: Selection) -> Buckets:
         """Return the keys of rows that the next delivery brings, because their change position is at or past the end of this one.
 
@@ -224,6 +246,11 @@ class _Scan:
             return Buckets(self.folder)
         until = self.snapshot.taken_at if isinstance(end, datetime) else None
         return self._read(replace(self._plain, changed=Changed(start=end, end=until)))
+
+
+def _number(text: str | None) -> str | Decimal | None:
+    """Return what databases compare of a number in a key. They take -0 for 0, and NaN for itself, as it is not to Python."""
+    return text if text is None or text == "NaN" else Decimal(text)
 
 
 def key_columns(entity: Entity) -> dict[str, Column]:
