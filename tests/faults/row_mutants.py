@@ -200,6 +200,17 @@ def called(launcher: Launcher, place: Place, database: Database) -> list[str]:
     return [done.said] if done.status else []
 
 
+def refreshed(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """A materialized view shows rows that are long past when it is refreshed, and only writes what differs."""
+    database.psql("create materialized view kept as table orders; create unique index on kept (id)")
+    path = place.root / "config/catalog.yaml"
+    found = path.read_text().replace("relation: orders", "relation: kept").replace("column: waybill_xid", "column: updated_at")
+    path.write_text(found.replace("mode: snapshot", "mode: lookback"))
+    done = launcher.run(place.root, "run", "acme", "--until", "2026-03-01T12:00:00Z", "--full-load", env=environment(database))
+    database.psql(f"{ROWS.format(21, 25)}; refresh materialized view concurrently kept")
+    return [done.said] if done.status else []
+
+
 def behind_the_primary(launcher: Launcher, folder: Path) -> list[str]:
     """A standby has received what it has not replayed: its snapshot is older than its clock."""
     with ExitStack() as servers:
@@ -307,6 +318,13 @@ ROW_MUTANTS = [
         "behind.functions()",
         "{}",
         on_postgres(called),
+    ),
+    Mutant(
+        "a refresh of a materialized view is taken for nothing",
+        "sources/definitions.py",
+        "for name in was_filled.keys() & is_filled.keys()",
+        "for name in ()",
+        on_postgres(refreshed),
     ),
     Mutant(
         "a standby's clock is that of its host",
