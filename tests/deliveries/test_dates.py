@@ -91,6 +91,26 @@ def test_a_backfill_of_dates_holds_the_days_it_names(dated: Books, how: str) -> 
     assert [row[0] for row in read_csv(path.parent / manifest["files"][0]["path"], manifest)] == ["3", "4", "5"]
 
 
+@pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("native", ["text", "date"])
+@pytest.mark.parametrize("how", HOW)
+def test_dates_that_sqlite_keeps_as_text_are_dates(books: Books, how: str, native: str) -> None:  # noqa: F811
+    books.happens(
+        f"create table dated (tenant_id text, id integer primary key, day {native})",
+        *(f"insert into dated values ('acme', {number}, '2026-05-{number:02}')" for number in range(1, 9)),
+    )
+    catalogued(books, "America/New_York", **HOW[how])
+    assert [str(result.error) for result in books.run(datetime(2026, 5, 20, 12, tzinfo=UTC)) if result.error] == []
+    start, end = (datetime(2026, 5, day, tzinfo=ZoneInfo("America/New_York")).astimezone(UTC) for day in (3, 6))
+    assert repairs.backfill(books.installation(), "acme", "dated", start, end, actor="test").error is None
+    [(path, manifest)] = [item for item in books.manifests() if item[1]["kind"] == "backfill"]
+    assert [row[0] for row in read_csv(path.parent / manifest["files"][0]["path"], manifest)] == ["3", "4", "5"]
+    books.happens("insert into dated values ('acme', 9, 'soon')")
+    [result] = books.run(datetime(2026, 5, 21, 12, tzinfo=UTC))
+    assert ("a value is not date" if how == "a time column" else "something in day that is not a time") in str(result.error)
+    books.close()
+
+
 ZEROS: dict[str, dict[str, Any]] = {
     "a change column": {"changes": {"mode": "lookback", "column": "at"}},
     "an append column": {"changes": {"mode": "append", "column": "at"}},

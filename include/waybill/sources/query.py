@@ -253,8 +253,7 @@ class Query:
 
     def changes_by_time(self) -> bool:
         """Return whether the change column holds times."""
-        name = self.entity.changes.column
-        return name in self.natives and self.flavour.kind(self.natives[name]) in _INSTANTS
+        return self.flavour.kind(self.natives.get(self.entity.changes.column, "")) in _INSTANTS
 
     def _live(self) -> Sql:
         """Return the condition for live rows: their deletion time is not past and their state is not deleted. An unknown state is live."""
@@ -362,7 +361,8 @@ class Query:
         """Return different texts of the selection's only column, not NULL, in order."""
         [(name, _)] = _read(self.selection.columns)
         there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
-        return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
+        text = sql("{}", self._sort_value(name)) if self.kind(name) is ColumnType.STRING else self.text(name)
+        return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", text, self.relation, there, str(most))
 
     def without(self, names: Iterable[str], among: Sql) -> Sql:
         """Return the statement that counts the rows with NULL in one of these columns."""
@@ -416,7 +416,7 @@ def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
     if not can_equal(flavour, native, value):
         return sql("1 = 0")
     if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
-        return flavour.equal(x, native, value)
+        return flavour.equal(x, native, value.lower() if kind is ColumnType.UUID and not flavour.dynamic else value)
     return sql("{} = {}", flavour.text(x, kind, native), Bind(value))
 
 

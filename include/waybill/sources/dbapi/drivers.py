@@ -311,7 +311,9 @@ class TableFlavour:
             exact = sql("CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(CONVERT({} USING utf8mb4) AS BINARY)", x, Bind(value))
             return sql("{} = {} AND {}", x, Bind(value), exact)
         if self.database.dynamic:
-            return sql("{} = {} AND CAST({} AS TEXT) = {} COLLATE BINARY", x, Bind(value), x, Bind(value))
+            exact = sql("CAST({} AS TEXT) = {} COLLATE BINARY", x, Bind(value))
+            # A column without a type (of a view's expression, say) compares numbers with no text.
+            return sql("{} = {} AND {}", x, Bind(value), exact) if native else exact
         return sql("{} = {}", x, Bind(value))
 
     def quoted(self, x: str, delimiter: str) -> str:

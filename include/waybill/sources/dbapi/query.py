@@ -64,7 +64,8 @@ class TableQuery(Query):
 
     def textual_times(self) -> list[str]:
         """Return the columns of change positions that hold text. A text that is no time would still compare, and its row be passed over."""
-        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) is ColumnType.TIMESTAMP]
+        kinds = (ColumnType.TIMESTAMP, ColumnType.DATE)
+        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) in kinds]
 
     def unreadable(self, name: str) -> Sql:
         """Return how many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""

@@ -294,13 +294,17 @@ class DbApiSnapshot:
         return self._flavours[entity.id]
 
     def _natives(self, entity: Entity) -> dict[str, str]:
-        """Return the declared types. If those bind nobody, a time column that is declared otherwise counts as a time stored as text."""
+        """Return the declared types.
+
+        If those bind nobody, a time column that is declared otherwise counts as a time stored as text, or as a date if it is catalogued so.
+        """
         natives = self.columns(entity)
         if not self.database.dynamic:
             return natives
         times = [name for name in (entity.changes.column, entity.deleted_column, entity.time_column) if name in natives]
         textual = [name for name in times if self.flavour.kind(natives[name]) in (None, ColumnType.STRING)]
-        return natives | dict.fromkeys(textual, "TIMESTAMP")
+        dates = {name for name in textual if (column := described(entity.columns, name)) and column.type is ColumnType.DATE}
+        return natives | {name: "DATE" if name in dates else "TIMESTAMP" for name in textual}
 
     def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], *, ordered: bool) -> Iterator[pa.RecordBatch]:
         """Yield the answers of the engine, chunk by chunk. It sees the tenant's rows and applies what the database only narrowed down."""

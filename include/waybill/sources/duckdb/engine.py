@@ -253,6 +253,11 @@ def apart(names: Sequence[str]) -> dict[str, str]:
     return {name: f"{number} {name}" for number, name in enumerate(names)}
 
 
+def _bytewise(x: str) -> str:
+    """Return the text as it compares by its bytes. A column of a collation such as NOCASE would take `ACME` for `acme`."""
+    return f'({x} COLLATE "C")'
+
+
 class DuckDBFlavour:
     """How DuckDB spells the pieces of a query (`waybill.sources.sql.Flavour`). `names` are those of columns that bear another one here."""
 
@@ -351,10 +356,11 @@ class DuckDBFlavour:
         return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None), "TIMESTAMP"))
 
     def order(self, x: str, kind: ColumnType, native: str) -> str:
-        return self.text(x, kind, native) if kind in (ColumnType.STRING, ColumnType.JSON) else x
+        text = self.text(x, kind, native) if kind in (ColumnType.STRING, ColumnType.JSON) else x
+        return _bytewise(text) if kind is ColumnType.STRING and native == "VARCHAR" else text
 
     def equal(self, x: str, native: str, value: str) -> Sql:
-        return sql("{} = {}", x, Bind(value, native))
+        return sql("{} = {}", _bytewise(x) if native == "VARCHAR" else x, Bind(value, native))
 
     def quoted(self, x: str, delimiter: str) -> str:
         return canonical_sql.csv_field(x, self.literal(delimiter))
