@@ -113,6 +113,14 @@ def test_a_role_without_the_right_to_connect_and_one_whose_connections_are_taken
     assert type(on_postgres.error(user=reader)) is TransientError
 
 
+def test_a_column_that_is_not_granted_is_told_as_that(on_postgres: Shop, reader: str) -> None:
+    on_postgres.run(f"grant select (tenant_id, id) on orders to {reader}")
+    error = on_postgres.error(user=reader)
+    assert type(error) is PermanentError
+    assert "not granted to the login" in str(error) or "permission denied for table orders" in str(error)
+    assert "grant SELECT on" in str(error)
+
+
 RAISES = "create or replace function f() returns text language plpgsql as $$ begin {}; return 'a'; end $$"
 
 

@@ -47,11 +47,17 @@ def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
 
 
 def check_columns(
-    selection: Selection, natives: Natives, flavour: Flavour, excepted: Callable[[str, ColumnType], bool | None] = lambda native, kind: None
+    selection: Selection,
+    natives: Natives,
+    flavour: Flavour,
+    excepted: Callable[[str, ColumnType], bool | None] = lambda native, kind: None,
+    *,
+    lists_all: bool = True,
 ) -> None:
     """Raise PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type.
 
-    `excepted` may know more about a native type than `holds`. It returns None if it does not.
+    `excepted` may know more about a native type than `holds`. It returns None if it does not. Without `lists_all`, the source names no
+    columns that are not granted.
     """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
@@ -63,7 +69,7 @@ def check_columns(
     types = catalogued_types(selection)
     for name in needed:
         if name not in natives:
-            raise _missing(selection, name, natives)
+            raise _missing(selection, name, natives, lists_all=lists_all)
         if name in types and (reason := flavour.unfit(natives[name])):
             raise _unfit(selection, name, natives[name], *reason)
         for kind in types.get(name, ()):
@@ -134,14 +140,18 @@ def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
     return found
 
 
-def _missing(selection: Selection, name: str, natives: Natives) -> PermanentError:
+def _missing(selection: Selection, name: str, natives: Natives, *, lists_all: bool) -> PermanentError:
     entity = selection.entity
     known = entity.needed_columns
     rename = closest(name, [column for column in natives if column not in known])
     otherwise = f"take {name} out of" if entity.exported(name) and name not in entity.key else "name another column in"
-    meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or {otherwise}"
+    meant = (
+        f"{rename} is new there: if {name} was renamed, change it in"
+        if rename
+        else f"Bring it back, {'' if lists_all else 'grant SELECT on it, '}or {otherwise}"
+    )
     return PermanentError(
-        f"column {name} is missing from {entity.read_from}",
+        f"column {name} is missing from {entity.read_from}{'' if lists_all else ', or not granted to the login'}",
         where=entity.id,
         code="schema_drift",
         next_step=f"{meant} entities.{entity.id} of the catalog",

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -194,7 +195,8 @@ class DbApiSnapshot:
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
-        drift.check_columns(selection, query.natives, query.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
+        holds = partial(drivers.holds, self.database)
+        drift.check_columns(selection, query.natives, query.flavour, holds, lists_all=self.database.dynamic)
         drift.check_tenant(query)
         with errors(self._at(selection)):
             if entity.changes.column and entity.changes.mode is not Mode.FULL:
