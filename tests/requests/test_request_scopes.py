@@ -113,7 +113,7 @@ def test_the_last_of_fifty_thousand_projects_is_found(office: Office) -> None:
     ids=["of one tenant", "of two", "of one project"],
 )
 def test_a_person_is_offered_the_scopes_they_can_use(office: Office, who: Caller, first: str, organization: bool) -> None:
-    offered = options(office.installation(), who, "acme")["scopes"]
+    offered = options(office.installation(), who, "acme").scopes
     assert offered[0] == first
     assert ("organization" in offered) == organization
     assert ("tenant" in offered) == (who.projects is None)
@@ -121,4 +121,4 @@ def test_a_person_is_offered_the_scopes_they_can_use(office: Office, who: Caller
 
 def test_an_organization_that_holds_one_tenant_is_not_offered(office: Office) -> None:
     office.policy(organizations={"group": ["acme"]})
-    assert "organization" not in options(office.installation(), person("eve", "acme", "globex"), "acme")["scopes"]
+    assert "organization" not in options(office.installation(), person("eve", "acme", "globex"), "acme").scopes
