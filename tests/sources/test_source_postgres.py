@@ -393,9 +393,10 @@ def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_repla
             next(blocks)  # the rest is not read: whoever comes next has no use for what is left of it
             blocks.close()  # type: ignore[attr-defined]
         again, _ = looked()
-        orders.psql(f"SELECT pg_terminate_backend({again})")
-        with pytest.raises(TransientError):
-            looked()
+        with source(orders).snapshot() as snapshot:
+            orders.psql(f"SELECT pg_terminate_backend({again}, 60000)")
+            with pytest.raises(TransientError):
+                snapshot.count(everything)
         assert looked()[0] not in (first, again)
     assert looked()[0] != again
 
