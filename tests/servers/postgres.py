@@ -7,7 +7,7 @@ import itertools
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -28,6 +28,32 @@ shared_buffers = 32MB
 max_connections = 60
 log_line_prefix = '%m [%p] %d '
 """
+
+EMPTIED = (
+    "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    "set lock_timeout = '10s'",
+    "drop schema if exists public cascade",
+    "create schema public authorization pg_database_owner",
+    "grant all on schema public to pg_database_owner",
+    "grant usage on schema public to public",
+)
+LIKE_NEW = """
+select array[
+  (select string_agg(format('%s %s', nspname, nspacl), ',' order by nspname) from pg_namespace where nspname !~ '^pg_(toast_)?temp_'),
+  (select md5(string_agg(format('%s %s', oid, relacl), ',' order by oid)) from pg_class where oid < 16384 and relacl is not null),
+  (select md5(string_agg(format('%s %s', oid, proacl), ',' order by oid)) from pg_proc where oid < 16384 and proacl is not null),
+  (select string_agg(extname, ',' order by extname) from pg_extension),
+  (select format('%s %s %s %s', datdba, datacl, datconnlimit, datallowconn) from pg_database where datname = current_database()),
+  (select string_agg(kind || oid, ',' order by kind, oid) from (
+    select 'trigger' as kind, oid from pg_event_trigger union all select 'publication', oid from pg_publication
+    union all select 'wrapper', oid from pg_foreign_data_wrapper union all select 'server', oid from pg_foreign_server
+    union all select 'language', oid from pg_language union all select 'cast', oid from pg_cast where oid >= 16384
+    union all select 'acl', oid from pg_default_acl union all select 'large object', oid from pg_largeobject_metadata
+    union all select 'setting', setrole from pg_db_role_setting join pg_database on oid = setdatabase where datname = current_database()
+    union all select 'slot', 0 from pg_replication_slots where database = current_database()) as others)
+]::text
+"""
+"""What a database holds beside the tables, functions and types of its schemas, as a text to compare."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,17 @@ class Database:
             for statement in statements:
                 connection.execute(statement.encode())
 
+    def state(self, *statements: str) -> str:
+        """Run statements, and say what the database is like then. Nothing if they fail."""
+        try:
+            with psycopg.connect(self.dsn, autocommit=True, client_encoding="utf8") as connection:
+                for statement in statements:
+                    connection.execute(statement.encode())
+                found = connection.execute(LIKE_NEW.encode()).fetchone()
+                return str(found[0]) if found else ""
+        except psycopg.Error:
+            return ""
+
     def psql(self, sql: str) -> str:
         """Run SQL through the `psql` program; unaligned tuples. Raises CalledProcessError at the first error."""
         argv = [program("psql", *_BIN_FOLDERS), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn]
@@ -73,6 +110,8 @@ class Cluster:
         self.port = free_port()
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
+        self._spare: list[Database] = []
+        self._new = ""
         if primary is None:
             self._run("initdb", "-D", str(self.data), "-U", self.user, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         else:
@@ -126,15 +165,30 @@ class Cluster:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Database]:
-        """A fresh, empty database for the length of the block."""
-        name = f"waybill_{next(_serial)}"
-        admin = Database("127.0.0.1", self.port, "postgres", self.user)
-        admin.execute(f"create database {name}")
+        """An empty database for the length of the block: one that was emptied after another block and is like new, or a new one.
+
+        Making one and dropping it takes longer than most tests. Its name is new in any case: who knows the old one does not get in.
+        """
+        database = self._made()
         try:
-            yield Database("127.0.0.1", self.port, name, self.user)
+            yield database
         finally:
             if self._process is not None:
-                admin.execute(f"drop database {name} with (force)")
+                if database.state(*EMPTIED) == self._new:
+                    self._spare.append(database)
+                else:
+                    self._admin.execute(f"drop database if exists {database.name} with (force)")
+
+    @property
+    def _admin(self) -> Database:
+        return Database("127.0.0.1", self.port, "postgres", self.user)
+
+    def _made(self) -> Database:
+        made = replace(self._admin, name=f"waybill_{next(_serial)}")
+        spare = self._spare.pop() if self._spare else None
+        self._admin.execute(f"alter database {spare.name} rename to {made.name}" if spare else f"create database {made.name}")
+        self._new = self._new or made.state()
+        return made
 
 
 @contextlib.contextmanager

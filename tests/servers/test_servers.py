@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.mariadb import MariaDatabase
-from tests.servers.postgres import Database, serve_postgres
+from tests.servers.postgres import Cluster, Database, serve_postgres
 from tests.servers.process import ServerDidNotStart, end, free_port, listening, running, spawn
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.s3 import S3Server
@@ -79,6 +79,34 @@ def test_psql_reaches_a_fresh_postgres_database(postgres: Database) -> None:
 
 def test_each_test_gets_its_own_postgres_database(postgres: Database) -> None:
     assert postgres.psql("select count(*) from pg_tables where schemaname = 'public'") == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("left", "again"),
+    [
+        ("create table t (id int); create view v as select * from t; create type e as enum ('a')", True),
+        ("create function f() returns int language sql as 'select 1'; create sequence s; create domain d as int check (value > 0)", True),
+        ("create temp table t (id int); comment on schema public is 'mine'; revoke all on schema public from public", True),
+        ("drop schema public", True),
+        ("create schema another", False),
+        ("alter database {name} set search_path = another", False),
+        ("revoke connect on database {name} from public", False),
+        ("revoke all on pg_stat_activity from public", False),
+        ("alter default privileges grant select on tables to public", False),
+        ("create publication p for all tables", False),
+        ("select lo_create(0)", False),
+    ],
+)
+def test_a_database_is_used_again_if_it_is_like_new(postgres_cluster: Cluster, left: str, again: bool) -> None:
+    oid = "select oid from pg_database where datname = current_database()"
+    with postgres_cluster.database() as first:
+        new, before = first.state(), first.psql(oid)
+        first.psql(left.format(name=first.name))
+    with postgres_cluster.database() as second:
+        assert second.name != first.name
+        assert (second.psql(oid) == before) is again
+        assert second.state() == new != ""
+        assert second.psql("select count(*) from pg_class where oid >= 16384 and relnamespace = 'public'::regnamespace") == "0\n"
 
 
 def test_postgres_comes_back_after_a_crash() -> None:
