@@ -216,6 +216,20 @@ def test_a_full_load_goes_on_where_reconcile_cannot(place: Place) -> None:
     assert sorted((delivery["generation"], delivery["sequence"]) for _, delivery in place.manifests()) == [(1, 1), (1, 2), (2, 1)]
 
 
+def test_a_list_of_a_date_that_the_ledger_did_not_write_is_told_with_the_way_out(place: Place) -> None:
+    """A full load asks nobody for what was delivered before, and meets the list of its date."""
+    place.run(NOON)
+    back_up(place)
+    changed(place, 1, 1)
+    place.run(NOON + DAY)
+    restore(place)
+    collect(place, "[!_]*")
+    with pytest.raises(ConflictError, match=r"_MANIFEST\.json exists and holds something else.*Run: waybill reconcile acme"):
+        place.run(NOON + DAY, full_load=True)
+    reconcile(place.installation(), "acme", actor="test")
+    assert [result.error for result in place.run(NOON + 2 * DAY)] == [None]
+
+
 def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reconcile(place: Place) -> None:
     place.run(NOON)
     back_up(place)

@@ -15,8 +15,8 @@ from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_a
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.destinations import Profile, Session
-from waybill.errors import WaybillError, located_at
-from waybill.files.manifest import day_document
+from waybill.errors import ConflictError, WaybillError, located_at
+from waybill.files.manifest import day_document, listed
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import days, deliveries, streams
 from waybill.ledger.database.engine import new_id
@@ -138,7 +138,13 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
         else:
             publish_signature(installation.ledger, session, day.tenant, path, text, new_id())
     for place, document in () if blind else documents.items():
-        publish_document(session, place, document, new_id())
+        try:
+            publish_document(session, place, document, new_id())
+        except ConflictError as error:
+            if listed(session.read(path) or b""):
+                wrote = "Another ledger wrote that list, or this one before it was restored"
+                error.next_step = f"{wrote}. Run: waybill reconcile {day.tenant}"
+            raise
     with installation.ledger.begin() as connection:
         days.mark_published(connection, day, installation.now())
     if blind:  # A second try could not see that the first succeeded, and would fail for ever. So this is sent at most once.
