@@ -74,7 +74,7 @@ def emit_everything(place: Place) -> None:
     spool = place.installation().settings.spool_dir
     spool.mkdir(parents=True, exist_ok=True)
     (spool / "waiting").write_bytes(b"x" * 1000)
-    tasks._log(place.installation(), results)
+    tasks.log_results(place.installation(), results)
     metrics.standing(place.installation())
 
 
@@ -275,7 +275,7 @@ def test_every_line_of_a_delivery_carries_tenant_entity_and_delivery(place):
     try:
         place.sql('alter table "theme" rename column name to nome')
         results = place.run(MIDNIGHT)
-        tasks._log(place.installation(), results)
+        tasks.log_results(place.installation(), results)
         logging.getLogger("waybill.elsewhere").warning("of nobody")
     finally:
         root.handlers[:] = handlers

@@ -156,7 +156,7 @@ def test_a_tenant_that_stands_still_has_no_day_of_another_told_again(place: Plac
 
     async def watch() -> list[Any]:
         watcher, store = triggers.DayWatcher(str(place.out), every=0.01), Store()
-        store.kept[watcher._place()] = [["acme", "2026-05-31", 1], ["globex", "2026-05-31", 1]]
+        store.kept[watcher.store_key()] = [["acme", "2026-05-31", 1], ["globex", "2026-05-31", 1]]
         watcher.asset_state_store = store  # type: ignore[assignment]  # as the triggerer sets it
         events = watcher.run()
         told = [(await asyncio.wait_for(anext(events), 60)).payload for _ in range(8)]

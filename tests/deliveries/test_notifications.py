@@ -546,12 +546,12 @@ def test_the_tasks_tell_and_never_fail_for_it(place, http, caplog):
     place.run(NOON)
     failing = listed(place.installation(), "acme", status="open")
     notifying.failed(place.installation(), "acme", failing)
-    tasks._tell(place.installation(), "acme")
+    tasks.send_notices(place.installation(), "acme")
     assert "HTTP 500" in caplog.text
     mend_source(place)
     place.clock = NOON + HOUR
     place.run(NOON)
-    tasks._tell(place.installation(), "acme")
+    tasks.send_notices(place.installation(), "acme")
     assert types(http) == ["failed", "failed", "delivered", "recovered"], "in the order in which it happened"
 
 

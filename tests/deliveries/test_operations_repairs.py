@@ -115,7 +115,7 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
         (stream,) = streams.active(connection, "acme")
     from waybill.deliveries import repairs
 
-    planned = repairs._plan_backfill(installation, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
+    planned = repairs.plan_backfill(installation, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
     assert running.deliver_batch(installation, [planned.id])[0].error is not None
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     before = marks(place)

@@ -76,14 +76,14 @@ def test_a_lake_and_a_destination_read_a_connection_alike(tmp_path: Path, s3: S3
     with origin.snapshot([wanted]) as snapshot:
         found = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(wanted, "acme", wanted.columns), Dialect()))
     assert found == b"1,2\n"
-    key = lake._s3_settings(connection)["key"]
+    key = lake.s3_settings(connection)["key"]
     assert key == {"a profile": "OFPROFILE"}.get(name, "testing") or ("role" in name and key.startswith("ASIA"))
 
 
 @pytest.mark.parametrize("verify", [False, "/etc/ssl/other.pem"])
 def test_a_lake_verifies_as_its_connection_says(verify: object) -> None:
     connection = Connection("lake", "aws", login="a", password="b", extra={"verify": verify, "region_name": "eu-west-1"})
-    assert lake._s3_settings(connection)["client_kwargs"] == {"region_name": "eu-west-1", "verify": verify}
+    assert lake.s3_settings(connection)["client_kwargs"] == {"region_name": "eu-west-1", "verify": verify}
 
 
 @pytest.mark.usefixtures("profiles")

@@ -76,7 +76,7 @@ def test_rows_stored_out_of_order_are_sorted_and_rows_in_order_are_not(warehouse
     for relation, in_order in (("mixed", False), ("events", True)):
         shape = entity(relation=relation)
         with DuckDB(warehouse).snapshot() as snapshot:
-            assert (snapshot._parts(Selection(shape, "acme", shape.columns)) == []) is in_order
+            assert (snapshot.parts(Selection(shape, "acme", shape.columns)) == []) is in_order
 
 
 KEYS = {
@@ -104,7 +104,7 @@ def test_rows_sorted_in_parts_are_those_that_are_sorted_at_once(warehouse: Path,
     with DuckDB(warehouse).snapshot() as whole, DuckDB(warehouse).snapshot() as parted:
         parted.at_once = 150
         found = [b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())) for snapshot in (whole, parted)]
-        assert len(parted._parts(selection)) >= (1 if expression == "7" else 3)
+        assert len(parted.parts(selection)) >= (1 if expression == "7" else 3)
         with pytest.raises(PermanentError, match="no value") if "NULL" in expression else nullcontext():
             parted.check(selection)
     assert found[0] == found[1]

@@ -124,7 +124,7 @@ def begin(found: PlannedRun, killed_since: datetime | None = None) -> PlanOutcom
     chosen = [delivery.id for delivery in sizing.small(installation, found.due)]
     with installation.kept_open(), stopping.on_sigterm():
         results = running.finish(installation, tenant, found.until, chosen, spare=True)
-        _log(installation, results)
+        log_results(installation, results)
         left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
         # Nobody looks any more for what a day manifest lists, so the events come first.
         events = _events(installation, tenant, results, killed_since)
@@ -187,11 +187,11 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     except WaybillError as error:
         log.warning("the task close_day tries again: %s", error)
         return False
-    _tell(installation, tenant)
+    send_notices(installation, tenant)
     return True
 
 
-def _tell(installation: Installation, tenant: str) -> None:
+def send_notices(installation: Installation, tenant: str) -> None:
     """Tell people what changed about a tenant. `check` sends later what cannot be sent now, so nothing here fails a run."""
     from waybill.deliveries.reports import sending
 
@@ -212,11 +212,11 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
     installation = open_installation()
     with stopping.on_sigterm():
         results = running.finish(installation, tenant, until_of(context), list(batch.values()), spare=True)
-    if errors := _log(installation, results):
+    if errors := log_results(installation, results):
         raise together(errors)
 
 
-def _log(installation: Installation, results: Sequence[Result]) -> list[WaybillError]:
+def log_results(installation: Installation, results: Sequence[Result]) -> list[WaybillError]:
     """Write a line and the metrics of each delivery. Returns the errors."""
     from waybill.airflow import metrics
 
@@ -282,7 +282,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
     ]
     if waiting:
         notifying.failed(installation, tenant, waiting)
-    _tell(installation, tenant)
+    send_notices(installation, tenant)
     if waiting:
         reasons = "".join(f"\n{delivery['entity']}: {delivery['error'] or 'not delivered yet'}" for delivery in waiting)
         raise PermanentError(

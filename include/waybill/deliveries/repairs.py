@@ -162,7 +162,7 @@ def backfill(
     else:
         _check(stream, start, end)
         _rehearse(installation, registered, stream, start, end)
-        planned = _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
+        planned = plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
     result = deliver_batch(installation, [planned.id], progress)[0]
     close_day(installation, tenant)
     return result
@@ -179,7 +179,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
         return earlier[-1]
     _check(stream, start, end)
     _rehearse(installation, registered, stream, start, end)
-    return _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
+    return plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
 
 
 def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> str:
@@ -216,7 +216,7 @@ def _rehearse(installation: Installation, registered: Registered, stream: Stream
         snapshot.count(within(snapshot, Selection(entity, source_tenant, columns, where=where), start, end, registered.registration.zone))
 
 
-def _plan_backfill(
+def plan_backfill(
     installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime, number: int, actor: str
 ) -> Delivery:
     own = backfill_id(stream, start, end, number)

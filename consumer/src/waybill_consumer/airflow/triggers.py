@@ -101,7 +101,7 @@ class DayWatcher(BaseEventTrigger):
     async def _remembered(self) -> set[KnownDay] | None:
         """Return what was reported before the triggerer started, or None if nobody knows."""
         try:
-            kept: Any = await self.asset_state_store.aget(self._place()) if self.asset_state_store is not None else None
+            kept: Any = await self.asset_state_store.aget(self.store_key()) if self.asset_state_store is not None else None
             return {(str(tenant), str(date), int(number)) for tenant, date, number in kept} if isinstance(kept, list) else None
         except (ValueError, TypeError, AirflowRuntimeError) as error:  # several assets share this trigger, or it is not what was kept
             log.warning("What was told before is not known, so the newest day is told once more: %s", error)
@@ -110,9 +110,9 @@ class DayWatcher(BaseEventTrigger):
     async def _remember(self, known: set[KnownDay]) -> None:
         if self.asset_state_store is not None:
             with contextlib.suppress(ValueError, AirflowRuntimeError):
-                await self.asset_state_store.aset(self._place(), [list(told_of) for told_of in sorted(known)])
+                await self.asset_state_store.aset(self.store_key(), [list(told_of) for told_of in sorted(known)])
 
-    def _place(self) -> str:
+    def store_key(self) -> str:
         """Return a key for each place that is watched, because several watchers may share one asset."""
         return f"waybill-days-{hashlib.sha256(repr((self.source, self.connection, self.tenant)).encode()).hexdigest()[:16]}"
 

@@ -72,13 +72,13 @@ class Lake:
                 code="config",
                 next_step="Set its connection in the catalog",
             )
-        return fsspec.filesystem("s3", **_s3_settings(self.connections(self.spec.connection)))
+        return fsspec.filesystem("s3", **s3_settings(self.connections(self.spec.connection)))
 
 
 _LIMITS: dict[str, Any] = {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 1, "mode": "standard"}}
 
 
-def _s3_settings(target: Connection) -> dict[str, Any]:
+def s3_settings(target: Connection) -> dict[str, Any]:
     """Return what s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times.
 
     Without keys, a profile or a role in the connection, s3fs finds credentials as every AWS program does, and renews them.

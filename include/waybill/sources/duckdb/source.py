@@ -91,7 +91,7 @@ class EngineSnapshot(ABC):
         key = set(selection.entity.key) - (self.never_null(selection.entity) or frozenset())
         if key and (nulls := self._run(selection, query.without(sorted(key), query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
-        for part in self._parts(selection):
+        for part in self.parts(selection):
             [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.MEMORY_SORTING)
             if repeated.column(0)[0].as_py():
                 raise drift.repeated_key(selection)
@@ -167,7 +167,7 @@ class EngineSnapshot(ABC):
         if selection.changed.back:
             yield from self._stream(selection, ask(query), engine.MEMORY_SORTING)
             return
-        parts = self._parts(selection)
+        parts = self.parts(selection)
         if not parts:
             yield from self._stream(selection, ask(replace(query, sorted=False)), engine.MEMORY_STREAMING)
             return
@@ -201,7 +201,7 @@ class EngineSnapshot(ABC):
                 self.connection.execute("ROLLBACK")
                 self.connection.execute("BEGIN TRANSACTION")
 
-    def _parts(self, selection: Selection) -> list[Sql]:
+    def parts(self, selection: Selection) -> list[Sql]:
         """Return conditions, in key order, each of which picks few enough rows to be sorted in little memory.
 
         There are none if the rows are stored in key order.

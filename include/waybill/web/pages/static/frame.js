@@ -1,6 +1,7 @@
-// Inside Airflow's frame: Back. What a browser remembers of a frame does not outlive a reload, and Back would do nothing then.
-// The address of Airflow's own page does, and holds the frame's. So in the frame one page replaces the other, and the page around it gets
-// the entry; Airflow brings the frame along when that is gone back to.
+// Makes the browser's Back work inside Airflow's frame.
+// A browser forgets the history of a frame at a reload, and Back would do nothing then. The history of Airflow's own page stays, and its
+// address holds the frame's. So a page in the frame replaces the one before it, and Airflow's page gets the entry in the history. When
+// somebody goes back to that entry, Airflow puts the frame there, too.
 "use strict";
 
 (function () {
@@ -15,13 +16,13 @@
     const state = around.history.state || {};
     around.history.pushState({ ...state, idx: (state.idx || 0) + 1 }, "", before + place(location));
   }
-  // Airflow reads where the frame is when everything of the page is loaded. A click or Back may come before that, as the page is seen sooner;
-  // Airflow would then write this place over the entry that is gone back to. So it reads it now.
+  // Airflow reads the frame's address once the whole page is loaded. People see the page sooner and may click or go back before that. Airflow
+  // would then write this address over the entry that they went to. This event lets it read the address now.
   if (window.frameElement) window.frameElement.dispatchEvent(new around.Event("load"));
 
   function leave(event, address) {
     const outer = around.location.pathname;
-    if (event.defaultPrevented || !outer.endsWith(location.pathname)) return; // on the tab of a DAG Airflow's address holds no place of ours
+    if (event.defaultPrevented || !outer.endsWith(location.pathname)) return; // on the tab of a DAG, Airflow's address does not hold ours
     event.preventDefault();
     sessionStorage.setItem(note, outer.slice(0, outer.length - location.pathname.length));
     location.replace(address);

@@ -2,7 +2,7 @@
 import { forget } from "./problems.js";
 
 function open(opener, dialog) {
-  // The dialog is one for all rows: it takes over which row it was opened for, and what that is called.
+  // One dialog serves all rows: it takes the id and the name of the row that it was opened for.
   const value = dialog.querySelector("[data-value]");
   if (value) value.value = opener.dataset.request;
   const named = dialog.querySelector("[data-named]");
@@ -31,7 +31,7 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {
-  // What a dialog asked for is done: the dialog goes, and who works with the keyboard stands where the change can be seen.
+  // The dialog's request succeeded: the dialog closes, and the focus goes to where the change can be seen.
   const dialog = event.detail.elt.closest("dialog[data-then]");
   if (!dialog || !event.detail.successful) return;
   dialog.close();

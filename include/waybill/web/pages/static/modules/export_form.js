@@ -4,13 +4,13 @@ const NARROW = { project: "project", app: "app", study: "study", participant: "p
 const listed = (node, name) => (node && node.dataset[name] ? node.dataset[name].split(" ") : null);
 
 function show(place, shown) {
-  // What is not shown is not sent.
+  // A field that is not shown is disabled, so that the browser does not send it.
   place.hidden = !shown;
   for (const input of place.querySelectorAll("input, select")) input.disabled = !shown;
 }
 
 function offerEntities(form, kind, level) {
-  // The type says which entities it holds, and the level which ones can be limited to it. Returns the formats all chosen ones have.
+  // The type says which entities it holds, and the level says which entities can be limited to it. Returns the formats that all of them have.
   const offered = listed(kind, "entities");
   const wanted = level ? NARROW[level.value] : null;
   let formats = listed(kind, "formats");
@@ -28,7 +28,7 @@ function offerEntities(form, kind, level) {
 }
 
 function offerFormats(form, formats) {
-  // A choice may hold several formats; it is offered where every one of them is.
+  // A choice may stand for several formats. It is offered if every one of them is.
   for (const box of form.querySelectorAll("[name=formats]")) {
     box.disabled = formats !== null && !box.value.split(",").every((one) => formats.includes(one));
     box.closest("label").classList.toggle("off", box.disabled);
@@ -43,7 +43,7 @@ function offerScope(form, level) {
 }
 
 function offerRepeat(form) {
-  // What recurs covers the week or month before, so there are no dates to choose.
+  // A recurring export covers the week or month before it, so there are no dates to choose.
   const repeat = form.querySelector("[name=repeat]");
   const recurs = Boolean(repeat && repeat.value);
   for (const place of form.querySelectorAll("[data-repeats]")) show(place, recurs);

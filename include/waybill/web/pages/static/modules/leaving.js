@@ -5,12 +5,12 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("DOMContentLoaded", () => {
-  // In a tab of its own there is nothing to go back to.
+  // A page in a new tab has nothing to go back to.
   for (const button of document.querySelectorAll("[data-back]")) button.hidden = history.length < 2;
 });
 
 document.addEventListener("click", (event) => {
-  // The frame may not navigate the page around it; a link that belongs to that page may.
+  // The frame may not navigate Airflow's page around it, but a link that is made in that page may.
   const outward = event.target.closest("a[data-outer]");
   if (!outward || !("framed" in document.documentElement.dataset)) return;
   event.preventDefault();

@@ -1,6 +1,6 @@
-// Where a form says what is wrong: at the field, else in the place the form keeps for it.
+// Shows what is wrong with a form: at the field, or else in the place that the form keeps for it.
 
-// What was said to an earlier try is no answer to the next one.
+// Removes the answer to an earlier try, because it does not answer the next one.
 export function forget(place) {
   for (const alert of place.querySelectorAll("[role=alert]")) alert.replaceChildren();
   for (const words of place.querySelectorAll(".wrong")) words.remove();
@@ -11,7 +11,7 @@ export function forget(place) {
   }
 }
 
-// What is wrong with a field is said at that field; the first of them gets the focus.
+// Puts each message at its field, and the focus into the first of these fields.
 function pointOut(problem) {
   const form = problem.closest("form");
   let first = null;
@@ -37,7 +37,7 @@ function pointOut(problem) {
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.elt.matches("[list], [hx-trigger^=every], [data-again]")) return; // what asks by itself answers nothing that was said
+  if (event.detail.elt.matches("[list], [hx-trigger^=every], [data-again]")) return; // a request that no person made leaves the messages alone
   const form = event.detail.elt.closest("dialog, form");
   if (form) forget(form);
   document.getElementById("problem").replaceChildren();
@@ -47,13 +47,13 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id.endsWith("-form-problem")) pointOut(event.detail.target);
 });
 
-// Somebody else was faster: what a list shows is no longer so. The list comes again, and what was said stays above it.
+// Somebody else was faster, and the list is out of date. It is loaded again, and the message stays above it.
 document.addEventListener("htmx:responseError", (event) => {
   const list = event.detail.target.ownerDocument.querySelector("[data-again]");
   if (list && list.contains(event.detail.elt)) window.htmx.ajax("GET", list.dataset.again, { source: list, target: list, swap: "outerHTML" });
 });
 
-// A network that is gone ends in words, never in a wait without an end.
+// Says that the network is gone, instead of waiting without an end.
 for (const name of ["htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(name, () => {
     const page = document.getElementById("problem");

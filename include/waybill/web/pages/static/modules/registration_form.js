@@ -1,4 +1,4 @@
-// The form of a registration: fields by what is chosen, and a preview that never outlives a change of the form.
+// The form of a registration: it shows the fields that fit the choices, and drops its preview at every change.
 
 function offerRegistration(form) {
   const option = form.querySelector("[name=exportOption]:checked");
@@ -10,7 +10,7 @@ function offerRegistration(form) {
   }
 }
 
-// What was shown is what would be put into force, so it must not outlive a change of the form.
+// Drops the preview at a change of the form, because people put into force what they see there.
 function outdate(form) {
   form.dataset.edited = "";
   const diff = document.getElementById("registration-diff");
@@ -33,7 +33,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("form[data-registers]").forEach(offerRegistration));
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  // A new preview is on its way, of the form as it is now.
+  // The server makes a new preview, of the form as it is now.
   if (!event.detail.elt.matches("[data-registers]")) return;
   delete event.detail.elt.dataset.edited;
   document.getElementById("registration-diff").replaceChildren();

@@ -4,7 +4,7 @@ const sorted = new Map(); // by the id of the table: the heading sorted by, and 
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
 
 function valueOf(cell) {
-  // An instant by its time, a number or a size by what it counts, all else by its text. What is empty comes last.
+  // Instants sort by their time, numbers and sizes by what they count, and everything else by its text. Empty cells come last.
   const time = cell.querySelector("time[datetime]");
   if (time) return Date.parse(time.dateTime);
   const text = cell.innerText.trim();
@@ -20,7 +20,7 @@ function compare(one, other) {
 }
 
 function groups(table) {
-  // A row that explains the one before it stays below it.
+  // A row that explains the row before it stays below that row.
   const found = [];
   for (const row of table.tBodies[0].rows) {
     if (row.matches(".cause") && found.length) found[found.length - 1].push(row);
