@@ -37,8 +37,8 @@ def source(sshd: SftpAccess) -> str:
     return f"{sshd.remote_root}/exports/acme"
 
 
-async def first(events: AsyncIterator[Any], count: int = 1) -> list[Any]:
-    found = [(await asyncio.wait_for(anext(events), 60)).payload for _ in range(count)]
+async def first(events: AsyncIterator[Any]) -> list[Any]:
+    found = [(await asyncio.wait_for(anext(events), 60)).payload]
     await events.aclose()  # type: ignore[attr-defined]
     return found
 
@@ -98,10 +98,12 @@ def test_the_watcher_tells_the_newest_day_and_then_every_new_one_once(place: Pla
     async def watch() -> list[Any]:
         events = triggers.DayWatcher(source(sshd), CONNECTION.lower(), every=0.1).run()
         told = [(await asyncio.wait_for(anext(events), 60)).payload]
-        following = asyncio.create_task(first(events, 2))
-        await asyncio.to_thread(place.run, NOON + 2 * DAY)
-        await asyncio.to_thread(place.run, NOON + 2 * DAY, full_load=True)  # a second list of the same date
-        return told + await following
+        for full_load in (False, True):  # the full load makes a second list of the same date
+            following = asyncio.create_task(asyncio.wait_for(anext(events), 60))
+            await asyncio.to_thread(place.run, NOON + 2 * DAY, full_load=full_load)
+            told.append((await following).payload)
+        await events.aclose()  # type: ignore[attr-defined]
+        return told
 
     found = [(result["date"], result["number"]) for result in asyncio.run(watch())]
     assert found == [("2026-06-01", 1), ("2026-06-02", 1), ("2026-06-02", 2)]
