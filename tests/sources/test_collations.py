@@ -51,6 +51,21 @@ def test_a_collation_of_duckdb_gives_nobody_the_rows_of_another_tenant(tmp_path:
     assert sorted(choices(source, "acme")) == ["X", "e", "x", "é"]
 
 
+def test_a_collation_of_duckdb_leads_to_the_parent_itself(tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "shop.duckdb") as connection:
+        connection.execute("create table customers (id varchar collate nocase primary key, tenant_id varchar)")
+        connection.execute("insert into customers values ('c1', 'acme'), ('C1', 'globex')")
+        connection.execute("create table orders (customer varchar collate nocase, id varchar, name varchar)")
+        connection.execute("insert into orders values ('c1', 'a', 'x'), ('C1', 'b', 'x')")
+    facts = {name: value for name, value in FACTS.items() if name != "tenant_column"}
+    through = [{"table": "customers", "on": "customer = id", "column": "tenant_id"}]
+    entity = Entity.model_validate({**facts, "tenant_through": through, "columns": COLUMNS, "changes": {"mode": "full"}})
+    with DuckDB(tmp_path / "shop.duckdb").snapshot([entity]) as snapshot:
+        for tenant, row in (("acme", b"a,x\n"), ("globex", b"b,x\n")):
+            selection = Selection(entity, tenant, entity.columns)
+            assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())) == row
+
+
 def test_a_column_of_sqlite_without_a_type_tells_tenants_by_numbers_and_by_texts(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "app.sqlite")) as connection, connection:
         connection.execute("create table stored (owner integer, id text, name text)")

@@ -48,7 +48,7 @@ class Parent:
                 code="schema_drift",
                 next_step="Correct tenant_through in the catalog",
             )
-        return self.flavour.name(column)
+        return self.flavour.joined(self.flavour.name(column), self.natives[column])
 
     def equal(self, column: str, value: str) -> Sql:
         return equal(self.flavour, self.name(column), self.natives[column], value)

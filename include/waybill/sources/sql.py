@@ -143,6 +143,10 @@ class Flavour(Protocol):
         """Return the sort term: ascending, NULLs first, text bytewise."""
         ...
 
+    def joined(self, x: str, native: str) -> str:
+        """Return a column as it leads from a row to its parent: by what its foreign keys take for the same."""
+        ...
+
     def equal(self, x: str, native: str, value: str) -> Sql:
         """Return exact, bytewise equality of a text column, an integer or a UUID. `value` is its canonical text. An index can serve it."""
         ...

@@ -305,6 +305,9 @@ class TableFlavour:
         """Return what is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
         return f"CAST({x} AS DOUBLE)" if self.database.name == "MySQL" and self.kind(native) is ColumnType.FLOAT else x
 
+    def joined(self, x: str, native: str) -> str:
+        return x
+
     def equal(self, x: str, native: str, value: str) -> Sql:
         """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""
         if self.database.name == "MySQL":

@@ -359,6 +359,9 @@ class DuckDBFlavour:
         text = self.text(x, kind, native) if kind in (ColumnType.STRING, ColumnType.JSON) else x
         return _bytewise(text) if kind is ColumnType.STRING and native == "VARCHAR" else text
 
+    def joined(self, x: str, native: str) -> str:
+        return _bytewise(x) if native == "VARCHAR" else x
+
     def equal(self, x: str, native: str, value: str) -> Sql:
         return sql("{} = {}", _bytewise(x) if native == "VARCHAR" else x, Bind(value, native))
 

@@ -167,6 +167,9 @@ class PostgresFlavour:
             return text
         return f'({text}) COLLATE "C"' if self.kind(native) in _TEXTS else f'({text})::text COLLATE "C"'
 
+    def joined(self, x: str, native: str) -> str:
+        return x
+
     def equal(self, x: str, native: str, value: str) -> Sql:
         if self.kind(native) is None:
             return sql('{}::text COLLATE "C" = {}', x, Bind(value))
