@@ -52,10 +52,10 @@ SECRECY_MUTANTS = [
     Mutant(
         "manifest before its signature",
         "deliveries/protocol.py",
-        """            tenant = self.task.delivery.tenant
+        """            tenant = self.job.delivery.tenant
             publish_signature(self.resources.ledger, session, tenant, self.target.manifest, text, self.token, data)
 """,
-        """            tenant = self.task.delivery.tenant
+        """            tenant = self.job.delivery.tenant
             publish_document(session, self.target.manifest, manifest, self.token, data)
             publish_signature(self.resources.ledger, session, tenant, self.target.manifest, text, self.token, data)
 """,

@@ -143,17 +143,17 @@ def test_a_worker_that_looked_just_before_another_published_takes_over_what_that
     installation = place.installation()
     apply(installation, actor="test")
     (delivery,) = plan(installation, "acme", MIDNIGHT, entities=["user"])
-    task = running.task_of(installation, delivery)
+    job = running.job_of(installation, delivery)
     with installation.session(installation.registered("acme")) as session:
         resources = protocol.Resources(
-            installation.ledger, installation.source(task.entity.source), session, tmp_path / "spool", None, installation.now
+            installation.ledger, installation.source(job.entity.source), session, tmp_path / "spool", None, installation.now
         )
 
         def other() -> None:
             with pytest.raises(TransientError, match="went away"):
-                protocol.deliver_one(task, replace(resources, session=Server(session, refuses_manifests=True)))
+                protocol.deliver_one(job, replace(resources, session=Server(session, refuses_manifests=True)))
 
-        outcome = protocol.deliver_one(task, replace(resources, session=Server(session, after_look=other)))
+        outcome = protocol.deliver_one(job, replace(resources, session=Server(session, after_look=other)))
     assert (outcome.status, outcome.rows) == ("committed", 1)
     [(_, manifest)] = place.manifests()
     assert not manifest["possible_duplicate"]  # the other's attempt, not a second one that may repeat it

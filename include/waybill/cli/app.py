@@ -199,9 +199,9 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
         complain(f"warning: {note}")
     file = installation.configuration.file_of(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
-    streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
+    connections = {name: entity.streams for name, entity in installation.catalog.entities.items()}
     due = [
-        describing.describe(delivery, dialect=dialect, streams=streams.get(delivery.entity, 1))
+        describing.describe(delivery, dialect=dialect, source_connections=connections.get(delivery.entity, 1))
         for delivery in [*planned, *repairs.unfinished_repairs(installation, tenant)]
     ]
     if as_json:

@@ -11,7 +11,7 @@ from waybill.configuration.selection import Dialect
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction.columns import from_json
-from waybill.deliveries.extraction.extracting import Extracted, Read, Task
+from waybill.deliveries.job import DeliveryJob, Extracted, Read
 from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
@@ -30,24 +30,24 @@ BLOCK = 1 << 20
 Blocks = Callable[[], Iterable[bytes]]
 
 
-def repetition_of(installation: Installation, session: Session, task: Task) -> tuple[Task, Read]:
+def repetition_of(installation: Installation, session: Session, job: DeliveryJob) -> tuple[DeliveryJob, Read]:
     """Return what the protocol needs for a redelivery: the original's bytes, facts and dialect. The catalog of today does not matter.
 
     Raises PermanentError if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
     """
     with installation.ledger.read() as connection:
-        found = deliveries.family(connection, task.delivery.redelivers or "")
+        found = deliveries.family(connection, job.delivery.redelivers or "")
         adopted = deliveries.adopted_of(connection, found)
     attempt = adopted[found[0].id]
     try:
-        files = [] if task.delivery.status == DeliveryStatus.COMMITTED else find_bytes(installation, session, found, adopted)
+        files = [] if job.delivery.status == DeliveryStatus.COMMITTED else find_bytes(installation, session, found, adopted)
     except PermanentError as error:
         with installation.ledger.begin() as connection:
-            deliveries.abandon(connection, task.delivery.id, error.what)
+            deliveries.abandon(connection, job.delivery.id, error.what)
         raise
     gone = attempt.deletes
-    keys = deletes.repeated(task.stream, task.delivery, gone, files[-1]) if gone and files else None
-    return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files, keys)
+    keys = deletes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
+    return replace(job, dialect=_dialect(attempt)), _repeat(attempt, files, keys)
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
@@ -125,7 +125,7 @@ def _dialect(attempt: Attempt) -> Dialect:
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:
     def read(
-        task: Task,
+        job: DeliveryJob,
         source: Source,
         new_file: Callable[[int], Sink],
         known: Callable[[], set[bytes]],

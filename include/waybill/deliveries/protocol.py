@@ -21,7 +21,8 @@ from waybill.deliveries import stopping
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.encrypting import file_facts
-from waybill.deliveries.extraction.extracting import Extracted, Read, Task, extract
+from waybill.deliveries.extraction.extracting import extract
+from waybill.deliveries.job import DeliveryJob, Extracted, Read
 from waybill.deliveries.publishing import renaming, resuming
 from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document, require_published
@@ -80,23 +81,23 @@ class Outcome:
     sha256: str
 
 
-def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outcome:
+def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) -> Outcome:
     """Extract (or `read`), upload, verify, publish and commit one delivery. A delivery that is committed already is only verified.
 
     It is safe to call this again at any time. Raises TransientError, PermanentError or ConflictError. What was done until then stays valid,
     and the next call goes on from there.
     """
-    task = _as_begun(task, resources.ledger)
-    if read is extract and task.in_parts and not resources.blind and task.delivery.status == DeliveryStatus.OPEN:
-        with resuming.claim(task, resources.ledger, resources.spool_dir, resources.now()) as claim:
-            return _deliver(task, resources, read, claim)
-    return _deliver(task, resources, read, Claim(new_id()))
+    job = _as_begun(job, resources.ledger)
+    if read is extract and job.in_parts and not resources.blind and job.delivery.status == DeliveryStatus.OPEN:
+        with resuming.claim(job, resources.ledger, resources.spool_dir, resources.now()) as claim:
+            return _deliver(job, resources, read, claim)
+    return _deliver(job, resources, read, Claim(new_id()))
 
 
-def _deliver(task: Task, resources: Resources, read: Read, claim: Claim) -> Outcome:
-    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=claim.token if resources.blind else "")
-    worker = _Worker(task, resources, target, claim)
-    if task.delivery.status == DeliveryStatus.COMMITTED:
+def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -> Outcome:
+    target = target_of(job.delivery, job.dialect, parts=job.in_parts, unique=claim.token if resources.blind else "")
+    worker = _Worker(job, resources, target, claim)
+    if job.delivery.status == DeliveryStatus.COMMITTED:
         return worker.verify()
     keeps_spool = False
     try:
@@ -106,7 +107,7 @@ def _deliver(task: Task, resources: Resources, read: Read, claim: Claim) -> Outc
         worker.write_manifest(adopted)
         worker.commit(adopted)
         keeps_spool = not worker.keep_bytes(adopted)  # housekeeping keeps them later, from this spool
-        return Outcome(task.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
+        return Outcome(job.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
         worker.withdraw()
         return worker.verify()
@@ -122,15 +123,15 @@ def _deliver(task: Task, resources: Resources, read: Read, claim: Claim) -> Outc
             worker.clean()
 
 
-def _as_begun(task: Task, ledger: Ledger) -> Task:
-    """Return the task with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
-    if task.dialect.max_rows_per_file is not None or not task.delivery.reads_all:
-        return task
+def _as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
+    """Return the job with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
+    if job.dialect.max_rows_per_file is not None or not job.delivery.reads_all:
+        return job
     with ledger.read() as connection:
-        recorded = deliveries.attempts(connection, task.delivery.id)
+        recorded = deliveries.attempts(connection, job.delivery.id)
     if not recorded:
-        return task
-    return replace(task, streams=max(task.streams, 2) if is_in_parts(recorded[0]) else 1)
+        return job
+    return replace(job, source_connections=max(job.source_connections, 2) if is_in_parts(recorded[0]) else 1)
 
 
 class _Overtaken(Exception):
@@ -141,7 +142,7 @@ class _Overtaken(Exception):
 class _Worker:
     """One attempt at one delivery."""
 
-    task: Task
+    job: DeliveryJob
     resources: Resources
     target: Target
     claim: Claim
@@ -185,7 +186,7 @@ class _Worker:
         if seen is None:
             return self._collected(first)
         with self.resources.ledger.read() as connection:
-            recorded = deliveries.attempts(connection, self.task.delivery.id)
+            recorded = deliveries.attempts(connection, self.job.delivery.id)
         equal = [
             attempt
             for attempt in recorded
@@ -215,18 +216,18 @@ class _Worker:
         repeat rows.
         """
         with self.resources.ledger.read() as connection:
-            now = deliveries.get(connection, self.task.delivery.id)
+            now = deliveries.get(connection, self.job.delivery.id)
             adopted = next(
-                (attempt for attempt in deliveries.attempts(connection, self.task.delivery.id) if now and attempt.id == now.adopted), None
+                (attempt for attempt in deliveries.attempts(connection, self.job.delivery.id) if now and attempt.id == now.adopted), None
             )
         if adopted is None:
             return None
-        if self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
+        if self.resources.session.read(self.target.manifest) == manifest_bytes(self.job.delivery, adopted):
             return adopted
         if self.resources.session.sha256(first) is not None:
             return self.look()
         with self.resources.ledger.begin() as connection:
-            deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
+            deliveries.forget_adopted(connection, self.job.delivery.id, adopted.id)
         return None
 
     def extract(self, read: Read) -> Attempt:
@@ -237,7 +238,7 @@ class _Worker:
         if self._may_be_gone_on_with:
             self.resources.session.prepare(self.hidden)
         with Uploads(
-            self.resources.session, self._spool_path, self._upload_name, hold=self.resources.blind, at_once=self.task.streams
+            self.resources.session, self._spool_path, self._upload_name, hold=self.resources.blind, at_once=self.job.source_connections
         ) as uploads:
             if self.claim.before is not None:
                 return self._go_on(self.claim.before, uploads)
@@ -246,7 +247,7 @@ class _Worker:
                 uploads.check()  # a refused upload also ends the extraction
                 self.resources.progress(rows)
 
-            attempt = self._record(read(self.task, self.resources.source, uploads.new_file, self._known_digests, progress))
+            attempt = self._record(read(self.job, self.resources.source, uploads.new_file, self._known_digests, progress))
             if self.resources.blind:
                 self._still_open(attempt)
             self.claim.may_go_on = self._may_be_gone_on_with
@@ -271,25 +272,25 @@ class _Worker:
 
     def _known_digests(self) -> set[bytes]:
         with self.resources.ledger.read() as connection:
-            return deliveries.known_digests(connection, self.task.stream.id)
+            return deliveries.known_digests(connection, self.job.stream.id)
 
     def _record(self, extracted: Extracted) -> Attempt:
         """RECORD: write the attempt into the ledger, in one transaction, before any byte can become visible."""
-        task = self.task
-        filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
-        facts = (extracted.facts or facts_of(task, extracted, filled_from) | self._manifest_before()).copy()
+        job = self.job
+        filled_from = filling.filled_from(job.stream, job.entity, extracted.columns, job.delivery.sequence)
+        facts = (extracted.facts or facts_of(job, extracted, filled_from) | self._manifest_before()).copy()
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
-        gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect, task.recipient) if extracted.keys else (None, None)
-        if gone or task.keys:
+        gone, spooled = extracted.keys.write(self.target, self.spool, job.dialect, job.recipient) if extracted.keys else (None, None)
+        if gone or job.keys:
             facts["deletes"] = gone
         if self._may_be_gone_on_with:
-            facts["made_of"] = resuming.made_of(task)
+            facts["made_of"] = resuming.made_of(job)
         facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:
-            earlier = deliveries.attempts(connection, task.delivery.id)
+            earlier = deliveries.attempts(connection, job.delivery.id)
             new = Attempt(
                 id=self.token,
-                delivery=task.delivery.id,
+                delivery=job.delivery.id,
                 window_to=extracted.end,
                 position_from=extracted.position_from,
                 position_to=extracted.position_to,
@@ -307,14 +308,14 @@ class _Worker:
                 digests_from=extracted.digests_from,
                 recorded_at=self.resources.now(),
             )
-            recorded = deliveries.record(connection, new, task.stream.id, extracted.digests)
+            recorded = deliveries.record(connection, new, job.stream.id, extracted.digests)
             if extracted.keys:
                 keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled))
             return recorded
 
     def _manifest_before(self) -> Facts:
         """Return the hash of the manifest before this one. A signed manifest vouches for it, even if its own key has leaked since."""
-        delivery = self.task.delivery
+        delivery = self.job.delivery
         if self.resources.signer is None or delivery.purpose != Purpose.SCHEDULE or delivery.previous_sequence is None:
             return {}
         with self.resources.ledger.read() as connection:
@@ -349,7 +350,7 @@ class _Worker:
     def _still_open(self, publishing: Attempt | None = None) -> None:
         """Note that `publishing` may become visible from now on. Raises _Overtaken if the delivery is no longer open."""
         with self.resources.ledger.begin() as connection:
-            now = deliveries.get(connection, self.task.delivery.id)
+            now = deliveries.get(connection, self.job.delivery.id)
             if now is None or now.status != DeliveryStatus.OPEN:
                 raise _Overtaken
             if publishing is not None:
@@ -360,16 +361,16 @@ class _Worker:
         if adopted.deletes is None or self._is_delivered(adopted):
             return
         self._still_open()
-        deletes.publish(self.resources.ledger, self.resources.session, self.task.delivery, adopted, self.target, self.token)
+        deletes.publish(self.resources.ledger, self.resources.session, self.job.delivery, adopted, self.target, self.token)
 
     def _is_delivered(self, adopted: Attempt) -> bool:
         """Return whether the manifest is there. The files it lists came before it, and the consumer may have collected them."""
-        return not self.resources.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
+        return not self.resources.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.job.delivery, adopted)
 
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: publish it after the data and after its signature. Its bytes depend only on the delivery and the adopted attempt."""
         self._still_open()
-        manifest, session = manifest_bytes(self.task.delivery, adopted), self.resources.session
+        manifest, session = manifest_bytes(self.job.delivery, adopted), self.resources.session
         text = self._signature(manifest)
         if self.resources.blind:
             if text is not None:
@@ -378,21 +379,21 @@ class _Worker:
             return
         data = self.final(adopted.files[0]["path"]) if adopted.files else ""
         if text is not None and not self._is_delivered(adopted):
-            tenant = self.task.delivery.tenant
+            tenant = self.job.delivery.tenant
             publish_signature(self.resources.ledger, session, tenant, self.target.manifest, text, self.token, data)
         publish_document(session, self.target.manifest, manifest, self.token, data)
 
     def _signature(self, manifest: bytes) -> bytes | None:
         signer, ledger = self.resources.signer, self.resources.ledger
-        return signature_of(ledger, signer, self.task.delivery.tenant, manifest, self.resources.now()) if signer else None
+        return signature_of(ledger, signer, self.job.delivery.tenant, manifest, self.resources.now()) if signer else None
 
     def commit(self, adopted: Attempt) -> None:
         """COMMIT: compare and set. If another worker committed the same attempt first, nothing is left to do."""
         with self.resources.ledger.begin() as connection:
-            if deliveries.commit(connection, self.task.delivery, adopted, self.resources.now()):
-                self.resources.on_commit(connection, self.task.delivery, adopted)
+            if deliveries.commit(connection, self.job.delivery, adopted, self.resources.now()):
+                self.resources.on_commit(connection, self.job.delivery, adopted)
                 return
-            now = deliveries.get(connection, self.task.delivery.id)
+            now = deliveries.get(connection, self.job.delivery.id)
         if now is None or now.status != DeliveryStatus.COMMITTED or now.adopted != adopted.id:
             raise _Overtaken
 
@@ -404,10 +405,10 @@ class _Worker:
     def verify(self) -> Outcome:
         """Check a committed delivery, and change nothing. Its files are right, or they are gone because the consumer collected them."""
         with self.resources.ledger.read() as connection:
-            now = deliveries.get(connection, self.task.delivery.id)
+            now = deliveries.get(connection, self.job.delivery.id)
             if now is None or now.status != DeliveryStatus.COMMITTED:
                 what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
-                raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
+                raise ConflictError(what, where=self.job.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [now])[now.id]
         self.keep_bytes(adopted)
         folder = target_of_attempt(now, adopted).folder
@@ -421,16 +422,16 @@ class _Worker:
                 code="changed_file",
             )
         status = "collected" if any(seen is None for _, seen in hashes) else "verified"
-        return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
+        return Outcome(self.job.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
     def keep_bytes(self, adopted: Attempt) -> bool:
         """Keep the delivered bytes for redelivery, if this attempt delivered them. Returns False if the store does not take them now."""
         if self.resources.kept is None or adopted.id != self.token or not self.spool.exists():
             return True
         try:
-            self.resources.kept.keep(self.task.delivery.id, self.spool)
+            self.resources.kept.keep(self.job.delivery.id, self.spool)
         except (PermanentError, TransientError) as error:
-            _log.warning("the bytes of delivery %s are not kept yet: %s", self.task.delivery.id, error)
+            _log.warning("the bytes of delivery %s are not kept yet: %s", self.job.delivery.id, error)
             return False
         return True
 

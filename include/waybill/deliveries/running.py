@@ -13,8 +13,9 @@ from time import monotonic
 from waybill import logs, pgp
 from waybill.deliveries import kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
-from waybill.deliveries.extraction.extracting import PositionLost, Task
+from waybill.deliveries.extraction.extracting import PositionLost
 from waybill.deliveries.full_loads import ask_full_load
+from waybill.deliveries.job import DeliveryJob
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing.days import close_day
@@ -110,14 +111,14 @@ def _try(installation: Installation, registered: Registered, session: Session, d
 
 def _with_renewal(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
     """Deliver. If the source lost the position, start the next generation and deliver its full load instead."""
-    task = task_of(installation, delivery)
+    job = job_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
         raise PermanentError(
             "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
         )
     resources = Resources(
         installation.ledger,
-        installation.source(task.entity.source),
+        installation.source(job.entity.source),
         session,
         installation.settings.spool_dir,
         installation.kept,
@@ -127,12 +128,12 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         signer=installation.signer(delivery.tenant),
     )
     if delivery.purpose == Purpose.REDELIVERY:
-        repeated, read = kept_bytes.repetition_of(installation, session, task)
+        repeated, read = kept_bytes.repetition_of(installation, session, job)
         return protocol.deliver_one(repeated, resources, read)
     try:
-        return protocol.deliver_one(task, resources)
+        return protocol.deliver_one(job, resources)
     except PositionLost as lost:
-        return protocol.deliver_one(task_of(installation, _begin_again(installation, delivery, lost.what)), resources)
+        return protocol.deliver_one(job_of(installation, _begin_again(installation, delivery, lost.what)), resources)
 
 
 def _begin_again(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
@@ -152,7 +153,7 @@ def _begin_again(installation: Installation, delivery: Delivery, reason: str) ->
     return plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity])[0]
 
 
-def task_of(installation: Installation, delivery: Delivery) -> Task:
+def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
     """Return everything that a delivery is made from. Raises PermanentError if its entity has left the catalog."""
     with installation.ledger.read() as connection:
         stream = deliveries.stream_of(connection, delivery)
@@ -171,7 +172,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
     # The key of today, because that of the plan may have expired.
     encryption = in_force.registration.encryption or planned_under.registration.encryption
     encrypts = dialect.encrypted and delivery.status == DeliveryStatus.OPEN and delivery.purpose != Purpose.REDELIVERY
-    return Task(
+    return DeliveryJob(
         delivery=delivery,
         stream=stream,
         entity=entity,
@@ -183,7 +184,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
         keys=keys,
         zone=zone,
         recipient=pgp.recipient(encryption.public_key) if encrypts and encryption else None,
-        streams=entity.streams if delivery.reads_all else 1,
+        source_connections=entity.streams if delivery.reads_all else 1,
     )
 
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from typing import Any
 
-from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Dialect, Extent, Selection, first_day
-from waybill.configuration.values.columns import Column
-from waybill.configuration.values.conditions import Condition
+from waybill.configuration.catalog import Mode
+from waybill.configuration.selection import Changed, Extent, Selection, first_day
 from waybill.deliveries.comparison import deletes
-from waybill.deliveries.comparison.deletes import FoundKeys, Keys, KeysLost, Repeated
+from waybill.deliveries.comparison.deletes import FoundKeys, KeysLost
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
+from waybill.deliveries.job import DeliveryJob, Extracted
 from waybill.errors import PermanentError, TransientError
-from waybill.files.source_types import Native, natives
+from waybill.files.source_types import natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.language import tell
-from waybill.ledger.deliveries import Delivery
-from waybill.ledger.facts import Facts
-from waybill.ledger.streams import Stream
-from waybill.pgp import Recipient
 from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
@@ -37,74 +32,6 @@ _DEFINITION = "definition"
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
-@dataclass(frozen=True)
-class Task:
-    """One delivery with everything it is made from. `dialect` belongs to the registration version under which it was planned."""
-
-    delivery: Delivery
-    stream: Stream
-    entity: Entity
-    dialect: Dialect
-    salt: bytes
-    produced_by: str
-    source_tenant: str
-    """The tenant's id in the data."""
-    conditions: tuple[Condition, ...] = ()
-    """The registration's own conditions on a row."""
-    keys: Keys | None = None
-    """The place of the stream's delivered keys. None for an entity that does not compare keys."""
-
-    recipient: Recipient | None = None
-    """The receiver the files are encrypted to. None if they are not encrypted, or if a redelivery repeats encrypted bytes."""
-
-    zone: tzinfo = UTC
-    """The tenant's zone."""
-
-    streams: int = 1
-    """The number of connections that read the source at the same time. With more than one, the files are parts."""
-
-    @property
-    def in_parts(self) -> bool:
-        """Return whether the delivery's files are parts, which have a folder of their own."""
-        return self.dialect.max_rows_per_file is not None or self.streams > 1
-
-    @property
-    def where(self) -> str:
-        return f"tenant {self.delivery.tenant}, entity {self.delivery.entity}, delivery {self.delivery.id}"
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """The result of a reading: the window's true end, positions, columns, files, and digests that a later look back must not repeat."""
-
-    end: datetime
-    position_from: Any
-    position_to: Any
-    snapshot_time: datetime
-    columns: dict[str, Column]
-    schema_version: int
-    files: list[Written]
-    digests: list[bytes]
-    digests_from: datetime | None
-    note: str
-    may_repeat: bool
-    keys: FoundKeys | Repeated | None = None
-    """The keys that were delivered, and the keys that are gone. None if the entity does not compare keys."""
-    source_rows: int | None = None
-    natives: Mapping[str, Native] = field(default_factory=dict)
-    """The source's own type of each column."""
-    exact: bool = True
-    """True if no row lies outside the window, except rows that were committed late."""
-    range_column: str = ""
-    """The source column that a backfill's range refers to."""
-    facts: Facts | None = None
-    """The facts for the manifest, if the entity as it is catalogued now would give others."""
-
-
-Read = Callable[[Task, Source, Callable[[int], Sink], Callable[[], set[bytes]], Callable[[int], None]], Extracted]
-"""A function that produces the bytes of a delivery: `extract`, or one that repeats bytes delivered before."""
-
-
 class PositionLost(TransientError):
     """The source no longer knows what changed since the last delivery, for example after a failover. A new generation must start."""
 
@@ -112,32 +39,32 @@ class PositionLost(TransientError):
 
 
 def extract(
-    task: Task, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]
+    job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]
 ) -> Extracted:
     """Read the delivery's window in one snapshot. `known` gives the digests of versions already delivered.
 
     Raises TransientError when the source is out of reach, its clock has not passed the boundary, or a transaction holds the window back;
     PermanentError when the source's shape no longer fits the catalog; PositionLost.
     """
-    columns, version = arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
-    if task.delivery.purpose == Purpose.SCHEDULE and (why := filling.needs_full_load(task.stream, task.entity)):
+    columns, version = arranged(job.stream.columns, job.stream.schema_version, job.entity.columns)
+    if job.delivery.purpose == Purpose.SCHEDULE and (why := filling.needs_full_load(job.stream, job.entity)):
         raise PositionLost(why)
-    with source.snapshot([task.entity]) as snapshot:
-        extent = _extent(task, snapshot)
-        selection = Selection(task.entity, task.source_tenant, columns, _changed(extent), task.salt, where=task.conditions)
+    with source.snapshot([job.entity]) as snapshot:
+        extent = _extent(job, snapshot)
+        selection = Selection(job.entity, job.source_tenant, columns, _changed(extent), job.salt, where=job.conditions)
         repeats, remembered = False, Remembered([])
-        if task.delivery.purpose == Purpose.BACKFILL:
-            selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to, task.zone)
+        if job.delivery.purpose == Purpose.BACKFILL:
+            selection = within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
         snapshot.check(selection)
-        facts = _made_of(task, snapshot, selection) | _heaps(task, snapshot, selection)
-        if task.delivery.purpose == Purpose.SCHEDULE:
-            selection, repeats = unrepeated(task.stream, snapshot, selection, known)
-        selection, keys = _with_keys(task, snapshot, selection)
-        files = _written(task, snapshot, selection, new_file, progress)
-        if task.delivery.purpose == Purpose.SCHEDULE:
-            remembered = to_remember(task.stream, snapshot, selection, extent, known)
-        start, position = _positions(task, extent, remembered, facts)
-        notes = extent.short, _repeated(task, repeats), _new_columns(task), _without_rows(selection, files)
+        facts = _made_of(job, snapshot, selection) | _heaps(job, snapshot, selection)
+        if job.delivery.purpose == Purpose.SCHEDULE:
+            selection, repeats = unrepeated(job.stream, snapshot, selection, known)
+        selection, keys = _with_keys(job, snapshot, selection)
+        files = _written(job, snapshot, selection, new_file, progress)
+        if job.delivery.purpose == Purpose.SCHEDULE:
+            remembered = to_remember(job.stream, snapshot, selection, extent, known)
+        start, position = _positions(job, extent, remembered, facts)
+        notes = extent.short, _repeated(job, repeats), _new_columns(job), _without_rows(selection, files)
         return Extracted(
             end=extent.end,
             position_from=start,
@@ -152,9 +79,9 @@ def extract(
             may_repeat=repeats,
             keys=keys,
             source_rows=_source_rows(selection, snapshot, keys),
-            natives=natives(snapshot, task.entity),
-            exact=_is_exact(task, selection),
-            range_column=task.entity.time_column if selection.time_to else task.entity.changes.column,
+            natives=natives(snapshot, job.entity),
+            exact=_is_exact(job, selection),
+            range_column=job.entity.time_column if selection.time_to else job.entity.changes.column,
         )
 
 
@@ -164,24 +91,24 @@ def _changed(extent: Extent) -> Changed:
 
 
 def _written(
-    task: Task, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
+    job: DeliveryJob, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
 ) -> list[Written]:
-    columns, dialect = selection.columns, task.dialect
-    front = other_format(dialect, selection, snapshot.binding(task.entity)) if dialect.format != "csv" else None
-    with encrypting(task.recipient, new_file) as sinks:
-        if task.streams < 2:
+    columns, dialect = selection.columns, job.dialect
+    front = other_format(dialect, selection, snapshot.binding(job.entity)) if dialect.format != "csv" else None
+    with encrypting(job.recipient, new_file) as sinks:
+        if job.source_connections < 2:
             return sinks.measured(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))
-        with snapshot.streams(selection, task.streams) as streams:
+        with snapshot.streams(selection, job.source_connections) as streams:
             readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
             return sinks.measured(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
 
 
-def _repeated(task: Task, repeats: bool) -> str:
-    return _REPEATED if repeats and is_imported(task.stream) else ""
+def _repeated(job: DeliveryJob, repeats: bool) -> str:
+    return _REPEATED if repeats and is_imported(job.stream) else ""
 
 
-def _new_columns(task: Task) -> str:
-    return filling.kept_empty(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == Purpose.SCHEDULE else ""
+def _new_columns(job: DeliveryJob) -> str:
+    return filling.kept_empty(filling.new_columns(job.stream, job.entity)) if job.delivery.purpose == Purpose.SCHEDULE else ""
 
 
 def _without_rows(selection: Selection, files: list[Written]) -> str:
@@ -190,15 +117,15 @@ def _without_rows(selection: Selection, files: list[Written]) -> str:
     return nobodys(selection.tenant) if is_whole and not any(file.rows for file in files) else ""
 
 
-def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, FoundKeys | None]:
+def _with_keys(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> tuple[Selection, FoundKeys | None]:
     """Return the selection with rows that came back added, and what the delivery reports about keys.
 
     Raises PositionLost if the ledger does not know which keys were delivered.
     """
-    if task.keys is None:
+    if job.keys is None:
         return selection, None
     try:
-        return deletes.look(task.keys, task.delivery, task.stream, task.entity, snapshot, selection)
+        return deletes.look(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
     except KeysLost as lost:
         raise PositionLost(lost.reason) from lost
 
@@ -212,18 +139,18 @@ def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | Non
     return snapshot.count(replace(selection, changed=Changed(), time_from=None, time_to=None))
 
 
-def _is_exact(task: Task, selection: Selection) -> bool:
+def _is_exact(job: DeliveryJob, selection: Selection) -> bool:
     by_time = isinstance(selection.changed.start, datetime) and selection.changed.ahead is None
-    return by_time or task.delivery.purpose == Purpose.BACKFILL
+    return by_time or job.delivery.purpose == Purpose.BACKFILL
 
 
-def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return the tables that store the rows now, in the form that the position keeps.
 
     Raises PositionLost if one of them holds rows that the last delivery could not see.
     """
-    before, changed = (task.stream.position or {}).get("heaps"), selection.changed
-    if task.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
+    before, changed = (job.stream.position or {}).get("heaps"), selection.changed
+    if job.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
         start = earliest(selection.entity, changed, snapshot.columns(selection.entity))
         if lost := snapshot.passed_over(selection, start, before):
             raise PositionLost(lost)
@@ -231,17 +158,17 @@ def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, An
     return {"heaps": heaps} if heaps else {}
 
 
-def _made_of(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+def _made_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return what gives the rows their values, in the form that the position keeps.
 
     Raises PositionLost if unchanged rows now have other values than those that were delivered.
     """
-    entity, position = task.entity, task.stream.position or {}
-    if task.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
+    entity, position = job.entity, job.stream.position or {}
+    if job.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
         return {}
     before: Definition = position.get(_DEFINITION) or NOTHING
     now = snapshot.definition(selection)
-    why = redefining.redefined(task.stream, entity, lambda old, new: is_renamed(before, now, old, new))
+    why = redefining.redefined(job.stream, entity, lambda old, new: is_renamed(before, now, old, new))
     if not why and _DEFINITION in position:
         why = redefined(before, now)
     if why:
@@ -249,17 +176,17 @@ def _made_of(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, 
     return {_DEFINITION: now, redefining.READING: redefining.reading(entity)}
 
 
-def _positions(task: Task, extent: Extent, remembered: Remembered, facts: dict[str, Any]) -> tuple[Any, Any]:
+def _positions(job: DeliveryJob, extent: Extent, remembered: Remembered, facts: dict[str, Any]) -> tuple[Any, Any]:
     """Return where the extraction began and ended, in the form that the stream keeps. A backfill moves no stream and has neither."""
-    if task.delivery.purpose == Purpose.BACKFILL:
+    if job.delivery.purpose == Purpose.BACKFILL:
         return None, None
-    changes = task.entity.changes
+    changes = job.entity.changes
     reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
-    return task.stream.position, reached | remembered.position() | facts
+    return job.stream.position, reached | remembered.position() | facts
 
 
-def _extent(task: Task, snapshot: Snapshot) -> Extent:
-    delivery = task.delivery
+def _extent(job: DeliveryJob, snapshot: Snapshot) -> Extent:
+    delivery = job.delivery
     if snapshot.taken_at < delivery.planned_to:
         raise TransientError(
             f"the source's clock reads {snapshot.taken_at.isoformat()}, before the window's end {delivery.planned_to.isoformat()}",
@@ -268,7 +195,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
         )
     if delivery.purpose == Purpose.BACKFILL:
         return Extent(delivery.planned_to, Changed())
-    extent = snapshot.extent(task.entity, task.source_tenant, _position(task), delivery.planned_to)
+    extent = snapshot.extent(job.entity, job.source_tenant, _position(job), delivery.planned_to)
     if extent.lost:
         raise PositionLost(extent.lost)
     if delivery.window_from is not None and extent.end <= delivery.window_from:
@@ -300,15 +227,15 @@ def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end
     )
 
 
-def _position(task: Task) -> Any:
+def _position(job: DeliveryJob) -> Any:
     """Return where the last extraction ended, in the source's own terms.
 
     Raises PositionLost if the catalog now finds the entity's changes in another way.
     """
-    if task.stream.position is None:
+    if job.stream.position is None:
         return None
-    mode, column, at = (task.stream.position[key] for key in ("mode", "column", "at"))
-    changes = task.entity.changes
+    mode, column, at = (job.stream.position[key] for key in ("mode", "column", "at"))
+    changes = job.entity.changes
     if (mode, column) != (changes.mode.value, changes.column):
         raise PositionLost(
             f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}"

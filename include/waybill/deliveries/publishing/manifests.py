@@ -9,7 +9,7 @@ from typing import Any
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.extraction.extracting import Extracted, Task
+from waybill.deliveries.job import DeliveryJob, Extracted
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -55,9 +55,9 @@ def is_encrypted(attempt: Attempt) -> bool:
     return attempt.facts.get("encryption") is not None
 
 
-def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -> Facts:
+def facts_of(job: DeliveryJob, extracted: Extracted, filled_from: Mapping[str, int]) -> Facts:
     """Return what the manifest says beyond the attempt's own columns. The ledger freezes it with the attempt."""
-    entity = task.entity
+    entity = job.entity
     facts: Facts = {
         "entity_name": entity.display_name,
         "mode": entity.changes.mode.value,
@@ -66,17 +66,17 @@ def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _deleted_state(entity),
         "columns": _columns(extracted, filled_from),
-        "format": task.dialect.format,
-        "csv": dialect_of(task.dialect),
-        "produced_by": task.produced_by,
+        "format": job.dialect.format,
+        "csv": dialect_of(job.dialect),
+        "produced_by": job.produced_by,
         "source_rows": extracted.source_rows,
     }
-    if task.recipient is not None:
-        facts["encryption"] = {"kind": "pgp", "fingerprint": task.recipient.fingerprint}
-    if task.delivery.purpose == Purpose.BACKFILL:
+    if job.recipient is not None:
+        facts["encryption"] = {"kind": "pgp", "fingerprint": job.recipient.fingerprint}
+    if job.delivery.purpose == Purpose.BACKFILL:
         facts["range_column"] = entity.exported(extracted.range_column) or extracted.range_column
-    elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
-        facts["previous_schema_version"] = task.stream.schema_version
+    elif job.stream.columns is not None and extracted.schema_version != job.stream.schema_version:
+        facts["previous_schema_version"] = job.stream.schema_version
     return facts
 
 

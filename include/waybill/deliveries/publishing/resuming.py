@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from waybill import private
-from waybill.deliveries.extraction.extracting import Task
+from waybill.deliveries.job import DeliveryJob
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
@@ -39,28 +39,28 @@ class Claim:
     may_go_on: bool = False
 
 
-def made_of(task: Task) -> str:
+def made_of(job: DeliveryJob) -> str:
     """Return a hash of what the bytes of an attempt depend on besides the source. If it has changed, the source is read again."""
     inputs = {
-        "entity": task.entity.model_dump(mode="json"),
-        "dialect": asdict(task.dialect),
-        "tenant": task.source_tenant,
-        "conditions": [repr(condition) for condition in task.conditions],
-        "recipient": task.recipient.fingerprint if task.recipient else None,
-        "salt": hashlib.sha256(task.salt).hexdigest(),
-        "stream": task.stream.id,
+        "entity": job.entity.model_dump(mode="json"),
+        "dialect": asdict(job.dialect),
+        "tenant": job.source_tenant,
+        "conditions": [repr(condition) for condition in job.conditions],
+        "recipient": job.recipient.fingerprint if job.recipient else None,
+        "salt": hashlib.sha256(job.salt).hexdigest(),
+        "stream": job.stream.id,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @contextmanager
-def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterator[Claim]:
+def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterator[Claim]:
     """Yield an attempt of this delivery that ended on this machine and can be continued, or a new one.
 
     Its spool is locked until the block ends.
     """
     with ledger.read() as connection:
-        recorded = deliveries.attempts(connection, task.delivery.id)
+        recorded = deliveries.attempts(connection, job.delivery.id)
     # What may have been visible may have been collected, too: then the delivery must say that it repeats rows.
     hidden = [] if any(attempt.publishing_at for attempt in recorded) else recorded
     for attempt in reversed(hidden):
@@ -68,7 +68,7 @@ def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterato
         with _held(spool) as is_ours:
             if not is_ours:
                 continue
-            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(task)
+            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(job)
             if is_same and _is_whole(spool, attempt):
                 _log.info("going on with attempt %s, which had read everything", attempt.id)
                 yield Claim(attempt.id, attempt)

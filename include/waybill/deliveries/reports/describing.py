@@ -56,13 +56,13 @@ class Described(TypedDict):
     committed_at: str | None
 
 
-def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> Described:
+def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, source_connections: int = 1) -> Described:
     """Describe a delivery.
 
-    Before a delivery has files, `dialect` and the entity's `streams` decide their names. For a delivery in parts, `path` is the folder of
-    the parts.
+    Before a delivery has files, `dialect` and the number of the entity's `source_connections` decide their names. For a delivery in parts,
+    `path` is the folder of the parts.
     """
-    parts = dialect.max_rows_per_file is not None or (streams > 1 and delivery.reads_all)
+    parts = dialect.max_rows_per_file is not None or (source_connections > 1 and delivery.reads_all)
     target = target_of_attempt(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {

@@ -1,0 +1,90 @@
+"""A delivery as an object of work: everything that it is made from, what reading it gives, and the function that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Dialect
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.conditions import Condition
+from waybill.deliveries.comparison.deletes import FoundKeys, Keys, Repeated
+from waybill.files.source_types import Native
+from waybill.formats.csv import Written
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.facts import Facts
+from waybill.ledger.streams import Stream
+from waybill.pgp import Recipient
+from waybill.sink import Sink
+from waybill.sources import Source
+
+
+@dataclass(frozen=True)
+class DeliveryJob:
+    """One delivery with everything it is made from. `dialect` belongs to the registration version under which it was planned."""
+
+    delivery: Delivery
+    stream: Stream
+    entity: Entity
+    dialect: Dialect
+    salt: bytes
+    produced_by: str
+    source_tenant: str
+    """The tenant's id in the data."""
+    conditions: tuple[Condition, ...] = ()
+    """The registration's own conditions on a row."""
+    keys: Keys | None = None
+    """The place of the stream's delivered keys. None for an entity that does not compare keys."""
+
+    recipient: Recipient | None = None
+    """The receiver the files are encrypted to. None if they are not encrypted, or if a redelivery repeats encrypted bytes."""
+
+    zone: tzinfo = UTC
+    """The tenant's zone."""
+
+    source_connections: int = 1
+    """The number of connections that read the source at the same time. With more than one, the files are parts."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Return whether the delivery's files are parts, which have a folder of their own."""
+        return self.dialect.max_rows_per_file is not None or self.source_connections > 1
+
+    @property
+    def where(self) -> str:
+        return f"tenant {self.delivery.tenant}, entity {self.delivery.entity}, delivery {self.delivery.id}"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The result of a reading: the window's true end, positions, columns, files, and digests that a later look back must not repeat."""
+
+    end: datetime
+    position_from: Any
+    position_to: Any
+    snapshot_time: datetime
+    columns: dict[str, Column]
+    schema_version: int
+    files: list[Written]
+    digests: list[bytes]
+    digests_from: datetime | None
+    note: str
+    may_repeat: bool
+    keys: FoundKeys | Repeated | None = None
+    """The keys that were delivered, and the keys that are gone. None if the entity does not compare keys."""
+    source_rows: int | None = None
+    natives: Mapping[str, Native] = field(default_factory=dict)
+    """The source's own type of each column."""
+    exact: bool = True
+    """True if no row lies outside the window, except rows that were committed late."""
+    range_column: str = ""
+    """The source column that a backfill's range refers to."""
+    facts: Facts | None = None
+    """The facts for the manifest, if the entity as it is catalogued now would give others."""
+
+
+Read = Callable[[DeliveryJob, Source, Callable[[int], Sink], Callable[[], set[bytes]], Callable[[int], None]], Extracted]
+"""A function that produces the bytes of a delivery: `extract`, or one that repeats bytes delivered before."""
