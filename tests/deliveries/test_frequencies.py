@@ -17,7 +17,7 @@ from waybill.configuration.registration import Registration
 from waybill.deliveries.planning import preview
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.reports.notifying import watch
-from waybill.deliveries.reports.overview import State, look
+from waybill.deliveries.reports.overview import State, tenant_row
 from waybill.files import places
 from waybill.ledger.reports import notices
 from waybill.registrations.applying import apply
@@ -89,15 +89,15 @@ def test_plan_and_dry_run_tell_the_frequency(place: Place) -> None:
 def test_who_is_behind_is_told_by_each_entitys_own_boundary(place: Place) -> None:
     place.run(day(place, 0))
     place.run(day(place, 1))
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert (row.state, row.entities, str(row.until)[:10], str(row.next_run)[:10]) == (State.DELIVERED, 2, "2026-05-29", "2026-05-30")
     place.run(day(place, 4), entities=["user"])
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert (row.state, str(row.until)[:10], str(row.due)[:10]) == (State.LATE, "2026-05-01", "2026-06-01")
     place.run(day(place, 4))
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert row.state is State.DELIVERED
 
@@ -107,7 +107,7 @@ def test_a_promise_holds_for_each_frequency(place: Place) -> None:
     place.run(day(place, 0))
     for number in (1, 4):
         place.run(day(place, number), entities=["user"])
-        row = look(place.installation(), "acme")
+        row = tenant_row(place.installation(), "acme")
         assert row is not None
         assert str(row.promise_state) == ("kept" if number == 1 else "breached")
 

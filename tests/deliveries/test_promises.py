@@ -11,7 +11,7 @@ import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.configuration.registration import Registration
-from waybill.deliveries.reports.overview import State, look
+from waybill.deliveries.reports.overview import State, tenant_row
 from waybill.ledger import registrations
 from waybill.ledger.registrations import Provenance
 from waybill.registrations.applying import apply
@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def standing(place: Place, hours: float, days: int = 0) -> tuple[str, str, str]:
     """State, state of the promise and the hour it is for, at this time of that day."""
     place.clock = MIDNIGHT + days * DAY + hours * HOUR
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert row.promise is not None
     assert row.promise_state is not None
@@ -88,12 +88,12 @@ def test_nothing_is_promised_without_a_time_or_where_exports_are_disabled(place)
     place.clock = MIDNIGHT - HOUR
     place.tenant()
     apply(place.installation(), actor="test")
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert row.promise is None
     place.tenant(**PROMISED, exportOption="disable export")
     apply(place.installation(), actor="test", allow_mass_deactivation=True)
-    row = look(place.installation(), "acme")
+    row = tenant_row(place.installation(), "acme")
     assert row is not None
     assert row.promise is None
 
@@ -104,6 +104,6 @@ def test_a_promise_of_words_that_cannot_be_read_any_more_is_none(place):
     body = good.model_copy(update={"timezone": "No/Where"})
     with installation.ledger.begin() as connection:
         registrations.replace(connection, "acme", body, ["user"], by=Provenance("api", "test"), now=NOON)
-    row = look(installation, "acme")
+    row = tenant_row(installation, "acme")
     assert row is not None
     assert (row.promise, row.troubles[0].code) == (None, "registration_unreadable")

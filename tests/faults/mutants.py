@@ -148,16 +148,16 @@ MUTANTS = [
     Mutant(
         "commit before publish",
         "deliveries/protocol.py",
-        """        adopted = worker.look() or worker.publish(worker.extract(read))
-        worker.publish_deletes(adopted)
-        worker.write_manifest(adopted)
-        worker.commit(adopted)
+        """        adopted = run.adopt_published() or run.publish(run.extract(read))
+        run.publish_deletes(adopted)
+        run.write_manifest(adopted)
+        run.commit(adopted)
 """,
-        """        adopted = worker.look() or worker.extract(read)
-        worker.commit(adopted)
-        worker.publish(adopted)
-        worker.publish_deletes(adopted)
-        worker.write_manifest(adopted)
+        """        adopted = run.adopt_published() or run.extract(read)
+        run.commit(adopted)
+        run.publish(adopted)
+        run.publish_deletes(adopted)
+        run.write_manifest(adopted)
 """,
         killed_before(r"^linkat user\.csv|^rename .*archive"),
     ),

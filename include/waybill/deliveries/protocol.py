@@ -96,31 +96,31 @@ def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) ->
 
 def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -> Outcome:
     target = target_of(job.delivery, job.dialect, parts=job.in_parts, unique=claim.token if resources.blind else "")
-    worker = _Worker(job, resources, target, claim)
+    run = _AttemptRun(job, resources, target, claim)
     if job.delivery.status == DeliveryStatus.COMMITTED:
-        return worker.verify()
+        return run.verify()
     keeps_spool = False
     try:
-        worker.prepare()
-        adopted = worker.look() or worker.publish(worker.extract(read))
-        worker.publish_deletes(adopted)
-        worker.write_manifest(adopted)
-        worker.commit(adopted)
-        keeps_spool = not worker.keep_bytes(adopted)  # housekeeping keeps them later, from this spool
+        run.prepare()
+        adopted = run.adopt_published() or run.publish(run.extract(read))
+        run.publish_deletes(adopted)
+        run.write_manifest(adopted)
+        run.commit(adopted)
+        keeps_spool = not run.keep_bytes(adopted)  # housekeeping keeps them later, from this spool
         return Outcome(job.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
-        worker.withdraw()
-        return worker.verify()
+        run.withdraw()
+        return run.verify()
     except TransientError as error:
         if stopping.is_asked_to_stop():
             with suppress(WaybillError):
-                worker.withdraw()
+                run.withdraw()
         else:
             keeps_spool = claim.may_go_on and error.code != "verify"
         raise
     finally:
         if not keeps_spool:
-            worker.clean()
+            run.clean()
 
 
 def _as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
@@ -139,7 +139,7 @@ class _Overtaken(Exception):
 
 
 @dataclass(frozen=True)
-class _Worker:
+class _AttemptRun:
     """One attempt at one delivery."""
 
     job: DeliveryJob
@@ -173,7 +173,7 @@ class _Worker:
         """Return the hidden name of this attempt's upload: a file, or a folder for parts."""
         return layout.hidden(self.target.appears, self.token)
 
-    def look(self) -> Attempt | None:
+    def adopt_published(self) -> Attempt | None:
         """LOOK and ADOPT: return the recorded attempt whose bytes have the final name, or None if the name is free.
 
         Raises ConflictError for bytes that no attempt of this delivery recorded.
@@ -225,7 +225,7 @@ class _Worker:
         if self.resources.session.read(self.target.manifest) == manifest_bytes(self.job.delivery, adopted):
             return adopted
         if self.resources.session.sha256(first) is not None:
-            return self.look()
+            return self.adopt_published()
         with self.resources.ledger.begin() as connection:
             deliveries.forget_adopted(connection, self.job.delivery.id, adopted.id)
         return None
@@ -337,7 +337,7 @@ class _Worker:
 
         final = self.target.appears
         try:
-            adopted = renaming.publish(session, self.hidden, final, seen_to=seen_to, standing=self.look)
+            adopted = renaming.publish(session, self.hidden, final, seen_to=seen_to, standing=self.adopt_published)
         except TransientError:
             self._still_open()  # another worker may have committed, and the consumer may have collected everything
             raise

@@ -247,7 +247,7 @@ class _Writer:
 
     def _status(self, feed: Feed) -> dict[str, Any]:
         """Return the sender's state in words for receivers: without hosts, logins, connections or paths of the operator."""
-        row = overview.look(self._installation, self._tenant)
+        row = overview.tenant_row(self._installation, self._tenant)
         with self._installation.ledger.read() as connection:
             newest = feeds.newest_entry(connection, feed.id)
         grace = self._installation.configuration.policy.notify.late_after or GRACE

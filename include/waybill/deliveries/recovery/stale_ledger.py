@@ -58,15 +58,15 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
             for name, delivery in due.items()
             if streams.get(connection, delivery.stream).reason == BEGUN_AGAIN and delivery.sequence == 1
         }
-    look = _Look(session, registered.tenant, due, placed)
+    scan = _DestinationScan(session, registered.tenant, due, placed)
     try:
-        look.through()
+        scan.through()
     except PermanentError as error:  # without the right to list, deliveries go on as before (docs/guarantees.md)
         _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
         return set()
     with installation.ledger.read() as connection:
-        known = deliveries.several(connection, [entry.delivery_id for _, entry in look.seen])
-    for path, entry in look.seen:
+        known = deliveries.several(connection, [entry.delivery_id for _, entry in scan.seen])
+    for path, entry in scan.seen:
         if entry.delivery_id not in known and (not placed.since or _follows(due.get(entry.entity), entry.generation)):
             raise ConflictError(
                 f"{path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
@@ -74,7 +74,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
-    return {due[name].id for name in look.emptied - begun}
+    return {due[name].id for name in scan.emptied - begun}
 
 
 def _follows(due: Delivery | None, generation: int) -> bool:
@@ -83,8 +83,8 @@ def _follows(due: Delivery | None, generation: int) -> bool:
 
 
 @dataclass
-class _Look:
-    """One look at a tenant's newest dates. `seen` are paths and their meaning, `emptied` are entities with an emptied date."""
+class _DestinationScan:
+    """One scan of a tenant's newest dates. `seen` are paths and their meaning, `emptied` are entities with an emptied date."""
 
     session: Session
     tenant: str

@@ -93,7 +93,7 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[Described]
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Status:
     """The state of a tenant now: its current promise, if any, and the raised alarms about it.
 
     For a tenant with several frequencies this is the gravest and oldest debt. `is_only` is true if no other one is late or at risk.
@@ -127,43 +127,43 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
         for alarm in notices.raised(connection, tenant):
             alarms.setdefault(alarm.tenant, []).append(alarm)
         standings = by_frequency(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
-        each = [_look(installation, connection, standing, alarms.get(standing.tenant, ()), now) for standing in standings]
-    looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda look: look.standing.tenant)]
+        each = [_status_of(installation, connection, standing, alarms.get(standing.tenant, ()), now) for standing in standings]
+    statuses = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda status: status.standing.tenant)]
     events = []
-    for look in looks:
-        if look.changed or look.alarms:
+    for status in statuses:
+        if status.changed or status.alarms:
             with installation.ledger.begin() as connection:
-                events += [(look.standing.tenant, event) for event in _settle(installation, connection, look, now)]
+                events += [(status.standing.tenant, event) for event in _settle(installation, connection, status, now)]
     return events
 
 
-def _look(installation: Installation, connection: Connection, standing: Standing, alarms: Sequence[Alarm], now: datetime) -> _Look:
+def _status_of(installation: Installation, connection: Connection, standing: Standing, alarms: Sequence[Alarm], now: datetime) -> _Status:
     notify = installation.configuration.export_policy(standing.tenant).notify
     promise = promise_of(connection, standing, notify.warn_before, now, notify.late_after)
-    return _Look(standing, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
+    return _Status(standing, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
 
 
-def _gravest(parts: Sequence[_Look]) -> _Look:
-    def rank(look: _Look) -> tuple[int, str]:
+def _gravest(parts: Sequence[_Status]) -> _Status:
+    def rank(status: _Status) -> tuple[int, str]:
         events = (Event.BREACH, Event.LATE_WARNING)
-        boundary = timestamp_text(look.promise.boundary) if look.promise else "~"
-        return events.index(look.event) if look.event else len(events), boundary
+        boundary = timestamp_text(status.promise.boundary) if status.promise else "~"
+        return events.index(status.event) if status.event else len(events), boundary
 
     return replace(min(parts, key=rank), is_only=sum(part.event is not None for part in parts) < 2)
 
 
-def _is_over(alarm: Alarm, look: _Look) -> bool:
+def _is_over(alarm: Alarm, status: _Status) -> bool:
     """Return whether the alarm's promise is no longer the open one."""
-    return look.promise is None or alarm.detail["data_until"] != timestamp_text(look.promise.boundary) or alarm.event != look.event
+    return status.promise is None or alarm.detail["data_until"] != timestamp_text(status.promise.boundary) or alarm.event != status.event
 
 
-def _settle(installation: Installation, connection: Connection, look: _Look, now: datetime) -> list[Event]:
+def _settle(installation: Installation, connection: Connection, status: _Status, now: datetime) -> list[Event]:
     """End the alarms that are over, owe a message that all is well again, and raise the new ones."""
-    tenant, events = look.standing.tenant, []
-    over = [alarm for alarm in look.late if _is_over(alarm, look)]
-    reached = timestamp_text(look.standing.behind) if look.is_only and look.standing.behind else ""
+    tenant, events = status.standing.tenant, []
+    over = [alarm for alarm in status.late if _is_over(alarm, status)]
+    reached = timestamp_text(status.standing.behind) if status.is_only and status.standing.behind else ""
     well = [alarm for alarm in over if alarm.detail["data_until"] <= reached]
-    for raised in look.alarms:
+    for raised in status.alarms:
         if raised.event == Event.FAILED:
             found = deliveries.several(connection, raised.detail["deliveries"]).values()
             if all(each.status != DeliveryStatus.OPEN for each in found):
@@ -173,15 +173,15 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     ended = {alarm.id for alarm in over if notices.clear(connection, alarm, now)}
     if ended & {alarm.id for alarm in well}:
         was = min((alarm.event for alarm in well), key=_GRAVEST.index)
-        detail = {"was": was, "since": timestamp_text(min(alarm.raised_at for alarm in well)), **_reached(look.standing)}
+        detail = {"was": was, "since": timestamp_text(min(alarm.raised_at for alarm in well)), **_reached(status.standing)}
         notices.owe(connection, tenant, Event.RECOVERED, [channel | {"after": 0} for channel in heard], detail, now)
         events.append(Event.RECOVERED)
-    if look.event and look.promise and not any(alarm.event == look.event and alarm.id not in ended for alarm in look.late):
-        detail = _debt(connection, look.standing, look.promise)
-        if alarm := notices.raise_alarm(connection, tenant, look.event, detail, now):
-            listening = _listening(_channels(installation, connection, tenant), look.event)
-            notices.owe(connection, tenant, look.event, listening, detail, now, alarm=alarm.id)
-            events.append(look.event)
+    if status.event and status.promise and not any(alarm.event == status.event and alarm.id not in ended for alarm in status.late):
+        detail = _debt(connection, status.standing, status.promise)
+        if alarm := notices.raise_alarm(connection, tenant, status.event, detail, now):
+            listening = _listening(_channels(installation, connection, tenant), status.event)
+            notices.owe(connection, tenant, status.event, listening, detail, now, alarm=alarm.id)
+            events.append(status.event)
     return events
 
 

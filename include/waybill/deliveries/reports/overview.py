@@ -245,7 +245,7 @@ def overview(
     return Overview(_charted(installation, chosen, now), len(matching), page, pages, totals)
 
 
-def look(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
+def tenant_row(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
     """Return one tenant as the overview shows it, without its charts. Returns None if the tenant is not registered."""
     now = installation.now()
     with installation.ledger.read() as connection:
@@ -257,7 +257,7 @@ def look(installation: Installation, tenant: str, scheduler_states: SchedulerSta
 
 def of_tenant(installation: Installation, tenant: str) -> Row | None:
     """Return one tenant as the overview shows it, with its charts, for a place where nobody knows the scheduler."""
-    row = look(installation, tenant)
+    row = tenant_row(installation, tenant)
     return _charted(installation, [row], installation.now())[0] if row else None
 
 

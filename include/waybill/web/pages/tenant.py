@@ -157,7 +157,7 @@ def _standing(
         "registration": registration,
         "zone": registration.zone,
         "stands": file_of(installation, tenant, standing.registered, standing.active),
-        "row": overview.look(installation, tenant, scheduler_states),
+        "row": overview.tenant_row(installation, tenant, scheduler_states),
         "active": standing.active,
         "months": months,
         "streams": [stream for stream in every if stream.active],
