@@ -38,7 +38,7 @@ ERRORS = {
     "waybill.errors.TransientError": (TRANSIENT, Kind("transient")),
     "waybill.errors.ConflictError": (CONFLICT, Kind("conflict")),
     "waybill.deliveries.repairs.BadRange": (PERMANENT, Kind("bad_range")),
-    "waybill.deliveries.extraction.extracting.PositionLost": (TRANSIENT, Kind("position_lost")),
+    "waybill.deliveries.generations.NewGenerationNeeded": (TRANSIENT, Kind("position_lost")),
     "waybill.pgp.UnusableKey": (PERMANENT, Kind("pgp_key")),
     "waybill.requests.states.Refused": (PERMANENT, Kind("", ("code", "what"), "refusals")),
     "waybill.web.problems.Refused": (PERMANENT, Kind("", ("code", "what"))),
@@ -46,7 +46,6 @@ ERRORS = {
 """What recovers from the errors of each class, and how they are raised."""
 TAKEN_OVER = {
     **{f"waybill_consumer.errors.{name}": Kind("consumer") for name in ("Refused", "Damaged", "Unreachable")},
-    "waybill.deliveries.comparison.deletes.KeysLost": Kind("keys_lost", ("reason",)),
 }
 """Errors whose sentences others take over, and which nobody sees themselves."""
 

@@ -1,4 +1,4 @@
-"""Asks for the full history: the chosen streams start over with their next delivery."""
+"""Asks for the full history: the chosen streams begin a new generation with their next delivery."""
 
 from __future__ import annotations
 

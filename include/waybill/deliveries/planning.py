@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
+from waybill.deliveries.generations import CATALOGUED, FULL_LOAD_ASKED
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -107,7 +108,7 @@ def _activate_new(connection: Connection, installation: Installation, registered
     """Activate the entities that joined the catalog later, for a tenant with `export all`. Planning never deactivates one."""
     wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
     active = {stream.entity for stream in streams.active(connection, registered.tenant)}
-    streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), "catalogued")
+    streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), CATALOGUED)
 
 
 def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
@@ -143,7 +144,7 @@ def _plan_stream(
     if existing is not None:
         return existing
     if stream.full_load:
-        streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
+        streams.begin_generation(connection, stream.tenant, stream.entity, now, FULL_LOAD_ASKED)
         stream = next(active for active in streams.active(connection, stream.tenant) if active.entity == stream.entity)
     window = next_of(stream)
     if window is None:

@@ -11,15 +11,15 @@ from datetime import datetime
 from time import monotonic
 
 from waybill import logs, pgp
-from waybill.deliveries import kept_bytes, protocol, stopping
+from waybill.deliveries import generations, kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
-from waybill.deliveries.extraction.extracting import PositionLost
 from waybill.deliveries.full_loads import ask_full_load
+from waybill.deliveries.generations import MANIFESTS_COLLECTED, NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing.days import close_day
-from waybill.deliveries.recovery.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
+from waybill.deliveries.recovery.stale_ledger import refuse_unknown
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError, located_at
@@ -65,7 +65,7 @@ def deliver_batch(
     try:
         with installation.session(registered, spare=spare) as session:
             emptied = refuse_unknown(installation, registered, session, found)
-            found = [_begin_again(installation, delivery, BEGUN_AGAIN) if delivery.id in emptied else delivery for delivery in found]
+            found = [_replaced(installation, due, MANIFESTS_COLLECTED) if due.id in emptied else due for due in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
                 return list(pool.map(lambda due: _timed(installation, registered, session, due, progress), found))
@@ -93,7 +93,7 @@ def _timed(installation: Installation, registered: Registered, session: Session,
 def _try(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
     try:
         stopping.check()
-        return Result(delivery, outcome=_with_renewal(installation, registered, session, delivery, progress))
+        return Result(delivery, outcome=_deliver(installation, registered, session, delivery, progress))
     except WaybillError as error:
         failed: WaybillError = error
     except (OSError, MemoryError) as error:  # the machine ran out of descriptors, memory or disk
@@ -109,8 +109,8 @@ def _try(installation: Installation, registered: Registered, session: Session, d
     return Result(delivery, error=failed)
 
 
-def _with_renewal(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
-    """Deliver. If the source lost the position, start the next generation and deliver its full load instead."""
+def _deliver(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
+    """Deliver. If it cannot be a delta any more, begin the next generation and deliver its full load instead."""
     job = job_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
         raise PermanentError(
@@ -132,25 +132,14 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         return protocol.deliver_one(repeated, resources, read)
     try:
         return protocol.deliver_one(job, resources)
-    except PositionLost as lost:
-        return protocol.deliver_one(job_of(installation, _begin_again(installation, delivery, lost.what)), resources)
+    except NewGenerationNeeded as needed:
+        return protocol.deliver_one(job_of(installation, _replaced(installation, delivery, needed.what)), resources)
 
 
-def _begin_again(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
-    """Return the full load of the stream's next generation, in place of a delivery that can no longer be made as planned.
-
-    If another worker has committed the delivery meanwhile, the delivery itself is returned: this worker had read an older ledger.
-    """
-    now = installation.now()
-    least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
-    with installation.ledger.begin() as connection:
-        current = deliveries.get(connection, delivery.id)
-        if current is not None and current.status == DeliveryStatus.COMMITTED:
-            return current
-        if streams.get(connection, delivery.stream).active:
-            streams.renew(connection, delivery.tenant, delivery.entity, now, reason[:255], least=least)
-            registrations.note(connection, delivery.tenant, "waybill", "new_generation", {"entity": delivery.entity, "reason": reason}, now)
-    return plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity])[0]
+def _replaced(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
+    """Return the full load of the stream's next generation, or the delivery itself if it was committed meanwhile."""
+    committed = generations.begin_instead_of(installation, delivery, reason)
+    return committed or plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity])[0]
 
 
 def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:

@@ -127,7 +127,7 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
     connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))
 
 
-def renew(connection: Connection, tenant: str, entity: str, now: datetime, reason: str, *, least: int = 1) -> None:
+def begin_generation(connection: Connection, tenant: str, entity: str, now: datetime, reason: str, *, least: int = 1) -> None:
     """End the active stream and start the next generation, numbered `least` or more. It begins with a full load."""
     deactivate(connection, tenant, [entity], now)
     activate(connection, tenant, [entity], now, reason, least=least)

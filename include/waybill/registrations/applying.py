@@ -257,12 +257,12 @@ def replace_in(
     by: Provenance,
     expected: int | None = None,
 ) -> Recorded:
-    """Replace a registration in an open transaction. Streams with other rows from now on start over. Raises LostUpdate."""
+    """Replace a registration in an open transaction. Streams with other rows from now on begin a new generation. Raises LostUpdate."""
     before = registrations.current(connection, tenant)
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
     if before is not None:
         for entity in other_rows(installation, tenant, _words(before), wanted, done.difference.kept):
-            streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+            streams.begin_generation(connection, tenant, entity, installation.now(), "other rows are delivered now")
         _move_copies(connection, installation, tenant, wanted, by)
     return done
 
@@ -281,7 +281,7 @@ def _move_copies(connection: Connection, installation: Installation, tenant: str
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:
-    """Return the entities of which a registration asks for other rows than the one before. Their streams begin again, with a full load."""
+    """Return the entities of which a registration asks for other rows than the one before. Their streams begin a new generation."""
     catalogued = [entity for name in entities if (entity := installation.configuration.catalog.entity(name))]
     return [entity.id for entity in catalogued if before.reads(tenant, entity) != wanted.reads(tenant, entity)]
 

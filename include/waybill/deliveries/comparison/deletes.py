@@ -24,6 +24,7 @@ from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
 from waybill.deliveries.extraction.encrypting import encrypting, file_facts
+from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.publishing import renaming
 from waybill.deliveries.publishing.renaming import require_published
 from waybill.deliveries.publishing.upload import SpoolFile
@@ -120,20 +121,12 @@ class Repeated:
         return {**self.file, "path": path.name}, path
 
 
-class KeysLost(Exception):
-    """The ledger does not know which keys the stream delivered. `reason` says why. Only a full load makes them known."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def look(
     where: Keys, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
 ) -> tuple[Selection, FoundKeys | None]:
     """Return the delivery's selection with the rows that came back, and what it reports about keys.
 
-    It reads every key of the tenant if keys are compared, else the keys of the selection. Raises KeysLost.
+    It reads every key of the tenant if keys are compared, else the keys of the selection. Raises NewGenerationNeeded.
     """
     scan = _Scan(where.folder, entity, snapshot, selection)
     change = _change(stream, delivery, _made_of(entity, snapshot))
@@ -146,7 +139,7 @@ def look(
     lost = _why_lost(before, stream, change.made_of)
     scheduled = delivery.purpose == Purpose.SCHEDULE
     if lost and scheduled:
-        raise KeysLost(lost)
+        raise NewGenerationNeeded(lost)
     if lost:
         return selection, None
     change = replace(change, after=before[-1].number or 0)
@@ -163,7 +156,8 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(change.changed for change in before[1:]) * 4 > before[0].held
     compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     if compared.missing > MOST_BACK:
-        raise KeysLost(f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one")
+        why = f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one"
+        raise NewGenerationNeeded(why)
     back = (*compared.back, *scan.equal(compared.gone, here, now, later))
     if back:
         selection = replace(selection, changed=scan.with_back(selection, back))

@@ -10,11 +10,12 @@ from typing import Any
 from waybill.configuration.catalog import Mode
 from waybill.configuration.selection import Changed, Extent, Selection, first_day
 from waybill.deliveries.comparison import deletes
-from waybill.deliveries.comparison.deletes import FoundKeys, KeysLost
+from waybill.deliveries.comparison.deletes import FoundKeys
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
+from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, Extracted
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import natives
@@ -32,23 +33,17 @@ _DEFINITION = "definition"
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
-class PositionLost(TransientError):
-    """The source no longer knows what changed since the last delivery, for example after a failover. A new generation must start."""
-
-    code = "position_lost"
-
-
 def extract(
     job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]
 ) -> Extracted:
     """Read the delivery's window in one snapshot. `known` gives the digests of versions already delivered.
 
     Raises TransientError when the source is out of reach, its clock has not passed the boundary, or a transaction holds the window back;
-    PermanentError when the source's shape no longer fits the catalog; PositionLost.
+    PermanentError when the source's shape no longer fits the catalog; NewGenerationNeeded.
     """
     columns, version = arranged(job.stream.columns, job.stream.schema_version, job.entity.columns)
     if job.delivery.purpose == Purpose.SCHEDULE and (why := filling.needs_full_load(job.stream, job.entity)):
-        raise PositionLost(why)
+        raise NewGenerationNeeded(why)
     with source.snapshot([job.entity]) as snapshot:
         extent = _extent(job, snapshot)
         selection = Selection(job.entity, job.source_tenant, columns, _changed(extent), job.salt, where=job.conditions)
@@ -120,14 +115,11 @@ def _without_rows(selection: Selection, files: list[Written]) -> str:
 def _with_keys(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> tuple[Selection, FoundKeys | None]:
     """Return the selection with rows that came back added, and what the delivery reports about keys.
 
-    Raises PositionLost if the ledger does not know which keys were delivered.
+    Raises NewGenerationNeeded if the ledger does not know which keys were delivered.
     """
     if job.keys is None:
         return selection, None
-    try:
-        return deletes.look(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
-    except KeysLost as lost:
-        raise PositionLost(lost.reason) from lost
+    return deletes.look(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
 
 
 def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | None) -> int | None:
@@ -147,13 +139,13 @@ def _is_exact(job: DeliveryJob, selection: Selection) -> bool:
 def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return the tables that store the rows now, in the form that the position keeps.
 
-    Raises PositionLost if one of them holds rows that the last delivery could not see.
+    Raises NewGenerationNeeded if one of them holds rows that the last delivery could not see.
     """
     before, changed = (job.stream.position or {}).get("heaps"), selection.changed
     if job.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
         start = earliest(selection.entity, changed, snapshot.columns(selection.entity))
         if lost := snapshot.passed_over(selection, start, before):
-            raise PositionLost(lost)
+            raise NewGenerationNeeded(lost)
     heaps = snapshot.heaps(selection.entity)
     return {"heaps": heaps} if heaps else {}
 
@@ -161,7 +153,7 @@ def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[s
 def _made_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return what gives the rows their values, in the form that the position keeps.
 
-    Raises PositionLost if unchanged rows now have other values than those that were delivered.
+    Raises NewGenerationNeeded if unchanged rows now have other values than those that were delivered.
     """
     entity, position = job.entity, job.stream.position or {}
     if job.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
@@ -172,7 +164,7 @@ def _made_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict
     if not why and _DEFINITION in position:
         why = redefined(before, now)
     if why:
-        raise PositionLost(f"{why}: every row is delivered again")
+        raise NewGenerationNeeded(f"{why}: every row is delivered again")
     return {_DEFINITION: now, redefining.READING: redefining.reading(entity)}
 
 
@@ -197,7 +189,7 @@ def _extent(job: DeliveryJob, snapshot: Snapshot) -> Extent:
         return Extent(delivery.planned_to, Changed())
     extent = snapshot.extent(job.entity, job.source_tenant, _position(job), delivery.planned_to)
     if extent.lost:
-        raise PositionLost(extent.lost)
+        raise NewGenerationNeeded(extent.lost)
     if delivery.window_from is not None and extent.end <= delivery.window_from:
         raise TransientError(
             extent.short or "nothing can be read safely yet",
@@ -230,14 +222,14 @@ def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end
 def _position(job: DeliveryJob) -> Any:
     """Return where the last extraction ended, in the source's own terms.
 
-    Raises PositionLost if the catalog now finds the entity's changes in another way.
+    Raises NewGenerationNeeded if the catalog now finds the entity's changes in another way.
     """
     if job.stream.position is None:
         return None
     mode, column, at = (job.stream.position[key] for key in ("mode", "column", "at"))
     changes = job.entity.changes
     if (mode, column) != (changes.mode.value, changes.column):
-        raise PositionLost(
+        raise NewGenerationNeeded(
             f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}"
         )
     return at

@@ -16,8 +16,8 @@ from typing import Any, cast
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
+from waybill.deliveries.generations import MANIFESTS_COLLECTED, unseen_number
 from waybill.deliveries.publishing.manifests import OPTIONAL_FACTS, manifest_bytes
-from waybill.deliveries.recovery.stale_ledger import BEGUN_AGAIN, unseen_generation
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
@@ -97,7 +97,7 @@ def reconcile(
                 stopped.add(stream)
         work.report_orphans()
         work.bring_back_days(items)
-        work.begin_again(items)
+        work.begin_generations(items)
         done.differences = compare(installation, registered, session, progress)
     return done
 
@@ -310,7 +310,7 @@ class _Import:
             if not kept:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
 
-    def begin_again(self, items: list[Item]) -> None:
+    def begin_generations(self, items: list[Item]) -> None:
         """Ask for a full load if a day manifest lists more than a stream's last delivery: the consumer collected that with its manifest."""
         now = self._installation.now()
         for item in items:
@@ -321,8 +321,8 @@ class _Import:
                 for stream in streams.active(connection, self._registered.tenant):
                     gone = [entry for entry in entries if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
                     if any((entry.generation, entry.sequence) > (stream.generation, stream.sequence) for entry in gone):
-                        least = unseen_generation(now)
-                        streams.renew(connection, stream.tenant, stream.entity, now, BEGUN_AGAIN, least=least)
+                        least = unseen_number(now)
+                        streams.begin_generation(connection, stream.tenant, stream.entity, now, MANIFESTS_COLLECTED, least=least)
                         what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
                         self._done.notes.append(Remark(item.path, what, is_problem=False))
 

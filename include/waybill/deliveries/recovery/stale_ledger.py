@@ -11,9 +11,10 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 
 from waybill import layout
+from waybill.deliveries.generations import MANIFESTS_COLLECTED
 from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
@@ -28,16 +29,9 @@ from waybill_consumer.manifest import SUFFIX as MANIFEST
 
 NEWEST = 7
 """The number of dates to look at if the ledger knows no delivery of the tenant. One date with a manifest settles it."""
-BEGUN_AGAIN = "the destination shows deliveries that the ledger does not know, and their manifests were collected"
-"""The reason that the ledger keeps for a new generation."""
 
 _DAY = re.compile(r"_MANIFEST(?:\.(\d+))?\.json\Z")
 _log = logging.getLogger(__name__)
-
-
-def unseen_generation(now: datetime) -> int:
-    """Return a generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
-    return int(now.timestamp() // 60)
 
 
 def refuse_unknown(installation: Installation, registered: Registered, session: Session, planned: Sequence[Delivery]) -> set[str]:
@@ -56,7 +50,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         begun = {
             name
             for name, delivery in due.items()
-            if streams.get(connection, delivery.stream).reason == BEGUN_AGAIN and delivery.sequence == 1
+            if streams.get(connection, delivery.stream).reason == MANIFESTS_COLLECTED and delivery.sequence == 1
         }
     scan = _DestinationScan(session, registered.tenant, due, placed)
     try:

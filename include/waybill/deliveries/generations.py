@@ -1,0 +1,58 @@
+"""When a stream begins a new generation, and why. A generation begins with a full load; its deliveries are numbered from 1.
+
+`ledger.streams` begins it; these are all the places that ask for it:
+
+- An entity is registered, for the first time or again (`ledger.registrations`), or joins the catalog of a tenant with `export all`
+  (`planning`).
+- A registration asks for other rows than before (`registrations.applying`).
+- Somebody asks for the full history (`full_loads`); `planning` begins the generation once the open delivery is committed.
+- The destination shows deliveries that the ledger does not know, and consumers collected their manifests (`recovery/`).
+- An extraction raises `NewGenerationNeeded`, because the next delta would leave consumers with other rows than the source: the source no
+  longer knows what changed (`Extent.lost`) or keeps rows in another place (`passed_over`), the catalog finds changes in another way, the
+  catalog or the source gives unchanged rows other values (`registrations.redefining`, `sources.definitions`), a new column wants every row
+  (`registrations.filling`), or a comparison of keys does not know what was delivered (`deletes`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from waybill.errors import TransientError
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger.deliveries import Delivery
+from waybill.states import DeliveryStatus
+
+CATALOGUED = "catalogued"
+FULL_LOAD_ASKED = "full load asked for"
+MANIFESTS_COLLECTED = "the destination shows deliveries that the ledger does not know, and their manifests were collected"
+"""Reasons that the ledger keeps with a generation. The others are sentences about the source or the catalog."""
+
+
+class NewGenerationNeeded(TransientError):
+    """The delivery cannot be a delta any more, and its message says why. A new generation delivers every row."""
+
+    code = "position_lost"
+
+
+def unseen_number(now: datetime) -> int:
+    """Return the number of a generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
+    return int(now.timestamp() // 60)
+
+
+def begin_instead_of(installation: Installation, delivery: Delivery, reason: str) -> Delivery | None:
+    """Begin the stream's next generation in place of a delivery that can no longer be made as planned.
+
+    If another worker has committed the delivery meanwhile, nothing begins and the delivery is returned: this worker had read an older
+    ledger.
+    """
+    now = installation.now()
+    least = unseen_number(now) if reason == MANIFESTS_COLLECTED else 1
+    with installation.ledger.begin() as connection:
+        current = deliveries.get(connection, delivery.id)
+        if current is not None and current.status == DeliveryStatus.COMMITTED:
+            return current
+        if streams.get(connection, delivery.stream).active:
+            streams.begin_generation(connection, delivery.tenant, delivery.entity, now, reason[:255], least=least)
+            registrations.note(connection, delivery.tenant, "waybill", "new_generation", {"entity": delivery.entity, "reason": reason}, now)
+    return None
