@@ -25,7 +25,7 @@ import psycopg
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import program
 from waybill.configuration.catalog import Entity, PostgresSource
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.connection import Connection
 from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.row_versions import to_remember, unrepeated
@@ -76,10 +76,10 @@ class Mode:
         entity = self.entity
         with Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target).snapshot() as snapshot:
             extent = snapshot.extent(entity, "acme", self.position, snapshot.taken_at)
-            changed = Changed() if extent.changed.start is None else extent.changed
+            changed = ChangeSpan() if extent.changed.start is None else extent.changed
             selection = Selection(entity, "acme", entity.columns, changed)
             selection, _ = unrepeated(self.stream, snapshot, selection, lambda: self.known)
-            text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+            text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
             remembered = to_remember(self.stream, snapshot, selection, extent, lambda: self.known)
         self.known = {blob[at : at + 16] for blob in remembered.blobs for at in range(0, len(blob), 16)}
         self.stream = replace(self.stream, position=remembered.position(), digests_from=remembered.digests_from)

@@ -64,14 +64,14 @@ def _duckdb(folder: Path, order: str, rows: int) -> float:
 
 def _read(folder: Path, file: Path) -> None:
     """All rows as a delivery reads them."""
-    from waybill.configuration.selection import Dialect, Selection
+    from waybill.configuration.selection import FileStyle, Selection
     from waybill.sources.duckdb.source import DuckDB
 
     entity = pickle.loads((folder / "entity").read_bytes())  # noqa: S301 (our own)
     with DuckDB(file).snapshot() as snapshot:
         selection = Selection(entity, "acme", entity.columns)
         snapshot.check(selection)
-        for _ in snapshot.csv(selection, Dialect()):
+        for _ in snapshot.csv(selection, FileStyle()):
             pass
 
 

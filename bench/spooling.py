@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.formats.csv import write_csv
 from waybill.sources import Source
@@ -22,4 +22,6 @@ def spool(source: Source, entity: Entity, file: Path) -> None:
     """All rows of the tenant acme, as a delivery writes them."""
     file.unlink(missing_ok=True)
     with source.snapshot() as snapshot:
-        write_csv(snapshot.csv(Selection(entity, "acme", entity.columns), Dialect()), entity.columns, Dialect(), lambda _: Unforced(file))
+        write_csv(
+            snapshot.csv(Selection(entity, "acme", entity.columns), FileStyle()), entity.columns, FileStyle(), lambda _: Unforced(file)
+        )

@@ -10,7 +10,7 @@ from bench.extract import ENTITY, fill_postgres, postgres_of, turns
 from bench.leg import Figure, Leg
 from bench.spooling import Unforced
 from tests.servers.postgres import serve_postgres
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.formats.csv import write_side_by_side
 from waybill.sources import Source
 
@@ -30,5 +30,5 @@ def _spool(source: Source, folder: Path, most: int) -> None:
         old.unlink()
     selection = Selection(ENTITY, "acme", ENTITY.columns)
     with source.snapshot([ENTITY]) as snapshot, snapshot.streams(selection, most) as streams:
-        readers = [(stream.csv(Dialect()), stream.stop) for stream in streams]
-        write_side_by_side(readers, ENTITY.columns, Dialect(), lambda number: Unforced(folder / f"part-{number}.csv"))
+        readers = [(stream.csv(FileStyle()), stream.stop) for stream in streams]
+        write_side_by_side(readers, ENTITY.columns, FileStyle(), lambda number: Unforced(folder / f"part-{number}.csv"))

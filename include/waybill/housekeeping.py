@@ -17,9 +17,9 @@ from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import registrations, upkeep
-from waybill.ledger.comparison import keys
 from waybill.ledger.database.engine import is_id
 from waybill.ledger.database.rows import DAMAGED
+from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices

@@ -18,7 +18,7 @@ from waybill.errors import TransientError
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import Failure
 from waybill.requests import upkeep
-from waybill.requests.fulfilment.protocol import failure_of
+from waybill.requests.fulfilment.exporting import failure_of
 from waybill.requests.recurring import make_recurring
 from waybill.requests.states import failure
 

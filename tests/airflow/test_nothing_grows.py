@@ -177,7 +177,7 @@ def night(installation: Installation) -> None:
         assert describing.committed(installation, "acme", [delivery.id for delivery in due])
         assert describing.listed(installation, "acme", status="open") == []
         assert days.close_day(installation, "acme")
-    sending.tell(installation, "acme")
+    sending.send_owed(installation, "acme")
 
 
 def announced(installation: Installation) -> None:

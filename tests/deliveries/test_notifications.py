@@ -79,7 +79,7 @@ def mend_source(place: Place) -> None:
 def fail(place: Place) -> bool:
     installation = place.installation()
     told = notifying.failed(installation, "acme", listed(installation, "acme", status="open"))
-    sending.tell(installation, "acme")
+    sending.send_owed(installation, "acme")
     return told
 
 
@@ -97,8 +97,8 @@ def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(pla
     assert not fail(place), "it was told"
     mend_source(place)
     place.run(NOON)
-    sending.tell(place.installation(), "acme")
-    sending.tell(place.installation(), "acme")
+    sending.send_owed(place.installation(), "acme")
+    sending.send_owed(place.installation(), "acme")
     assert [message.message["Subject"] for message in smtp.received[1:]] == ["Waybill: acme has its data again"]
 
 
@@ -217,7 +217,7 @@ def test_a_delivery_is_told_on_commit_signed_and_with_its_manifest(place, http):
     place.clock = NOON
     place.run(NOON)
     assert http.received == [], "committed, and nothing sent yet: as after a crash"
-    sending.tell(place.installation(), "acme")
+    sending.send_owed(place.installation(), "acme")
     assert len(http.received) == 2
     manifests = {str(path.relative_to(place.out)): manifest for path, manifest in place.manifests()}
     for call in http.received:
@@ -227,7 +227,7 @@ def test_a_delivery_is_told_on_commit_signed_and_with_its_manifest(place, http):
         assert not verified(call, b"another")
         assert abs(int(call.headers["webhook-timestamp"]) - NOON.timestamp()) < 1
         assert call.json["id"] == call.headers["webhook-id"]
-    sending.tell(place.installation(), "acme")
+    sending.send_owed(place.installation(), "acme")
     place.run(NOON)
     assert len(http.received) == 2, "once each"
 
@@ -237,11 +237,11 @@ def test_a_plain_secret_is_the_key_itself_and_none_is_refused(place, http):
     place.connections["acme_hook"] = Connection("acme_hook", "http", http.url)
     place.clock = NOON
     place.run(NOON)
-    _, (problem,) = sending.tell(place.installation(), "acme")
+    _, (problem,) = sending.send_owed(place.installation(), "acme")
     assert problem.code == "webhook_secret"
     place.connections["acme_hook"] = Connection("acme_hook", "http", http.url, password="plain")
     place.clock += HOUR
-    assert sending.tell(place.installation(), "acme") == ([], [])
+    assert sending.send_owed(place.installation(), "acme") == ([], [])
     assert verified(http.received[0], b"plain")
 
 
@@ -487,7 +487,7 @@ def test_no_secret_stands_in_ledger_or_problem(place, http):
     http.answers += [500, 500]
     place.clock = NOON
     place.run(NOON)
-    _, problems = sending.tell(place.installation(), "acme")
+    _, problems = sending.send_owed(place.installation(), "acme")
     kept = "".join(map(str, problems)).encode() + b"".join(path.read_bytes() for path in (place.root / ".waybill").rglob("*ledger*"))
     assert len(problems) == 2
     assert SECRET.encode() not in kept
@@ -565,7 +565,7 @@ def test_what_is_over_is_not_told_after_it_was_told_to_be_well_again(place, http
     http.answers += answers
     assert len(sending.send_due(place.installation())) == 1
     place.run(place.clock)
-    sending.tell(place.installation(), "acme")
+    sending.send_owed(place.installation(), "acme")
     at(place, 12)
     assert types(http) == ["breach", "breach", "recovered", *(["recovered"] if len(answers) == 3 else [])]
 

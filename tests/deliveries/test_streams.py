@@ -19,7 +19,7 @@ from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.postgres import Database
 from waybill.airflow import connect_db, lookup
 from waybill.cli.app import app
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.deliveries.planning import plan
 from waybill.deliveries.repairs import backfill, redeliver
 from waybill.deliveries.reports import describing
@@ -345,7 +345,7 @@ def test_the_first_error_stops_the_other_streams():
 
     stop: Callable[[], None] = stopped.set
     with pytest.raises(TransientError, match="went away"):
-        write_side_by_side([(waits(), stop), (fails(), stop)], ["id"], Dialect(), lambda number: Nowhere())
+        write_side_by_side([(waits(), stop), (fails(), stop)], ["id"], FileStyle(), lambda number: Nowhere())
 
 
 def test_a_plan_tells_the_folder_that_the_parts_will_stand_in(place, tmp_path, monkeypatch):

@@ -214,14 +214,14 @@ MUTANTS = [
     Mutant(
         "a full load ends at its boundary",
         "deliveries/extraction/extracting.py",
-        "return Changed() if extent.changed.start is None else extent.changed",
+        "return ChangeSpan() if extent.changed.start is None else extent.changed",
         "return extent.changed",
         beyond,
     ),
     Mutant(
         "what a full load held past its end is forgotten",
         "deliveries/extraction/row_versions.py",
-        "digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))",
+        "digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(end, ahead=ahead))))",
         "pass",
         beyond,
     ),

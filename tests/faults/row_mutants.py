@@ -272,7 +272,7 @@ def pooled(launcher: Launcher, folder: Path) -> list[str]:
 ROW_MUTANTS = [
     Mutant(
         "rows ahead of the clock were added after the request",
-        "requests/fulfilment/protocol.py",
+        "requests/fulfilment/exporting.py",
         "ahead=max(now, request.created_at)",
         "ahead=None",
         exported,

@@ -23,7 +23,7 @@ from waybill.ledger.database.clock import LedgerClock
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import cancel, delete, get_request, list_requests
-from waybill.requests.fulfilment.protocol import Resources, Task, fulfil
+from waybill.requests.fulfilment.exporting import Resources, Task, fulfil
 from waybill.requests.upkeep import archives_of, keep_requests
 from waybill.sources import Source
 

@@ -23,7 +23,7 @@ from tests.servers.s3 import S3Server
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import LakeSource
 from waybill.configuration.registration import S3Destination
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.destinations.s3 import S3
 from waybill.destinations.s3_client import client_of
@@ -74,7 +74,7 @@ def test_a_lake_and_a_destination_read_a_connection_alike(tmp_path: Path, s3: S3
     wanted = entity("full", relation="orders/*.parquet")
     origin = Lake(LakeSource(kind="lake", path=f"s3://{bucket}", connection="lake"), tmp_path, lambda _: connection)
     with origin.snapshot([wanted]) as snapshot:
-        found = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(wanted, "acme", wanted.columns), Dialect()))
+        found = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(wanted, "acme", wanted.columns), FileStyle()))
     assert found == b"1,2\n"
     key = lake.s3_settings(connection)["key"]
     assert key == {"a profile": "OFPROFILE"}.get(name, "testing") or ("role" in name and key.startswith("ASIA"))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers.mariadb import MariaDatabase
 from waybill.configuration.catalog import DbApiSource, Entity
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.configuration.values.conditions import Condition
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
@@ -28,7 +28,7 @@ def read(source: Source, tenant: str, *where: Condition) -> list[str]:
     selection = Selection(entity, tenant, entity.columns, where=where)
     with source.snapshot([entity]) as snapshot:
         snapshot.check(selection)
-        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode().split()
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode().split()
 
 
 def choices(source: Source, tenant: str) -> list[str]:
@@ -63,7 +63,7 @@ def test_a_collation_of_duckdb_leads_to_the_parent_itself(tmp_path: Path) -> Non
     with DuckDB(tmp_path / "shop.duckdb").snapshot([entity]) as snapshot:
         for tenant, row in (("acme", b"a,x\n"), ("globex", b"b,x\n")):
             selection = Selection(entity, tenant, entity.columns)
-            assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())) == row
+            assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())) == row
 
 
 def test_a_column_of_sqlite_without_a_type_tells_tenants_by_numbers_and_by_texts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.format_rows import OPTIONS
 from tests.native_types.parquet import lake
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.formats import open_writer
 from waybill.sources.base import Snapshot
@@ -70,7 +70,7 @@ def _entity(kinds: dict[str, str], relation: str = "*.parquet", **more: Any) -> 
 def _lines(snapshot: Snapshot, entity: Entity) -> list[list[str]]:
     selection = Selection(entity, "acme", entity.columns)
     snapshot.check(selection)
-    text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+    text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
     digests = [digest for batch in snapshot.digests(selection) for digest in batch]
     rows = list(csv.reader(text.splitlines()))
     assert len(rows) == len(set(digests)) == snapshot.count(selection)
@@ -128,7 +128,7 @@ def test_the_streams_of_a_large_lake_agree_on_the_type_that_some_files_lack(tmp_
         _write(tmp_path / f"{number}.parquet", 10 * number, {"v": _full("decimal") if number == 2 else _empty(pa.null())})
     entity = _entity({"v": "decimal"})
     with lake(tmp_path).snapshot() as snapshot, snapshot.streams(Selection(entity, "acme", entity.columns), 4) as streams:
-        blocks = [bytes(block) for stream in streams for block, _ in stream.csv(Dialect())]
+        blocks = [bytes(block) for stream in streams for block, _ in stream.csv(FileStyle())]
         assert len(streams) == 4
     assert b"".join(blocks).decode().splitlines() == ["0,", "1,", "10,", "11,", "20,1.50", "21,", "30,", "31,"]
 

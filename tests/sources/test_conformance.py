@@ -25,7 +25,7 @@ from tests.servers.mariadb import MariaDatabase, MariaServer
 from tests.servers.postgres import Cluster, Database
 from waybill import canonical
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column
 from waybill.connection import Connection
 from waybill.deliveries.extraction.other_formats import other_format
@@ -40,7 +40,7 @@ from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
 from waybill_consumer.verification.recount import recount
 
-DEFAULT = Dialect()
+DEFAULT = FileStyle()
 BERLIN = ZoneInfo("Europe/Berlin")
 TYPES = {
     "table": "string",
@@ -391,10 +391,10 @@ def expected(rows: list[dict[str, Any]], columns: dict[str, Column] | None = Non
     return found
 
 
-def read(source: Source, selection: Selection, dialect: Dialect = DEFAULT) -> tuple[bytes, int]:
+def read(source: Source, selection: Selection, style: FileStyle = DEFAULT) -> tuple[bytes, int]:
     with source.snapshot() as snapshot:
         snapshot.check(selection)
-        blocks = [(bytes(block), count) for block, count in snapshot.csv(selection, dialect)]
+        blocks = [(bytes(block), count) for block, count in snapshot.csv(selection, style)]
     return b"".join(block for block, _ in blocks), sum(count for _, count in blocks)
 
 
@@ -403,20 +403,20 @@ def selection_of(installation: Installation, **changes: Any) -> Selection:
 
 
 @pytest.mark.parametrize(
-    "dialect",
-    [Dialect(), Dialect(delimiter=";", line_end="\r\n"), Dialect(delimiter="\t"), Dialect(delimiter="|", max_rows_per_file=7)],
+    "style",
+    [FileStyle(), FileStyle(delimiter=";", line_end="\r\n"), FileStyle(delimiter="\t"), FileStyle(delimiter="|", max_rows_per_file=7)],
     ids=["default", "semicolon-crlf", "tab", "pipe-parts"],
 )
-def test_the_same_rows_give_the_same_bytes_from_every_source(installation: Installation, dialect: Dialect) -> None:
-    lines = [canonical.csv_line(fields, dialect.delimiter, dialect.line_end) for fields in expected(installation.rows)]
-    data, count = read(installation.source, selection_of(installation), dialect)
+def test_the_same_rows_give_the_same_bytes_from_every_source(installation: Installation, style: FileStyle) -> None:
+    lines = [canonical.csv_line(fields, style.delimiter, style.line_end) for fields in expected(installation.rows)]
+    data, count = read(installation.source, selection_of(installation), style)
     assert data.decode().split("\n") == "".join(lines).split("\n")
     assert count == len(lines)
 
 
 def test_no_block_crosses_the_end_of_a_file(installation: Installation) -> None:
     with installation.source.snapshot() as snapshot:
-        counts = [count for _, count in snapshot.csv(selection_of(installation), Dialect(max_rows_per_file=7))]
+        counts = [count for _, count in snapshot.csv(selection_of(installation), FileStyle(max_rows_per_file=7))]
     seen = 0
     for count in counts:
         assert seen // 7 == (seen + count - 1) // 7
@@ -450,13 +450,13 @@ def test_version_digests_are_the_same_from_every_source_and_dialect(installation
 def test_the_window_is_half_open_over_the_later_of_change_and_deletion(installation: Installation) -> None:
     start, end = datetime(2026, 1, 1, 0, 2, tzinfo=UTC), datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
     chosen = [row for row in installation.rows if start <= (row["deleted_at"] or row["updated_at"]) < end]
-    selection = selection_of(installation, changed=Changed(start, end))
+    selection = selection_of(installation, changed=ChangeSpan(start, end))
     data, _ = read(installation.source, selection)
     assert data.decode() == "".join(map(canonical.csv_line, expected(chosen)))
     with installation.source.snapshot() as snapshot:
         assert snapshot.count(selection) == 7
     data, _ = read(
-        installation.source, replace(selection, changed=Changed(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)))
+        installation.source, replace(selection, changed=ChangeSpan(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)))
     )
     assert data.decode() == "".join(map(canonical.csv_line, expected([ROWS[3]])))
 
@@ -464,9 +464,9 @@ def test_the_window_is_half_open_over_the_later_of_change_and_deletion(installat
 @pytest.mark.parametrize("most", [None, 2])
 def test_versions_that_are_known_are_left_out(installation: Installation, most: int | None) -> None:
     known = {digest for table, digest in _digests(installation).items() if table not in (ROWS[1]["table"], ROWS[20]["table"])}
-    changed = Changed(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 22, tzinfo=UTC), known=known | {b"\0" * 16})
+    changed = ChangeSpan(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 22, tzinfo=UTC), known=known | {b"\0" * 16})
     chosen = [row for row in installation.rows if row["table"] in (ROWS[1]["table"], ROWS[20]["table"])]
-    data, rows = read(installation.source, selection_of(installation, changed=changed), Dialect(max_rows_per_file=most))
+    data, rows = read(installation.source, selection_of(installation, changed=changed), FileStyle(max_rows_per_file=most))
     assert (data.decode(), rows) == ("".join(map(canonical.csv_line, expected(chosen))), len(chosen))
 
 
@@ -474,7 +474,7 @@ def test_known_digests_may_be_of_fewer_columns_than_are_exported(installation: I
     few = {"select": ENTITY.columns["select"]}
     row = installation.rows[1]
     digest = canonical.row_digest([row["table"]], canonical.timestamp_text(row["updated_at"]), [row["select"]])
-    changed = Changed(known={digest}, known_columns=few)
+    changed = ChangeSpan(known={digest}, known_columns=few)
     data, _ = read(installation.source, selection_of(installation, changed=changed))
     others = [item for item in installation.rows if item["table"] != row["table"]]
     assert data.decode() == "".join(map(canonical.csv_line, expected(others)))
@@ -568,16 +568,16 @@ class _Memory:
 
 
 SHAPES = {
-    "csv": Dialect(),
-    "ndjson": Dialect(format="ndjson"),
-    "ndjson-gzip-parts": Dialect(format="ndjson", compression="gzip", max_rows_per_file=7),
-    "ndjson-zstd": Dialect(format="ndjson", compression="zstd"),
-    "parquet": Dialect(format="parquet"),
-    "parquet-parts": Dialect(format="parquet", max_rows_per_file=7, delimiter=";", compression="gzip"),
+    "csv": FileStyle(),
+    "ndjson": FileStyle(format="ndjson"),
+    "ndjson-gzip-parts": FileStyle(format="ndjson", compression="gzip", max_rows_per_file=7),
+    "ndjson-zstd": FileStyle(format="ndjson", compression="zstd"),
+    "parquet": FileStyle(format="parquet"),
+    "parquet-parts": FileStyle(format="parquet", max_rows_per_file=7, delimiter=";", compression="gzip"),
 }
 
 
-def written(installation: Installation, selection: Selection, dialect: Dialect) -> list[bytes]:
+def written(installation: Installation, selection: Selection, style: FileStyle) -> list[bytes]:
     """The files of a delivery in this dialect."""
     sinks: list[_Memory] = []
 
@@ -586,12 +586,12 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
         return sinks[-1]
 
     with installation.source.snapshot() as snapshot:
-        front = None if dialect.format == "csv" else other_format(dialect, selection, snapshot.binding(selection.entity))
-        found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
+        front = None if style.format == "csv" else other_format(style, selection, snapshot.binding(selection.entity))
+        found = write_csv(snapshot.csv(selection, style.records), selection.columns, style, new_file, front=front)
     assert [item.sha256 for item in found] == [sink.sha256 for sink in sinks]
-    dialect_said = manifest.csv_of(manifest.dialect_of(dialect))
+    dialect_said = manifest.csv_of(manifest.dialect_of(style))
     for name, sink in zip(found, sinks, strict=True):
-        counted = recount([sink.data], dialect_said, len(selection.columns), dialect.format)
+        counted = recount([sink.data], dialect_said, len(selection.columns), style.format)
         assert (counted.rows, counted.sha256, counted.faults) == (name.rows, name.sha256, ())
         assert counted.header in (tuple(selection.columns), None)
     return [sink.data for sink in sinks]
@@ -599,15 +599,15 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_format_holds_the_same_rows_from_every_source(installation: Installation, shape: str) -> None:
-    dialect = SHAPES[shape]
+    style = SHAPES[shape]
     selection = selection_of(installation)
-    said = manifest.csv_of(manifest.dialect_of(dialect))
+    said = manifest.csv_of(manifest.dialect_of(style))
     kinds = [column.type.value for column in selection.columns.values()]
     typed = list(zip(selection.columns, kinds, strict=True))
-    found = [record for data in written(installation, selection, dialect) for record in texts_of([data], said, dialect.format, typed)]
+    found = [record for data in written(installation, selection, style) for record in texts_of([data], said, style.format, typed)]
     rows = expected(installation.rows)
     wanted = [[field or "" for field in fields] for fields in rows]
-    if dialect.format == "ndjson":  # where a column holds JSON, null is the only word for both
+    if style.format == "ndjson":  # where a column holds JSON, null is the only word for both
         at = kinds.index("json")
         wanted = [["" if number == at and field == "null" else field for number, field in enumerate(fields)] for fields in wanted]
     assert found == wanted
@@ -647,7 +647,7 @@ def test_parquet_has_the_types_of_the_catalog_and_no_value_of_it_is_rounded(inst
     assert [None if item is None else Decimal(item) for item in table.column("decimal").to_pylist()] == wanted
     [empty] = written(
         installation,
-        selection_of(installation, changed=Changed(datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC))),
+        selection_of(installation, changed=ChangeSpan(datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC))),
         SHAPES["parquet"],
     )
     assert pq.read_table(pa.py_buffer(empty)).schema.equals(table.schema)
@@ -656,14 +656,14 @@ def test_parquet_has_the_types_of_the_catalog_and_no_value_of_it_is_rounded(inst
 def test_rows_known_from_before_are_left_out_in_every_format(installation: Installation) -> None:
     start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
     with installation.source.snapshot() as snapshot:
-        known = {digest for some in snapshot.digests(selection_of(installation, changed=Changed(start, end))) for digest in some}
+        known = {digest for some in snapshot.digests(selection_of(installation, changed=ChangeSpan(start, end))) for digest in some}
     kept = set(sorted(known)[: len(known) // 2])
     counts = set()
-    for dialect in SHAPES.values():
-        said = manifest.csv_of(manifest.dialect_of(dialect))
-        selection = selection_of(installation, changed=Changed(start, end, known=kept))
-        files = written(installation, selection, dialect)
-        counts.add(sum(recount([data], said, len(TYPES), dialect.format).rows or 0 for data in files))
+    for style in SHAPES.values():
+        said = manifest.csv_of(manifest.dialect_of(style))
+        selection = selection_of(installation, changed=ChangeSpan(start, end, known=kept))
+        files = written(installation, selection, style)
+        counts.add(sum(recount([data], said, len(TYPES), style.format).rows or 0 for data in files))
     assert counts == {len(known) - len(kept)}
 
 
@@ -671,7 +671,7 @@ def test_a_value_that_parquet_cannot_hold_is_refused_and_not_told() -> None:
     columns = {"id": Column(type="integer"), "note": Column(type="string")}
     entity = ENTITY.model_copy(update={"columns": columns})
     sink = _Memory()
-    front = other_format(Dialect(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
+    front = other_format(FileStyle(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
     with pytest.raises(PermanentError, match="does not fit into the type that Parquet and XLSX have") as caught:
         front.write(b"1,fine\n99999999999999999999,private\n")
     front.discard()

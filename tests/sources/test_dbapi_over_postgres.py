@@ -16,7 +16,7 @@ import pytest
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources.base import Snapshot
 from waybill.sources.dbapi.source import DbApi
@@ -66,7 +66,7 @@ def dbapi(request: pytest.FixtureRequest) -> Through:
 def read(snapshot: Snapshot, shape: Any = SHAPE) -> bytes:
     selection = Selection(shape, "acme", shape.columns)
     snapshot.check(selection)
-    return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+    return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
 
 
 def test_the_bytes_are_those_of_the_native_source_whatever_the_database_sets(dbapi: Through, orders: Database) -> None:

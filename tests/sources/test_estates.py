@@ -19,7 +19,7 @@ import pytest
 from tests.servers.mariadb import MariaServer
 from tests.servers.postgres import Cluster
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.conditions import Condition
 from waybill.connection import Connection
 from waybill.errors import PermanentError
@@ -74,7 +74,7 @@ class Estate:
     def ids(self, selection: Selection) -> list[int]:
         with self.source.snapshot() as snapshot:
             snapshot.check(selection)
-            data = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+            data = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
             assert snapshot.count(selection) == data.count(b"\n")
             return [int(line.split(b",")[0]) for line in data.splitlines()]
 
@@ -295,17 +295,17 @@ def test_columns_under_other_names_give_the_same_bytes_and_the_same_arrow(estate
     assert estate.ids(Selection(lines, "7", lines.columns, where=where)) == [1]
     with estate.source.snapshot([lines]) as snapshot:
         asked = (Selection(lines, "7", shown), Selection(plain, "7", plain.columns))
-        said = [[bytes(block) for block, _ in snapshot.csv(item, Dialect())] for item in asked]
+        said = [[bytes(block) for block, _ in snapshot.csv(item, FileStyle())] for item in asked]
         assert said[0] == said[1]
         batches = list(snapshot.batches(Selection(lines, "7", lines.columns, salt=b"s")))
         assert {tuple(batch.schema.names) for batch in batches} == {tuple(OTHER_NAMES)}
         assert [item for batch in batches for item in batch.column("id").to_pylist()] == ["open", "closed", "Open", None]
         digests = [
             sorted(digest for digests in snapshot.digests(Selection(lines, "7", lines.columns, changed=changed)) for digest in digests)
-            for changed in (Changed(), Changed(known_columns=lines.columns))
+            for changed in (ChangeSpan(), ChangeSpan(known_columns=lines.columns))
         ]
         assert digests[0] == digests[1] != []
-        later = Selection(lines, "7", shown, changed=Changed(start=3, end=5))
+        later = Selection(lines, "7", shown, changed=ChangeSpan(start=3, end=5))
         assert snapshot.count(later) == 2
         assert snapshot.values(Selection(lines, "7", {"id": lines.columns["id"]}), 9) == ["Open", "closed", "open"]
 

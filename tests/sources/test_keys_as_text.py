@@ -15,7 +15,7 @@ from tests.servers.postgres import Database
 from tests.sources.test_mysql_sessions import connect
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
 from waybill.sources.duckdb.source import DuckDB
@@ -50,7 +50,7 @@ def keys(origin: Source, **more: object) -> list[str]:
     with origin.snapshot([wanted]) as snapshot:
         selection = Selection(wanted, "acme", wanted.columns)
         snapshot.check(selection)
-        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode().splitlines()
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode().splitlines()
 
 
 @pytest.mark.parametrize("native", NATIVES)

@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources.duckdb import table_formats
@@ -41,7 +41,7 @@ def read_while(root: Path, between: Callable[[], object], wanted: Entity) -> byt
     selection = Selection(wanted, "acme", wanted.columns)
     with Lake(LAKE, root, nobody).snapshot([wanted]) as snapshot:
         snapshot.check(selection)
-        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
         between()
         list(snapshot.digests(selection))
     return lines

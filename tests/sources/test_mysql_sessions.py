@@ -11,7 +11,7 @@ import pytest
 from tests.servers.mariadb import MariaDatabase
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import DbApiSource, Entity
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources.dbapi.source import DbApi
 
@@ -38,7 +38,7 @@ def read(database: MariaDatabase, mode: str = "lookback", between: Callable[[], 
     with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(database, **options)).snapshot([wanted]) as snapshot:
         snapshot.check(selection)
         between()
-        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
         between()
         assert sum(map(len, snapshot.digests(selection))) == lines.count(b"\n")
     return lines

@@ -25,7 +25,7 @@ from tests.native_types.values import FEBRUARY, Installation
 from tests.servers.postgres import Database as PostgresDatabase
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source, reuse
@@ -48,7 +48,7 @@ def test_a_native_type_that_holds_a_catalogued_one_gives_its_canonical_text(inst
     selection = _selection(installation.entity(fitting, kind))
     with installation.source.snapshot() as snapshot:
         snapshot.check(selection)
-        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
     full, empty = csv.reader(text.splitlines())
     found = dict(zip(fitting, full[1:], strict=True))
     wrong = [f"{case.native} {case.value}: {found[at]}" for at in fitting if (case := installation.cases[at]).texts[kind] != found[at]]
@@ -71,7 +71,7 @@ def test_a_native_type_that_cannot_hold_a_catalogued_one_is_refused_by_name(inst
                     try:
                         snapshot.check(selection)
                         checked = True
-                        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+                        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
                         wrong.append(f"{case.native} {case.value}: {text}")
                     except PermanentError as error:
                         if f"column v{number} " not in error.what or native not in error.what or not error.next_step:
@@ -127,7 +127,7 @@ def _text(source: Source, kind: str) -> str:
     selection = _selection(Installation(source, [], "sample.parquet").entity([0], kind))
     with source.snapshot() as snapshot:
         snapshot.check(selection)
-        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
     return next(csv.reader(text.splitlines()))[1]
 
 
@@ -158,7 +158,7 @@ def test_types_of_parquet_give_the_texts_of_every_other_source(tmp_path: Path) -
     selection = _selection(Installation(source, [], "sample.parquet").entity(list(range(len(stored))), "json"))
     with source.snapshot() as snapshot:
         snapshot.check(selection)
-        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
     assert next(csv.reader(text.splitlines()))[1:] == [text for _, text in stored.values()]
 
 

@@ -22,7 +22,7 @@ from tests.format_rows import OPTIONS, unguard
 from tests.native_types.installed import KINDS, installed
 from tests.native_types.values import Installation
 from waybill.canonical import ColumnType, text
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.records import texts_of
@@ -105,7 +105,7 @@ def cell_says(cell: Any, wanted: str, kind: ColumnType) -> bool:
 
 
 def of_parquet(path: Path, kind: ColumnType, count: int) -> list[list[str]]:
-    said = manifest.csv_of(manifest.dialect_of(Dialect(format="parquet")))
+    said = manifest.csv_of(manifest.dialect_of(FileStyle(format="parquet")))
     return list(texts_of([path.read_bytes()], said, "parquet", [("id", "integer"), *[("", kind.value)] * count]))
 
 

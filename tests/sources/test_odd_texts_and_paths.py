@@ -14,7 +14,7 @@ from tests.servers.postgres import Database
 from tests.servers.process import program
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources.base import Source
 from waybill.sources.dbapi.source import DbApi
@@ -27,7 +27,7 @@ def read(origin: Source, relation: str = "public.orders") -> bytes:
     selection = Selection(wanted, "acme", wanted.columns)
     with origin.snapshot([wanted]) as snapshot:
         snapshot.check(selection)
-        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
 
 
 @pytest.mark.parametrize("kind", ["postgres", "dbapi"])

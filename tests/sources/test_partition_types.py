@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources.duckdb.lake import Lake
@@ -51,7 +51,7 @@ def delivered(root: Path, kind: str, values: list[str]) -> list[str]:
     selection = Selection(entity, "acme", entity.columns)
     with Lake(LakeSource(kind="lake"), root, no_connection).snapshot() as snapshot:
         snapshot.check(selection)
-        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
     return [line.partition(",")[2] for line in text.splitlines()]
 
 

@@ -12,7 +12,7 @@ from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError, WaybillError
 from waybill.ledger.database.engine import Ledger
 from waybill.sources import Snapshot, Source, reuse
@@ -50,7 +50,7 @@ def test_an_extraction_through_a_pool_is_the_same_and_leaves_nothing_behind(post
             snapshot.check(selection)
             snapshot.extent(wanted, "acme", None, snapshot.taken_at)
             assert sum(map(len, snapshot.digests(selection))) == snapshot.count(selection) == 20
-            read.append(b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())))
+            read.append(b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())))
     assert read[0] == read[1]
     assert b"\n1,0.30000000000000004\n" in b"\n" + read[1]
     assert settings(pooled) == before
@@ -64,14 +64,14 @@ def test_an_extraction_given_up_half_way_leaves_nothing_behind(pooled: Database)
     before = settings(pooled)
     for _ in range(6):
         with source(pooled).snapshot([wanted]) as snapshot:
-            next(iter(snapshot.csv(Selection(wanted, "acme", wanted.columns), Dialect())))
+            next(iter(snapshot.csv(Selection(wanted, "acme", wanted.columns), FileStyle())))
     assert settings(pooled) == before
 
 
 LEAVING: dict[str, Callable[[Snapshot, Selection], object]] = {
     "at once": lambda snapshot, selection: None,
     "after a count": lambda snapshot, selection: snapshot.count(selection),
-    "half way": lambda snapshot, selection: next(iter(snapshot.csv(selection, Dialect()))),
+    "half way": lambda snapshot, selection: next(iter(snapshot.csv(selection, FileStyle()))),
     "at an error": lambda snapshot, selection: snapshot.columns(entity("full", relation="", query="SELECT nothing")),
 }
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources.duckdb.engine import DuckDBFlavour, arrow, render
 from waybill.sources.query import Query, hmac_pads
@@ -43,7 +43,7 @@ SELECTION = Selection(
     ENTITY,
     "acme'; DROP TABLE x --",
     ENTITY.columns,
-    Changed(START, END, ahead=END, known={b"\1" * 16}),
+    ChangeSpan(START, END, ahead=END, known={b"\1" * 16}),
     salt=b"planted-salt",
     scope={"project": ("7", "seven")},
     time_from=START,
@@ -57,7 +57,7 @@ def query(selection: Selection = SELECTION, natives: dict[str, str] | None = Non
 
 
 STATEMENTS = {
-    "csv": lambda q: q.csv(Dialect()),
+    "csv": lambda q: q.csv(FileStyle()),
     "digests": lambda q: q.digests(),
     "count": lambda q: q.count(),
     "arrow": arrow,
@@ -90,7 +90,7 @@ def test_binds_do_not_show_their_values() -> None:
 
 def test_a_quote_in_a_name_stays_inside_the_name() -> None:
     assert quote('odd"name') == '"odd""name"'
-    assert '"odd""name"' in render(query().csv(Dialect()))[0]
+    assert '"odd""name"' in render(query().csv(FileStyle()))[0]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_time_without_zone_is_compared_in_utc() -> None:
 
 def test_digests_are_computed_only_where_known_versions_are_left_out() -> None:
     nothing_known = replace(SELECTION, changed=replace(SELECTION.changed, known=None))
-    assert "sha256(concat" not in render(query(nothing_known).csv(Dialect()))[0]
-    assert "sha256(concat" in render(query().csv(Dialect()))[0]
+    assert "sha256(concat" not in render(query(nothing_known).csv(FileStyle()))[0]
+    assert "sha256(concat" in render(query().csv(FileStyle()))[0]
 
 
 def test_an_integer_tenant_matches_only_its_own_spelling() -> None:

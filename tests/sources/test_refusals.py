@@ -20,7 +20,7 @@ from tests.servers.mariadb import MariaDatabase
 from tests.servers.postgres import Database
 from waybill.airflow.connections.lookup import connect_db
 from waybill.configuration.catalog import DbApiSource, Entity, PostgresSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import Source
@@ -49,7 +49,7 @@ class Shop:
             with self.source(**settings).snapshot([entity]) as snapshot:
                 selection = Selection(entity, "acme", entity.columns)
                 snapshot.check(selection)
-                list(snapshot.csv(selection, Dialect()))
+                list(snapshot.csv(selection, FileStyle()))
         except WaybillError as error:
             return error
         pytest.fail("nothing was refused")

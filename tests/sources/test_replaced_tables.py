@@ -12,7 +12,7 @@ import pytest
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource, Entity, PostgresSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import TransientError
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
@@ -67,7 +67,7 @@ def read_while(database: Database, replacement: str, wanted: Entity, user: str =
                 selection = Selection(wanted, "acme", wanted.columns, extent.changed)
                 snapshot.check(selection)
                 assert snapshot.count(selection) == 20
-                got.extend(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+                got.extend(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
         except BaseException as error:  # noqa: BLE001 (told to the test below)
             failed.append(error)
 

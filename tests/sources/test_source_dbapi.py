@@ -19,7 +19,7 @@ import pytest
 from tests.servers.mariadb import MariaDatabase
 from waybill.airflow import connect_db
 from waybill.configuration.catalog import DbApiSource, Entity
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import open_source
 from waybill.sources.dbapi import source as dbapi
@@ -43,7 +43,7 @@ def read(source: DbApi, entity: Entity = ENTITY, tenant: str = "acme") -> str:
     selection = Selection(entity, tenant, entity.columns)
     with source.snapshot() as snapshot:
         snapshot.check(selection)
-        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
 
 
 def _no_connection(name: str) -> Any:
@@ -110,7 +110,7 @@ def test_rows_are_streamed_and_memory_stays_flat(lite: Path) -> None:
         shape = ENTITY.model_copy(update={"relation": f"some{limit}"})
         with DbApi(SPEC, lambda _: sqlite3.connect(lite)).snapshot() as snapshot:
             tracemalloc.start()
-            assert sum(count for _, count in snapshot.csv(Selection(shape, "acme", selection.columns), Dialect())) == int(limit)
+            assert sum(count for _, count in snapshot.csv(Selection(shape, "acme", selection.columns), FileStyle())) == int(limit)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[2] < peaks[1] * 1.5  # the first run only warms up
@@ -198,11 +198,11 @@ def test_late_rows_stand_in_key_order_among_the_others(tmp_path: Path) -> None:
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
         connection.commit()
     overlap, start, end = (first + timedelta(minutes=minutes) for minutes in (5_000, 10_000, 15_000))
-    selection = Selection(ENTITY, "acme", ENTITY.columns, Changed(overlap, start))
+    selection = Selection(ENTITY, "acme", ENTITY.columns, ChangeSpan(overlap, start))
     with DbApi(SPEC, lambda _: sqlite3.connect(path)).snapshot() as snapshot:
         late = [digest for batch in snapshot.digests(selection) for digest in batch]
-        selection = replace(selection, changed=Changed(overlap, end, known=set(late) - set(late[::3])))
-        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).splitlines()
+        selection = replace(selection, changed=ChangeSpan(overlap, end, known=set(late) - set(late[::3])))
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).splitlines()
     keys = [int(line.partition(b",")[0]) for line in lines]
     assert len(keys) == 5_000 + len(late[::3])
     assert keys == sorted(keys)

@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers.s3 import S3Server, serve_s3
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import Source, reuse
@@ -47,7 +47,7 @@ def read(source: Source, shape: Entity, tenant: str = "acme") -> str:
     selection = Selection(shape, tenant, shape.columns)
     with source.snapshot() as snapshot:
         snapshot.check(selection)
-        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode()
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_rows_sorted_in_parts_are_those_that_are_sorted_at_once(warehouse: Path,
     selection = Selection(shape, "acme", shape.columns)
     with DuckDB(warehouse).snapshot() as whole, DuckDB(warehouse).snapshot() as parted:
         parted.at_once = 150
-        found = [b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())) for snapshot in (whole, parted)]
+        found = [b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())) for snapshot in (whole, parted)]
         assert len(parted.parts(selection)) >= (1 if expression == "7" else 3)
         with pytest.raises(PermanentError, match="no value") if "NULL" in expression else nullcontext():
             parted.check(selection)
@@ -136,7 +136,7 @@ def test_many_rows_of_megabytes_take_what_memory_there_is(warehouse: Path) -> No
         connection.execute("INSERT INTO huge SELECT i, 'acme', now()::TIMESTAMP, repeat('x', 2500000) FROM range(120) r(i)")
     shape = entity(relation="huge")
     with DuckDB(warehouse).snapshot() as snapshot:
-        blocks = snapshot.csv(Selection(shape, "acme", shape.columns), Dialect())
+        blocks = snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle())
         assert sum(len(block) for block, _ in blocks) > 120 * 2_500_000
 
 
@@ -226,7 +226,7 @@ def test_a_window_goes_on_from_its_position_and_full_reads_everything(warehouse:
     start = NOW - timedelta(days=7)
     with DuckDB(warehouse).snapshot() as snapshot:
         extent = snapshot.extent(entity(), "acme", start.isoformat(), NOW)
-        assert (extent.changed, extent.position) == (Changed(start, NOW), "2026-06-01T00:00:00.000000Z")
+        assert (extent.changed, extent.position) == (ChangeSpan(start, NOW), "2026-06-01T00:00:00.000000Z")
         assert snapshot.extent(entity("full"), "acme", start.isoformat(), NOW).changed.start is None
         by_id = snapshot.extent(entity("append", "id"), "acme", 3, NOW)
         assert (by_id.changed.start, by_id.changed.end, by_id.position) == (3, 10, 10)
@@ -282,7 +282,7 @@ def test_row_groups_outside_of_the_window_are_not_read(tmp_path: Path) -> None:
     with Lake(LakeSource(kind="lake"), tmp_path, _no_connection).snapshot() as snapshot:
         extent = snapshot.extent(shape, "acme", (datetime(2026, 1, 2, 2, tzinfo=UTC)).isoformat(), NOW)
         selection = Selection(shape, "acme", shape.columns, extent.changed)
-        text, values = engine.render(snapshot.query(selection).csv(Dialect()))
+        text, values = engine.render(snapshot.query(selection).csv(FileStyle()))
         plan = snapshot.connection.execute(f"EXPLAIN ANALYZE {text}", values).fetchall()[0][1]
     [groups] = [line for line in plan.splitlines() if "Row Groups Scanned" in line]
     scanned, total = (int(part) for part in groups.split(":")[1].strip(" │").split("/"))
@@ -415,7 +415,7 @@ def test_storage_that_goes_away_between_two_requests_is_told_by_one_sentence(tmp
             snapshot.check(selection)
             while_it_answers.close()
             with pytest.raises(TransientError, match=r"the storage stopped answering \(EndpointConnectionError\)") as caught:
-                list(snapshot.csv(selection, Dialect()))
+                list(snapshot.csv(selection, FileStyle()))
     assert "Traceback" not in str(caught.value)
     with pytest.raises(TransientError, match="the storage does not answer"):
         read(s3_lake(server.endpoint), shape)

@@ -22,7 +22,7 @@ import pytest
 from tests.servers.postgres import Database
 from tests.servers.process import free_port
 from waybill.configuration.catalog import Entity, PostgresSource
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.connection import Connection
 from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.row_versions import to_remember, unrepeated
@@ -89,10 +89,10 @@ class Stream:
     def deliver(self, origin: Postgres, end: datetime | None = None) -> int:
         with origin.snapshot() as snapshot:
             extent = snapshot.extent(self.entity, "acme", self.position, end or snapshot.taken_at)
-            changed = Changed() if extent.changed.start is None else extent.changed
+            changed = ChangeSpan() if extent.changed.start is None else extent.changed
             selection = Selection(self.entity, "acme", self.entity.columns, changed)
             selection, _ = unrepeated(self.kept, snapshot, selection, lambda: self.known)
-            blocks = [bytes(block) for block, _ in snapshot.csv(selection, Dialect())]
+            blocks = [bytes(block) for block, _ in snapshot.csv(selection, FileStyle())]
             remembered = to_remember(self.kept, snapshot, selection, extent, lambda: self.known)
         self.known = {blob[at : at + 16] for blob in remembered.blobs for at in range(0, len(blob), 16)}
         self.kept = replace(self.kept, position=remembered.position(), digests_from=remembered.digests_from)
@@ -333,7 +333,7 @@ def test_a_value_that_does_not_fit_is_not_repeated_in_the_error(orders: Database
     orders.psql("ALTER TABLE orders ADD code text; UPDATE orders SET code = 'planted row value'")
     shape = entity("full", columns={"code": {"type": "uuid"}})
     with source(orders).snapshot() as snapshot, pytest.raises(PermanentError) as caught:
-        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
     assert "planted" not in str(caught.value)
     assert caught.value.code == "schema_drift"
 
@@ -344,7 +344,7 @@ def test_a_query_that_takes_too_long_is_cut_with_advice(orders: Database) -> Non
     target = Connection("pg", "postgres", orders.host, orders.port, orders.user, orders.name)
     hasty = Postgres(PostgresSource(kind="postgres", connection="pg", statement_timeout="1s"), lambda _: target)  # type: ignore[arg-type]
     with hasty.snapshot() as snapshot, pytest.raises(TransientError, match="statement_timeout"):
-        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
 
 
 def test_a_lost_server_can_be_tried_again_and_an_unknown_role_cannot(orders: Database) -> None:
@@ -373,7 +373,7 @@ def test_a_killed_session_can_be_tried_again(orders: Database) -> None:
     with source(orders).snapshot() as snapshot:
         orders.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
         with pytest.raises(TransientError):
-            list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+            list(snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
 
 
 def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_replaced_when_it_breaks(orders: Database) -> None:
@@ -389,7 +389,7 @@ def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_repla
         orders.psql("INSERT INTO orders (id, tenant_id) VALUES (100, 'acme')")
         assert looked() == (first, rows + 1)
         with source(orders).snapshot() as snapshot:
-            blocks = snapshot.csv(everything, Dialect())
+            blocks = snapshot.csv(everything, FileStyle())
             next(blocks)  # the rest is not read: whoever comes next has no use for what is left of it
             blocks.close()  # type: ignore[attr-defined]
         again, _ = looked()
@@ -405,9 +405,9 @@ def test_every_method_sees_the_same_rows_though_others_write(orders: Database) -
     shape = entity("full")
     selection = Selection(shape, "acme", shape.columns)
     with source(orders).snapshot() as snapshot:
-        before = [bytes(block) for block, _ in snapshot.csv(selection, Dialect())]
+        before = [bytes(block) for block, _ in snapshot.csv(selection, FileStyle())]
         orders.psql("DELETE FROM orders")
-        assert [bytes(block) for block, _ in snapshot.csv(selection, Dialect())] == before
+        assert [bytes(block) for block, _ in snapshot.csv(selection, FileStyle())] == before
         assert snapshot.count(selection) == 5
 
 
@@ -425,7 +425,7 @@ def test_times_no_rfc_3339_text_can_hold_are_not_lost(postgres: Database) -> Non
         postgres.psql(f"INSERT INTO orders VALUES ({number}, 'acme', '{value}', '{value}'::timestamp::date)")
     shape = entity("full", columns={"at": {"type": "timestamp"}, "day": {"type": "date"}})
     with source(postgres).snapshot() as snapshot:
-        data = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+        data = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
     assert data.decode().splitlines() == [
         "infinity,infinity",
         "-infinity,-infinity",
@@ -470,7 +470,7 @@ def test_a_domain_over_a_domain_is_read_as_the_type_below_it(postgres: Database)
     selection = Selection(asked, "acme", asked.columns)
     with source(postgres).snapshot() as snapshot:
         snapshot.check(selection)
-        assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).endswith(b"1,1.50,[2.50]\n")
+        assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).endswith(b"1,1.50,[2.50]\n")
     with look_into_postgres(PostgresSource(kind="postgres", connection="pg"), source(postgres).connections) as structure:
         natives = {column.name: column.native for column in structure.tables("")[0].columns}
     assert natives["price"] == "numeric(9,2)"

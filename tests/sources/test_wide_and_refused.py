@@ -6,7 +6,7 @@ import pytest
 
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError
 
 NAMES = [f"c{number}" for number in range(1594)]
@@ -23,13 +23,13 @@ def test_sixteen_hundred_columns_are_read_in_every_mode(postgres: Database, mode
     whole = Selection(shape, "acme", shape.columns)
     with source(postgres).snapshot([shape]) as snapshot:
         snapshot.check(whole)
-        assert b"".join(bytes(block) for block, _ in snapshot.csv(whole, Dialect())).count(b"\n") == 3
+        assert b"".join(bytes(block) for block, _ in snapshot.csv(whole, FileStyle())).count(b"\n") == 3
         digests = [digest for batch in snapshot.digests(whole) for digest in batch]
         assert len(digests) == 3
         assert sum(batch.num_rows for batch in snapshot.batches(whole)) == 3
         if mode == "lookback":
-            fresh = Selection(shape, "acme", shape.columns, Changed(known=frozenset(digests[:2])))
-            assert b"".join(bytes(block) for block, _ in snapshot.csv(fresh, Dialect())).count(b"\n") == 1
+            fresh = Selection(shape, "acme", shape.columns, ChangeSpan(known=frozenset(digests[:2])))
+            assert b"".join(bytes(block) for block, _ in snapshot.csv(fresh, FileStyle())).count(b"\n") == 1
 
 
 REFUSED = {
@@ -60,7 +60,7 @@ def test_what_a_view_raises_is_told_as_that(postgres: Database, name: str) -> No
     postgres.psql(REFUSED[name])
     shape = entity("full", relation="bad", columns={"c0": {"type": "integer"}})
     with source(postgres).snapshot([shape]) as snapshot, pytest.raises(PermanentError, match="a view, a policy") as caught:
-        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
     assert "planted" not in str(caught.value)
     assert caught.value.code == "source_refused"
 
@@ -70,7 +70,7 @@ def test_text_that_is_not_of_its_catalogued_type_is_told_as_that(postgres: Datab
     postgres.psql(f"CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, c0 text); INSERT INTO orders VALUES (1, 'acme', '{text}')")
     shape = entity("full", columns={"c0": {"type": kind}})
     with source(postgres).snapshot([shape]) as snapshot, pytest.raises(PermanentError, match="does not fit its catalogued type") as caught:
-        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), FileStyle()))
     assert text not in str(caught.value)
 
 

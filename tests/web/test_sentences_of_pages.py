@@ -111,7 +111,7 @@ def sentences_of(module: str) -> list[str]:
     tree = ast.parse(module)
     silent = {id(each.value) for node in ast.walk(tree) for each in _body(node) if isinstance(each, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "protocol.log.", "re.")):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "exporting.log.", "re.")):
             silent |= {id(each) for each in node.args}
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):  # docs/reference/errors.md reads these there
             silent |= {id(each) for each in ast.walk(node)}

@@ -195,7 +195,7 @@ def send_notices(installation: Installation, tenant: str) -> None:
     """Tell people what changed about a tenant. `check` sends later what cannot be sent now, so nothing here fails a run."""
     from waybill.deliveries.reports import sending
 
-    events, problems = sending.tell(installation, tenant)
+    events, problems = sending.send_owed(installation, tenant)
     for event in events:
         log.info("%s: %s", tenant, event)
     for problem in problems:

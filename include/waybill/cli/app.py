@@ -198,10 +198,10 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for note in narrowed(installation, [delivery.entity for delivery in planned]):
         complain(f"warning: {note}")
     file = installation.configuration.file_of(tenant)
-    dialect = (file or installation.registered(tenant)).registration.csv.dialect
+    style = (file or installation.registered(tenant)).registration.csv.file_style
     connections = {name: entity.streams for name, entity in installation.catalog.entities.items()}
     due = [
-        describing.describe(delivery, dialect=dialect, source_connections=connections.get(delivery.entity, 1))
+        describing.describe(delivery, style=style, source_connections=connections.get(delivery.entity, 1))
         for delivery in [*planned, *repairs.unfinished_repairs(installation, tenant)]
     ]
     if as_json:
@@ -247,7 +247,7 @@ def run(
         results = running.run(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
-    for problem in sending.tell(installation, tenant)[1]:
+    for problem in sending.send_owed(installation, tenant)[1]:
         complain(str(problem))
     if as_json:
         dump([operations.result_facts(installation, result) for result in results])

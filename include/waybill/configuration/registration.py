@@ -29,7 +29,7 @@ from waybill.configuration.channels import Channels
 from waybill.configuration.promise import Terms
 from waybill.configuration.rules import entity_choices
 from waybill.configuration.rules.entity_choices import DeliveredName
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.configuration.values.durations import Clock
@@ -92,8 +92,8 @@ class CsvOptions(Strict):
     """Begin another part after so many rows."""
 
     @property
-    def dialect(self) -> Dialect:
-        return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
+    def file_style(self) -> FileStyle:
+        return FileStyle(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
 
 
 class FilesOptions(Strict):
@@ -248,9 +248,9 @@ class Registration(Strict):
         return ZoneInfo(self.timezone)
 
     @property
-    def dialect(self) -> Dialect:
+    def file_style(self) -> FileStyle:
         """Return how the tenant's files are written."""
-        return replace(self.csv.dialect, format=self.files.format, encrypted=self.encryption is not None)
+        return replace(self.csv.file_style, format=self.files.format, encrypted=self.encryption is not None)
 
     def frequency_of(self, entity: str, catalog: Catalog) -> Frequency:
         """Return how often an entity comes, given by id."""

@@ -13,7 +13,7 @@ from waybill.configuration.values.conditions import Condition
 
 
 @dataclass(frozen=True)
-class Changed:
+class ChangeSpan:
     """A half-open span `[start, end)` of an entity's change position. None leaves that side open.
 
     `start` and `end` are aware datetimes (lookback, horizon, append by time), ints (append by id) or PostgreSQL snapshot texts (snapshot).
@@ -46,7 +46,7 @@ class Selection:
     entity: Entity
     tenant: str
     columns: Mapping[str, Column]
-    changed: Changed = field(default_factory=Changed)
+    changed: ChangeSpan = field(default_factory=ChangeSpan)
     salt: bytes = field(default=b"", repr=False)
     scope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     time_from: datetime | None = None
@@ -73,7 +73,7 @@ class Extent:
     """
 
     end: datetime
-    changed: Changed
+    changed: ChangeSpan
     position: Any = None
     short: str = ""
     lost: str = ""
@@ -84,7 +84,7 @@ Block = tuple["bytes | memoryview", int]
 
 
 @dataclass(frozen=True)
-class Dialect:
+class FileStyle:
     """How files are written. `line_end` is LF or CR LF. `compression` is none, gzip or zstd, for text; Parquet is compressed inside.
 
     `format` is csv, ndjson or parquet. A deletes file is CSV whatever the format.
@@ -100,12 +100,12 @@ class Dialect:
     """Whether the files are encrypted to the consumer's key."""
 
     @property
-    def records(self) -> Dialect:
+    def records(self) -> FileStyle:
         """Return how sources are asked for records.
 
-        It is the dialect itself for CSV, and a plain one for other formats, which are made of the records.
+        It is the style itself for CSV, and a plain one for other formats, which are made of the records.
         """
-        return self if self.format == "csv" else Dialect(max_rows_per_file=self.max_rows_per_file)
+        return self if self.format == "csv" else FileStyle(max_rows_per_file=self.max_rows_per_file)
 
 
 def first_day(value: datetime, zone: tzinfo) -> datetime:

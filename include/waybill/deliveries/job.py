@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.comparison.deletes import FoundKeys, Keys, Repeated
@@ -24,12 +24,12 @@ from waybill.sources import Source
 
 @dataclass(frozen=True)
 class DeliveryJob:
-    """One delivery with everything it is made from. `dialect` belongs to the registration version under which it was planned."""
+    """One delivery with everything it is made from. `file_style` belongs to the registration version under which it was planned."""
 
     delivery: Delivery
     stream: Stream
     entity: Entity
-    dialect: Dialect
+    file_style: FileStyle
     salt: bytes
     produced_by: str
     source_tenant: str
@@ -51,7 +51,7 @@ class DeliveryJob:
     @property
     def in_parts(self) -> bool:
         """Return whether the delivery's files are parts, which have a folder of their own."""
-        return self.dialect.max_rows_per_file is not None or self.source_connections > 1
+        return self.file_style.max_rows_per_file is not None or self.source_connections > 1
 
     @property
     def where(self) -> str:

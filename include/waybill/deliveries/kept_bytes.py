@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from waybill.canonical import timestamp_text
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction.columns import from_json
@@ -31,7 +31,7 @@ Blocks = Callable[[], Iterable[bytes]]
 
 
 def repetition_of(installation: Installation, session: Session, job: DeliveryJob) -> tuple[DeliveryJob, Read]:
-    """Return what the protocol needs for a redelivery: the original's bytes, facts and dialect. The catalog of today does not matter.
+    """Return what the protocol needs for a redelivery: the original's bytes, facts and file style. The catalog of today does not matter.
 
     Raises PermanentError if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
     """
@@ -47,7 +47,7 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
         raise
     gone = attempt.deletes
     keys = deletes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
-    return replace(job, dialect=_dialect(attempt)), _repeat(attempt, files, keys)
+    return replace(job, file_style=_style(attempt)), _repeat(attempt, files, keys)
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
@@ -116,11 +116,11 @@ def _hash(place: Blocks) -> str:
     return digest.hexdigest()
 
 
-def _dialect(attempt: Attempt) -> Dialect:
+def _style(attempt: Attempt) -> FileStyle:
     """Return how the original was written. Its number of rows per file only matters in that it was in parts."""
     csv = attempt.facts["csv"]
     most = attempt.rows or 1 if is_in_parts(attempt) else None
-    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))
+    return FileStyle(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))
 
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:

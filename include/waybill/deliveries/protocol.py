@@ -35,8 +35,8 @@ from waybill.errors import ConflictError, PermanentError, TransientError, Waybil
 from waybill.files.signing import Signer
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
-from waybill.ledger.comparison import keys
 from waybill.ledger.database.engine import new_id
+from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts
 from waybill.registrations import filling
@@ -95,7 +95,7 @@ def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) ->
 
 
 def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -> Outcome:
-    target = target_of(job.delivery, job.dialect, parts=job.in_parts, unique=claim.token if resources.blind else "")
+    target = target_of(job.delivery, job.file_style, parts=job.in_parts, unique=claim.token if resources.blind else "")
     run = _AttemptRun(job, resources, target, claim)
     if job.delivery.status == DeliveryStatus.COMMITTED:
         return run.verify()
@@ -125,7 +125,7 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
 
 def _as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
     """Return the job with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
-    if job.dialect.max_rows_per_file is not None or not job.delivery.reads_all:
+    if job.file_style.max_rows_per_file is not None or not job.delivery.reads_all:
         return job
     with ledger.read() as connection:
         recorded = deliveries.attempts(connection, job.delivery.id)
@@ -280,7 +280,7 @@ class _AttemptRun:
         filled_from = filling.filled_from(job.stream, job.entity, extracted.columns, job.delivery.sequence)
         facts = (extracted.facts or facts_of(job, extracted, filled_from) | self._manifest_before()).copy()
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
-        gone, spooled = extracted.keys.write(self.target, self.spool, job.dialect, job.recipient) if extracted.keys else (None, None)
+        gone, spooled = extracted.keys.write(self.target, self.spool, job.file_style, job.recipient) if extracted.keys else (None, None)
         if gone or job.keys:
             facts["deletes"] = gone
         if self._may_be_gone_on_with:

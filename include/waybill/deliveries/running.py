@@ -157,15 +157,15 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
     source_tenant, where = in_force.registration.reads(delivery.tenant, catalogued)
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
-    dialect = planned_under.registration.dialect
+    style = planned_under.registration.file_style
     # The key of today, because that of the plan may have expired.
     encryption = in_force.registration.encryption or planned_under.registration.encryption
-    encrypts = dialect.encrypted and delivery.status == DeliveryStatus.OPEN and delivery.purpose != Purpose.REDELIVERY
+    encrypts = style.encrypted and delivery.status == DeliveryStatus.OPEN and delivery.purpose != Purpose.REDELIVERY
     return DeliveryJob(
         delivery=delivery,
         stream=stream,
         entity=entity,
-        dialect=dialect,
+        file_style=style,
         salt=salt,
         produced_by=PRODUCED_BY,
         source_tenant=source_tenant,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from waybill.canonical import timestamp_text
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.configuration.values.columns import Column
 from waybill.errors import PermanentError
 from waybill.files import source_types
@@ -46,9 +46,9 @@ def csv_of(facts: Mapping[str, Any]) -> Csv:
     return Csv(**{name: facts[name] for name in Csv._fields})
 
 
-def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
+def records_of(blocks: Iterable[bytes], style: Csv) -> Iterator[list[str]]:
     """Yield every record of a file that is known to be whole, without its header. NULL is an empty text here, too."""
-    found = records(text(unpacked(Stored(blocks), dialect.compression)), dialect)
+    found = records(text(unpacked(Stored(blocks), style.compression)), style)
     next(found, None)
     return ([text or "" for text in record] for record in found)
 
@@ -66,18 +66,18 @@ def columns_of(columns: Mapping[str, Column], natives: Mapping[str, Native] | No
     return found
 
 
-def dialect_of(dialect: Dialect) -> dict[str, Any]:
+def dialect_of(style: FileStyle) -> dict[str, Any]:
     """Return the CSV dialect in the words that a loader needs."""
     return {
-        "delimiter": dialect.delimiter,
-        "line_ending": dialect.line_end,
+        "delimiter": style.delimiter,
+        "line_ending": style.line_end,
         "quote": '"',
         "escape": '"',
         "null": "",
         "header": True,
         "encoding": "utf-8",
-        "bom": dialect.bom,
-        "compression": dialect.compression,
+        "bom": style.bom,
+        "compression": style.compression,
     }
 
 

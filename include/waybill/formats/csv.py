@@ -13,7 +13,7 @@ from typing import Protocol
 import zstandard
 
 from waybill.canonical import csv_line
-from waybill.configuration.selection import Block, Dialect
+from waybill.configuration.selection import Block, FileStyle
 from waybill.sink import Plain, Sink
 
 
@@ -72,15 +72,15 @@ class Compressed:
             self._buffer.truncate()
 
 
-def header(columns: Iterable[str], dialect: Dialect) -> bytes:
-    line = csv_line(list(columns), dialect.delimiter, dialect.line_end).encode()
-    return (b"\xef\xbb\xbf" if dialect.bom else b"") + line
+def header(columns: Iterable[str], style: FileStyle) -> bytes:
+    line = csv_line(list(columns), style.delimiter, style.line_end).encode()
+    return (b"\xef\xbb\xbf" if style.bom else b"") + line
 
 
 def write_csv(
     blocks: Iterable[Block],
     columns: Iterable[str],
-    dialect: Dialect,
+    style: FileStyle,
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
@@ -91,14 +91,14 @@ def write_csv(
     the last one is full. No block crosses that bound, because Snapshot.csv keeps to it. A thread of its own compresses, hashes and writes a
     block while the next one is read.
     """
-    files = _Files(header(columns, dialect), dialect, new_file, front)
+    files = _Files(header(columns, style), style, new_file, front)
     return files.write(files.begin(), blocks, progress)
 
 
 def write_side_by_side(
     streams: Sequence[tuple[Iterable[Block], Callable[[], None]]],
     columns: Iterable[str],
-    dialect: Dialect,
+    style: FileStyle,
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
@@ -107,7 +107,7 @@ def write_side_by_side(
 
     Several threads call `new_file` and `progress`, one at a time. The first error stops the other streams.
     """
-    files = _Files(header(columns, dialect), dialect, new_file, front)
+    files = _Files(header(columns, style), style, new_file, front)
     totals = [0] * len(streams)
     telling = threading.Lock()
 
@@ -143,10 +143,10 @@ class _Files:
     """Begins files, each with the next number, from any thread."""
 
     def __init__(
-        self, head: bytes, dialect: Dialect, new_file: Callable[[int], Sink], front: Callable[[Sink], Front] | None = None
+        self, head: bytes, style: FileStyle, new_file: Callable[[int], Sink], front: Callable[[Sink], Front] | None = None
     ) -> None:
-        self._head, self._dialect, self._new_file = b"" if front else head, dialect, new_file
-        self._front = front or (lambda sink: Compressed(sink, dialect.compression))
+        self._head, self._style, self._new_file = b"" if front else head, style, new_file
+        self._front = front or (lambda sink: Compressed(sink, style.compression))
         self._number, self._lock = 0, threading.Lock()
 
     def begin(self) -> _Open:
@@ -157,7 +157,7 @@ class _Files:
 
     def write(self, file: _Open, blocks: Iterable[Block], progress: Callable[[int], None]) -> list[Written]:
         written: list[Written] = []
-        most, total = self._dialect.max_rows_per_file, 0
+        most, total = self._style.max_rows_per_file, 0
         try:
             with ThreadPoolExecutor(1, "waybill-write") as writing:
                 before = writing.submit(file.front.write, self._head)

@@ -67,9 +67,9 @@ def _texts(subject: Subject, database: Database) -> Iterator[tuple[str, str]]:
             keep_trailing_newline=True,
         )
         environment.filters |= {"cell": _cell}
-        unpack = f"{_UNPACK[subject.csv.compression]} FILE"
-        csv = unpack + (" | tail -c +4" if subject.csv.bom else "")
-        suffix = _SUFFIX[subject.csv.compression]
+        unpack = f"{_UNPACK[subject.style.compression]} FILE"
+        csv = unpack + (" | tail -c +4" if subject.style.bom else "")
+        suffix = _SUFFIX[subject.style.compression]
         facts = {
             "subject": subject,
             "db": database,
@@ -99,8 +99,8 @@ def _json(facts: Any) -> str:
 
 def _datapackage(subject: Subject) -> dict[str, Any]:
     dialect = {
-        "delimiter": subject.csv.delimiter,
-        "lineTerminator": subject.csv.line_end,
+        "delimiter": subject.style.delimiter,
+        "lineTerminator": subject.style.line_end,
         "quoteChar": '"',
         "doubleQuote": True,
         "header": True,
@@ -119,7 +119,7 @@ def _datapackage(subject: Subject) -> dict[str, Any]:
                 "path": f"samples/{table.id}.csv",
                 "format": "csv",
                 "mediatype": "text/csv",
-                "encoding": "utf-8-sig" if subject.csv.bom else "utf-8",
+                "encoding": "utf-8-sig" if subject.style.bom else "utf-8",
                 "dialect": dialect,
                 "schema": {
                     "fields": [_frictionless(field) for field in table.fields],
@@ -150,12 +150,12 @@ def _csvw(subject: Subject) -> dict[str, Any]:
         "@context": ["http://www.w3.org/ns/csvw", {"@language": "en"}],
         "dc:title": f"What {subject.tenant} receives",
         "dialect": {
-            "delimiter": subject.csv.delimiter,
+            "delimiter": subject.style.delimiter,
             "quoteChar": '"',
             "doubleQuote": True,
             "header": True,
             "encoding": "utf-8",
-            "lineTerminators": [subject.csv.line_end],
+            "lineTerminators": [subject.style.line_end],
         },
         "tables": [_csvw_table(table) for table in subject.tables],
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from waybill.canonical import ColumnType
-from waybill.configuration.selection import Dialect as Csv
+from waybill.configuration.selection import FileStyle
 from waybill.kits.tables import Field
 
 Dialect = Literal["postgres", "duckdb", "snowflake", "bigquery", "redshift", "databricks"]
@@ -18,7 +18,7 @@ FILE = "WAYBILL_FILE"
 MOST_DIGITS = 38
 """What a decimal holds in most databases."""
 
-Reader = Callable[["Database", str, tuple[Field, ...], Csv], str]
+Reader = Callable[["Database", str, tuple[Field, ...], FileStyle], str]
 Cast = Callable[[str, str], str]
 """Maps the text of a value and the column's type to the value."""
 
@@ -135,27 +135,27 @@ def _bigquery_decimal(precision: int | None, scale: int | None) -> str | None:
     return "NUMERIC" if scale <= 9 and precision - scale <= 29 else "BIGNUMERIC"
 
 
-def _read_postgres(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    delimiter = "E'\\t'" if csv.delimiter == "\t" else database.literal(csv.delimiter)
+def _read_postgres(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
+    delimiter = "E'\\t'" if style.delimiter == "\t" else database.literal(style.delimiter)
     options = f"FORMAT csv, HEADER match, DELIMITER {delimiter}, ENCODING 'UTF8'"
     return f"COPY {table} ({database.names(fields)}) FROM STDIN WITH ({options})"
 
 
-def _read_duckdb(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+def _read_duckdb(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
     columns = ", ".join(f"{database.literal(field.name)}: 'VARCHAR'" for field in fields)
     return f"""INSERT INTO {table} ({database.names(fields)})
 SELECT {database.names(fields)}
-FROM read_csv(getvariable('waybill_file'), auto_detect = false, header = true, delim = {database.literal(csv.delimiter)}, quote = '"',
+FROM read_csv(getvariable('waybill_file'), auto_detect = false, header = true, delim = {database.literal(style.delimiter)}, quote = '"',
     escape = '"', nullstr = '', allow_quoted_nulls = false, strict_mode = true, max_line_size = 33554432,
     columns = {{{columns}}})"""
 
 
-def _read_postgres_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+def _read_postgres_lines(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
     # Neither character occurs in JSON as it is, so a line comes whole.
     return f"COPY {database.lines_of(table)} FROM STDIN WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')"
 
 
-def _read_duckdb_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+def _read_duckdb_lines(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
     columns = ", ".join(f"{database.literal(field.name)}: 'JSON'" for field in fields)
     values = ", ".join(
         f"NULLIF(CAST({name} AS VARCHAR), 'null')" if field.type is ColumnType.JSON else f"{name} ->> '$'"
@@ -167,7 +167,7 @@ SELECT {values}
 FROM read_json(getvariable('waybill_file'), format = 'newline_delimited', maximum_object_size = 33554432, columns = {{{columns}}})"""
 
 
-def _read_duckdb_parquet(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+def _read_duckdb_parquet(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
     values = ", ".join(
         f"to_base64({name})" if field.type is ColumnType.BINARY else f"CAST({name} AS VARCHAR)"
         for field in fields
@@ -178,9 +178,9 @@ SELECT {values}
 FROM read_parquet(getvariable('waybill_file'))"""
 
 
-def _read_snowflake(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+def _read_snowflake(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
     options = (
-        f"TYPE = CSV, FIELD_DELIMITER = {database.literal(csv.delimiter)}, SKIP_HEADER = 1, FIELD_OPTIONALLY_ENCLOSED_BY = '\"', "
+        f"TYPE = CSV, FIELD_DELIMITER = {database.literal(style.delimiter)}, SKIP_HEADER = 1, FIELD_OPTIONALLY_ENCLOSED_BY = '\"', "
         "EMPTY_FIELD_AS_NULL = TRUE, NULL_IF = (), ENCODING = 'UTF8', COMPRESSION = AUTO"
     )
     return f"""COPY INTO {table} ({database.names(fields)})
@@ -190,8 +190,8 @@ ON_ERROR = ABORT_STATEMENT
 FORCE = TRUE"""
 
 
-def _read_bigquery(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    delimiter = database.literal(csv.delimiter) if csv.delimiter != "\t" else "'\\t'"
+def _read_bigquery(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
+    delimiter = database.literal(style.delimiter) if style.delimiter != "\t" else "'\\t'"
     options = (
         f"format = 'CSV', uris = ['gs://{FILE}'], skip_leading_rows = 1, allow_quoted_newlines = TRUE, "
         f"field_delimiter = {delimiter}, quote = '\"', encoding = 'UTF-8'"
@@ -199,14 +199,14 @@ def _read_bigquery(database: Database, table: str, fields: tuple[Field, ...], cs
     return f"LOAD DATA INTO {table} FROM FILES ({options})"
 
 
-def _read_redshift(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    packing = {"gzip": " GZIP", "zstd": " ZSTD"}.get(csv.compression, "")
-    options = f"FORMAT AS CSV DELIMITER AS {database.literal(csv.delimiter)} IGNOREHEADER AS 1 EMPTYASNULL ENCODING AS UTF8{packing}"
+def _read_redshift(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
+    packing = {"gzip": " GZIP", "zstd": " ZSTD"}.get(style.compression, "")
+    options = f"FORMAT AS CSV DELIMITER AS {database.literal(style.delimiter)} IGNOREHEADER AS 1 EMPTYASNULL ENCODING AS UTF8{packing}"
     return f"COPY {table} ({database.names(fields)}) FROM 's3://{FILE}' IAM_ROLE DEFAULT {options}"
 
 
-def _read_databricks(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    options = f"'header' = 'true', 'multiLine' = 'true', 'sep' = {database.literal(csv.delimiter)}, 'quote' = '\"', 'escape' = '\"'"
+def _read_databricks(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
+    options = f"'header' = 'true', 'multiLine' = 'true', 'sep' = {database.literal(style.delimiter)}, 'quote' = '\"', 'escape' = '\"'"
     return f"""COPY INTO {table}
 FROM '{FILE}'
 FILEFORMAT = CSV
@@ -215,7 +215,7 @@ COPY_OPTIONS ('force' = 'true')"""
 
 
 def _snowflake_objects(kind: str) -> Reader:
-    def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+    def read(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
         values = ", ".join(
             f"TO_JSON(NULLIF({value}, PARSE_JSON('null')))" if field.type is ColumnType.JSON and kind == "JSON" else f"{value}::VARCHAR"
             for field in fields
@@ -231,7 +231,7 @@ FORCE = TRUE"""
 
 
 def _databricks_objects(kind: str) -> Reader:
-    def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+    def read(database: Database, table: str, fields: tuple[Field, ...], style: FileStyle) -> str:
         values = ", ".join(
             f"BASE64({name}) AS {name}" if field.type is ColumnType.BINARY and kind == "PARQUET" else f"CAST({name} AS STRING) AS {name}"
             for field in fields

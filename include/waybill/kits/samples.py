@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 from waybill.canonical import ColumnType, csv_line
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.kits.tables import Field, Subject
 
 ROWS = 3
@@ -17,16 +17,16 @@ ROWS = 3
 def samples(subject: Subject) -> Iterator[tuple[str, bytes]]:
     """Return a data file of each entity, and a deletes file if it has one, in the tenant's dialect but not compressed."""
     for table in subject.tables:
-        yield f"samples/{table.id}.csv", sample(table.fields, subject.csv)
+        yield f"samples/{table.id}.csv", sample(table.fields, subject.style)
         if table.deletes:
-            yield f"samples/{table.id}.deletes.csv", sample(table.gone, subject.csv)
+            yield f"samples/{table.id}.deletes.csv", sample(table.gone, subject.style)
 
 
-def sample(fields: tuple[Field, ...], dialect: Dialect) -> bytes:
+def sample(fields: tuple[Field, ...], style: FileStyle) -> bytes:
     lines: list[list[str | None]] = [[field.name for field in fields]]
     lines += [_row(fields, row) for row in range(ROWS)]
-    text = "".join(csv_line(line, dialect.delimiter, dialect.line_end) for line in lines)
-    return (b"\xef\xbb\xbf" if dialect.bom else b"") + text.encode()
+    text = "".join(csv_line(line, style.delimiter, style.line_end) for line in lines)
+    return (b"\xef\xbb\xbf" if style.bom else b"") + text.encode()
 
 
 def _row(fields: tuple[Field, ...], row: int) -> list[str | None]:

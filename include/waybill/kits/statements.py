@@ -76,7 +76,7 @@ class _Steps:
     """Return the statements of one entity."""
 
     def __init__(self, table: Table, database: Database, subject: Subject) -> None:
-        self._table, self._db, self._csv, self._format = table, database, subject.csv, subject.format
+        self._table, self._db, self._style, self._format = table, database, subject.style, subject.format
         self._name = database.quoted(table.id)
         self._staged = f"{database.quoted(STAGING)}.{self._name}"
         self._gone = f"{database.quoted(GONE)}.{self._name}"
@@ -114,10 +114,10 @@ class _Steps:
         return "".join(f"DELETE FROM {name}{self._db.all_rows};\n" for name in emptied)
 
     def load(self) -> str:
-        return self._db.reading[self._format](self._db, self._staged, self._table.fields, self._csv) + ";\n"
+        return self._db.reading[self._format](self._db, self._staged, self._table.fields, self._style) + ";\n"
 
     def load_deletes(self) -> str:
-        return self._db.reading["csv"](self._db, self._gone, self._table.gone, self._csv) + ";\n"
+        return self._db.reading["csv"](self._db, self._gone, self._table.gone, self._style) + ";\n"
 
     def full(self) -> str:
         insert = f"INSERT INTO {self._name} ({self._db.names(self._table.fields)})\n{self._typed()};"

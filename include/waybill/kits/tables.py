@@ -9,7 +9,7 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Catalog, Entity
 from waybill.configuration.registration import Registration, resolve_entities
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.extraction.columns import arranged
 from waybill.errors import PermanentError
@@ -80,7 +80,7 @@ class Subject:
     tenant: str
     frequency: str
     timezone: str
-    csv: Dialect
+    style: FileStyle
     """How CSV files are written, and the deletes files of every format."""
     format: str
     tables: tuple[Table, ...]
@@ -110,7 +110,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
         _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), delivered)
         for entity in entities
     )
-    return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, registration.files.format, tables)
+    return Subject(tenant, registration.frequency.value, registration.timezone, registration.file_style, registration.files.format, tables)
 
 
 def _of_file(installation: Installation, tenant: str) -> Registration:

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
-from waybill.ledger.comparison import keys
 from waybill.ledger.database.engine import new_id
+from waybill.ledger.delivered import keys
 from waybill.ledger.facts import ColumnFacts, Facts, FileFacts
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_ABANDONED, IS_OPEN, UNLISTED, attempt, delivery, digest, stream

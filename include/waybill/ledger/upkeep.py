@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from waybill.ledger.comparison import keys
 from waybill.ledger.database.rows import readable_rows
 from waybill.ledger.days import Day
+from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
 

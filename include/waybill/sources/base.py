@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Block, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.sources.definitions import Definition
 from waybill.sources.sql import Flavour
 
@@ -23,7 +23,7 @@ AGAIN = "See whether it is up and can be reached from here; a scheduled run trie
 class Stream(Protocol):
     """Some rows of a selection. They are read over their own connection, in their own thread."""
 
-    def csv(self, dialect: Dialect) -> Iterator[Block]:
+    def csv(self, style: FileStyle) -> Iterator[Block]:
         """See `Snapshot.csv`."""
         ...
 
@@ -95,11 +95,11 @@ class Snapshot(Protocol):
         """Return what gives the tenant's rows their values, as far as the source tells. `definitions.redefined` compares two of them."""
         ...
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
+    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         """Yield canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text).
         It is not compressed.
 
-        No block crosses a multiple of `dialect.max_rows_per_file` records, so that a file can end there.
+        No block crosses a multiple of `style.max_rows_per_file` records, so that a file can end there.
         """
         ...
 
@@ -147,8 +147,8 @@ class Rows:
     selection: Selection
     interrupt: Callable[[], None] = lambda: None
 
-    def csv(self, dialect: Dialect) -> Iterator[Block]:
-        yield from self.snapshot.csv(self.selection, dialect)
+    def csv(self, style: FileStyle) -> Iterator[Block]:
+        yield from self.snapshot.csv(self.selection, style)
 
     def stop(self) -> None:
         self.interrupt()

@@ -8,7 +8,7 @@ from typing import Any
 
 from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Extent
+from waybill.configuration.selection import ChangeSpan, Extent
 from waybill.errors import PermanentError
 
 
@@ -27,7 +27,7 @@ def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Call
         )
     if entity.changes.mode is Mode.FULL:
         until = min(end, now)
-        return Extent(until, Changed(), timestamp_text(until), _behind(until, end, now))
+        return Extent(until, ChangeSpan(), timestamp_text(until), _behind(until, end, now))
     if max_id is not None:
         return _by_id(entity, start, end, now, max_id)
     return by_time(start, end, now, _behind(min(end, now), end, now))
@@ -42,7 +42,7 @@ def by_time(start: Any, end: datetime, limit: datetime, short: str) -> Extent:
     until = min(end, limit)
     if since is not None and until < since:
         until, short = since, short or "the source's clock lies before the end of the last delivery"
-    return Extent(until, Changed(since, until), timestamp_text(until), short)
+    return Extent(until, ChangeSpan(since, until), timestamp_text(until), short)
 
 
 def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None]) -> Extent:
@@ -61,7 +61,7 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
     if since is not None and until < since:
         short = short or f"the highest {entity.changes.column} is {until - 1} and was {since - 1} before: rows with lower ones are not seen"
         until = since
-    return Extent(boundary, Changed(since, until), until, short)
+    return Extent(boundary, ChangeSpan(since, until), until, short)
 
 
 def looks_back_too_little(entity: Entity, offset: timedelta) -> str:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect, Selection, first_day
+from waybill.configuration.selection import FileStyle, Selection, first_day
 from waybill.configuration.values.columns import Column, described
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
@@ -323,10 +323,10 @@ class Query:
         terms = ", ".join(f"{self._sort_value(name)}{self.nulls}" for name in self.entity.key)
         return sql("SELECT * FROM {} WHERE {} ORDER BY {}", self.relation, self.where(), terms)
 
-    def csv(self, dialect: Dialect) -> Sql:
+    def csv(self, style: FileStyle) -> Sql:
         """Return one text column `line`: whole records with their line end, in key order. If known versions are left out, also `digest`."""
         columns = [(f"c{i}", column.type, column.export == "anonymize") for i, column in enumerate(self.selection.columns.values())]
-        line = self.flavour.concat([*self.fields(columns, dialect.delimiter), self.flavour.literal(dialect.line_end)])
+        line = self.flavour.concat([*self.fields(columns, style.delimiter), self.flavour.literal(style.line_end)])
         if self.selection.changed.known is None:
             return self.ordered(sql("SELECT {} AS line{} FROM ({}) AS t", line, self._sort_aliases(), self.rows()), "line")
         rows = sql("SELECT {} AS line, {} AS digest{} FROM ({}) AS t", line, self.digest(), self._sort_aliases(), self.rows(digests=True))

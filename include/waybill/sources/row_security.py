@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from waybill.configuration.selection import Changed, Selection
+from waybill.configuration.selection import ChangeSpan, Selection
 from waybill.errors import PermanentError
 from waybill.sources.query import Query
 from waybill.sources.sql import Sql, quote, sql
@@ -43,7 +43,7 @@ def require_rows(selection: Selection, query: Query, tables: Callable[[], list[s
 
     Raises PermanentError: the consumer would be told that the tenant has no rows.
     """
-    if not selection.tenant or selection.changed != Changed() or not (hidden := tables()):
+    if not selection.tenant or selection.changed != ChangeSpan() or not (hidden := tables()):
         return
     if not run(sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())):
         raise PermanentError(

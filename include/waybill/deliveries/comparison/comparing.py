@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
@@ -29,7 +29,7 @@ from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
-from waybill.ledger.comparison import reconciling
+from waybill.ledger.delivered import restoring
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -78,7 +78,7 @@ class _Window:
 
     delivery: Delivery
     attempt: Attempt
-    changed: Changed
+    changed: ChangeSpan
     earlier: int = 0
     """The most versions of this window that an earlier full load can have delivered, because a full load holds every visible row."""
 
@@ -119,7 +119,7 @@ def _compare_stream(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> Iterator[Difference]:
     with installation.ledger.read() as connection:
-        committed = reconciling.committed(connection, stream.id)
+        committed = restoring.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
     settled = _settled(stream, entity)
     windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == Purpose.SCHEDULE]
@@ -148,9 +148,9 @@ def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
     earlier = int((attempt.position_from or {}).get("past", 0))
     if isinstance(end, int):
-        return _Window(delivery, attempt, Changed(start, min(end, settled)), earlier)
+        return _Window(delivery, attempt, ChangeSpan(start, min(end, settled)), earlier)
     until = delivery.window_to or delivery.planned_to
-    return _Window(delivery, attempt, Changed(delivery.window_from, min(until, settled or until)), earlier)
+    return _Window(delivery, attempt, ChangeSpan(delivery.window_from, min(until, settled or until)), earlier)
 
 
 def _identity(entity: Entity) -> dict[str, Column]:
@@ -232,7 +232,7 @@ def _narrowed(
 def _records(snapshot: Snapshot, selection: Selection) -> Iterator[list[str]]:
     """Yield the source's rows as they would be delivered, each as a record of text."""
     header = b",".join(b"" for _ in selection.columns) + b"\n"
-    yield from records_of(_with(header, (bytes(block) for block, _ in snapshot.csv(selection, Dialect()))), _PLAIN)
+    yield from records_of(_with(header, (bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))), _PLAIN)
 
 
 def _with(header: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ import zstandard
 from waybill import layout
 from waybill.canonical import ColumnType, csv_line, key_digest, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
@@ -33,8 +33,8 @@ from waybill.errors import ConflictError, TransientError
 from waybill.formats.csv import write_csv
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
-from waybill.ledger.comparison import keys
-from waybill.ledger.comparison.keys import Change, MadeOf, NewChange
+from waybill.ledger.delivered import keys
+from waybill.ledger.delivered.keys import Change, MadeOf, NewChange
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
 from waybill.ledger.streams import Stream
@@ -85,14 +85,14 @@ class FoundKeys:
             found["gone"] = self.gone.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
-    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[FileFacts | None, Path | None]:
+    def write(self, target: Target, spool: Path, style: FileStyle, to: Recipient | None) -> tuple[FileFacts | None, Path | None]:
         """Write the deletes file into the attempt's spool and return its facts and path. Both are None if nothing was compared."""
         if self.gone is None:
             return None, None
         path = spool / target.deletes.rpartition("/")[2]
         sink = SpoolFile(path)
-        lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), dialect)
-        whole = replace(dialect, max_rows_per_file=None)
+        lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), style)
+        whole = replace(style, max_rows_per_file=None)
         with encrypting(to, lambda number: sink) as sinks:
             [written] = sinks.measured(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
         return file_facts(path.name, written), path
@@ -110,7 +110,7 @@ class Repeated:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
 
-    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[FileFacts, Path]:
+    def write(self, target: Target, spool: Path, style: FileStyle, to: Recipient | None) -> tuple[FileFacts, Path]:
         path = spool / target.deletes.rpartition("/")[2]
         sink = SpoolFile(path)
         for block in self.blocks():
@@ -185,25 +185,25 @@ class _Scan:
         self.folder = folder
         self.entity = entity
         self.snapshot = snapshot
-        everything = replace(selection, changed=Changed(), time_from=None, time_to=None)
+        everything = replace(selection, changed=ChangeSpan(), time_from=None, time_to=None)
         self._plain = replace(everything, columns=key_columns(entity), in_key_order=False)
 
     def _read(self, selection: Selection) -> Buckets:
-        return Buckets(self.folder).fill(self.snapshot.csv(selection, Dialect()))
+        return Buckets(self.folder).fill(self.snapshot.csv(selection, FileStyle()))
 
     def all(self) -> Buckets:
         return self._read(self._plain)
 
-    def with_known_columns(self, selection: Selection) -> Changed:
+    def with_known_columns(self, selection: Selection) -> ChangeSpan:
         """Return the span with the columns that its digests cover, so that fewer columns can be read."""
         return replace(selection.changed, known_columns=selection.changed.known_columns or selection.columns)
 
-    def with_back(self, selection: Selection, back: tuple[bytes, ...]) -> Changed:
+    def with_back(self, selection: Selection, back: tuple[bytes, ...]) -> ChangeSpan:
         """Return the span with the rows that came back. Consumers deleted their versions, so these no longer count as known."""
         changed = self.with_known_columns(selection)
         if changed.known is None:
             return replace(changed, back=back)
-        came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=Changed(back=back, only_back=True))
+        came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=ChangeSpan(back=back, only_back=True))
         digests = frozenset(digest for batch in self.snapshot.digests(came_back) for digest in batch)
         return replace(changed, back=back, known=_KnownExcept(changed.known, digests))
 
@@ -239,7 +239,7 @@ class _Scan:
         if end is None or self.entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT):
             return Buckets(self.folder)
         until = self.snapshot.taken_at if isinstance(end, datetime) else None
-        return self._read(replace(self._plain, changed=Changed(start=end, end=until)))
+        return self._read(replace(self._plain, changed=ChangeSpan(start=end, end=until)))
 
 
 def _number(text: str | None) -> str | Decimal | None:
@@ -301,14 +301,14 @@ def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callab
     return Repeated(file, blocks, _change(stream, delivery, {}))
 
 
-def _lines(records: Iterator[bytes], when: str, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
-    plain = dialect.delimiter == "," and dialect.line_end == "\n"
+def _lines(records: Iterator[bytes], when: str, style: FileStyle) -> Iterator[tuple[bytes, int]]:
+    plain = style.delimiter == "," and style.line_end == "\n"
     end = f",{when}\n".encode()
     while some := list(islice(records, _LINES)):
         if plain:
             yield b"".join(record + end for record in some), len(some)
         else:
-            lines = [csv_line([*fields(record.decode()), when], dialect.delimiter, dialect.line_end) for record in some]
+            lines = [csv_line([*fields(record.decode()), when], style.delimiter, style.line_end) for record in some]
             yield "".join(lines).encode(), len(some)
 
 

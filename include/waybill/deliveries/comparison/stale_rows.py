@@ -10,7 +10,7 @@ from itertools import islice
 
 from waybill.canonical import csv_line
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.deliveries.comparison import deletes, keysets
 from waybill.deliveries.comparison.deletes import key_columns
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
@@ -21,7 +21,7 @@ from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
-from waybill.ledger.comparison import reconciling
+from waybill.ledger.delivered import restoring
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -58,7 +58,7 @@ def count(
 
 
 def _keys_in_source(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: bool) -> Buckets:
-    for block, _ in snapshot.csv(selection, Dialect()):
+    for block, _ in snapshot.csv(selection, FileStyle()):
         records = keysets.records(block)
         found.add(records if exact else [_loose(deletes.fields(record.decode())) for record in records])
     return found
@@ -72,7 +72,7 @@ def _loose(fields: list[str | None]) -> bytes:
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
     """Return the steps of all delivered files, oldest first. None if a file is gone, is encrypted, or holds other keys."""
     with installation.ledger.read() as connection:
-        committed = [delivery for delivery in reconciling.committed(connection, stream.id) if delivery.purpose != Purpose.REDELIVERY]
+        committed = [delivery for delivery in restoring.committed(connection, stream.id) if delivery.purpose != Purpose.REDELIVERY]
         adopted = deliveries.adopted_of(connection, committed)
     committed.sort(key=lambda closed: (closed.committed_at or closed.created_at, closed.id))
     steps: list[Step] = []

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Mode
-from waybill.configuration.selection import Changed, Extent, Selection, first_day
+from waybill.configuration.selection import ChangeSpan, Extent, Selection, first_day
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import FoundKeys
 from waybill.deliveries.extraction.columns import arranged
@@ -80,22 +80,22 @@ def extract(
         )
 
 
-def _changed(extent: Extent) -> Changed:
+def _changed(extent: Extent) -> ChangeSpan:
     """Return the span to read. A full delivery reads every visible row, also rows past the window's end."""
-    return Changed() if extent.changed.start is None else extent.changed
+    return ChangeSpan() if extent.changed.start is None else extent.changed
 
 
 def _written(
     job: DeliveryJob, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
 ) -> list[Written]:
-    columns, dialect = selection.columns, job.dialect
-    front = other_format(dialect, selection, snapshot.binding(job.entity)) if dialect.format != "csv" else None
+    columns, style = selection.columns, job.file_style
+    front = other_format(style, selection, snapshot.binding(job.entity)) if style.format != "csv" else None
     with encrypting(job.recipient, new_file) as sinks:
         if job.source_connections < 2:
-            return sinks.measured(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))
+            return sinks.measured(write_csv(snapshot.csv(selection, style.records), columns, style, sinks.new_file, progress, front))
         with snapshot.streams(selection, job.source_connections) as streams:
-            readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
-            return sinks.measured(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
+            readers = [(stream.csv(style.records), stream.stop) for stream in streams]
+            return sinks.measured(write_side_by_side(readers, columns, style, sinks.new_file, progress, front))
 
 
 def _repeated(job: DeliveryJob, repeats: bool) -> str:
@@ -128,7 +128,7 @@ def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | Non
         return keys.rows
     if not (snapshot.counts_cheaply or selection.entity.source_rows):
         return None
-    return snapshot.count(replace(selection, changed=Changed(), time_from=None, time_to=None))
+    return snapshot.count(replace(selection, changed=ChangeSpan(), time_from=None, time_to=None))
 
 
 def _is_exact(job: DeliveryJob, selection: Selection) -> bool:
@@ -186,7 +186,7 @@ def _extent(job: DeliveryJob, snapshot: Snapshot) -> Extent:
             code="source_clock",
         )
     if delivery.purpose == Purpose.BACKFILL:
-        return Extent(delivery.planned_to, Changed())
+        return Extent(delivery.planned_to, ChangeSpan())
     extent = snapshot.extent(job.entity, job.source_tenant, _position(job), delivery.planned_to)
     if extent.lost:
         raise NewGenerationNeeded(extent.lost)
@@ -208,9 +208,9 @@ def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end
     if snapshot.changes_by_time(selection):
         if changes_by_date(entity, snapshot.columns(entity)):
             start, end = start and first_day(start, zone), first_day(end, zone)
-        return replace(selection, changed=Changed(start, end))
+        return replace(selection, changed=ChangeSpan(start, end))
     if entity.time_column:
-        return replace(selection, changed=Changed(), time_from=start, time_to=end, zone=zone)
+        return replace(selection, changed=ChangeSpan(), time_from=start, time_to=end, zone=zone)
     raise PermanentError(
         tell("call.no_times", mode=entity.changes.mode),
         where=entity.id,

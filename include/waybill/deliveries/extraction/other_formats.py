@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.formats.base import Written
 from waybill.formats.csv import Compressed, Front
@@ -26,9 +26,9 @@ GROUP = 10_000
 """Rows in a row group of Parquet. The number is fixed, so that the same rows give the same bytes, in whatever blocks they come."""
 
 
-def other_format(dialect: Dialect, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
-    """Return the object that makes files of the dialect's format out of canonical records. The format is not CSV."""
-    return lambda sink: _FormattedFile(dialect, selection, natives, sink)
+def other_format(style: FileStyle, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
+    """Return the object that makes files of the style's format out of canonical records. The format is not CSV."""
+    return lambda sink: _FormattedFile(style, selection, natives, sink)
 
 
 class _Output:
@@ -64,9 +64,9 @@ class _Output:
 class _FormattedFile:
     """One file. The first records begin it, because a run may end before there are any."""
 
-    def __init__(self, dialect: Dialect, selection: Selection, natives: Natives, sink: Sink) -> None:
-        self._selection, self._natives, self._is_parquet = selection, natives, dialect.format == "parquet"
-        self._front = Compressed(sink, "none" if self._is_parquet else dialect.compression)
+    def __init__(self, style: FileStyle, selection: Selection, natives: Natives, sink: Sink) -> None:
+        self._selection, self._natives, self._is_parquet = selection, natives, style.format == "parquet"
+        self._front = Compressed(sink, "none" if self._is_parquet else style.compression)
         self._open: tuple[Reader, Writer] | None = None
         self._waiting: list[pa.RecordBatch] = []
 

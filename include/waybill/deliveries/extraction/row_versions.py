@@ -14,7 +14,7 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Extent, Selection
+from waybill.configuration.selection import ChangeSpan, Extent, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.deliveries.extraction.columns import from_json, same_texts
 from waybill.ledger.streams import Stream
@@ -70,12 +70,12 @@ def changes_by_date(entity: Entity, natives: Mapping[str, str]) -> bool:
     return natives.get(column, "").lower() == "date" or (catalogued is not None and catalogued.type is ColumnType.DATE)
 
 
-def earliest(entity: Entity, changed: Changed, natives: Mapping[str, str]) -> Any:
+def earliest(entity: Entity, changed: ChangeSpan, natives: Mapping[str, str]) -> Any:
     """Return the change position from which on a delta finds every version that was not delivered."""
     return changed.start - reach(entity, changed.end, natives) if counts_changes(changed) else changed.start
 
 
-def counts_changes(changed: Changed) -> bool:
+def counts_changes(changed: ChangeSpan) -> bool:
     """Return whether the span is one of times or ids. Versions may lie outside such a span."""
     return isinstance(changed.end, datetime | int)
 
@@ -103,7 +103,7 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
     lost = not set(sources(delivered_columns)) <= snapshot.columns(entity).keys()
     columns = selection.columns if lost else delivered_columns  # a digest covers the columns that the version was delivered with
     delivered = known()
-    look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))
+    look = replace(selection, columns=columns, changed=ChangeSpan(overlap, changed.start))
     late = overlap < changed.start and _count_unknown(snapshot.digests(look), delivered)
     repeats = bool(lost or position.get("inexact"))
     if late or past or changed.ahead:
@@ -120,7 +120,7 @@ def _ahead(snapshot: Snapshot, selection: Selection) -> datetime | None:
     """Return the source's clock if some rows have a change position that no span reaches, else None."""
     if not isinstance(selection.changed.end, datetime):
         return None
-    apart = replace(selection, changed=Changed(ahead=snapshot.taken_at))
+    apart = replace(selection, changed=ChangeSpan(ahead=snapshot.taken_at))
     return snapshot.taken_at if snapshot.count(apart) else None
 
 
@@ -133,16 +133,16 @@ def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent
     ahead = snapshot.taken_at if isinstance(end, datetime) else None
     digests = _Blobs()
     if room:
-        digests.keep(snapshot.digests(replace(selection, changed=Changed(end - room, end))))
+        digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(end - room, end))))
     recent, inexact = digests.count, False
     if changed.start is None:
-        digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))
+        digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(end, ahead=ahead))))
     else:
         if selection.changed.ahead:
-            digests.keep(snapshot.digests(replace(selection, changed=Changed(ahead=ahead))))
+            digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(ahead=ahead))))
         if (stream.position or {}).get("past") and ahead:
             delivered = known()
-            between = replace(selection, changed=Changed(end, ahead))
+            between = replace(selection, changed=ChangeSpan(end, ahead))
             digests.keep([digest for digest in batch if digest in delivered] for batch in snapshot.digests(between))
             inexact = not same_texts(selection.columns, selection.changed.known_columns or {}) and snapshot.count(between) > 0
     return Remembered(digests.blobs(), end - room if room else None, digests.count - recent, inexact)

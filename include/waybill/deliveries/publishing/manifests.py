@@ -8,7 +8,7 @@ from typing import Any
 
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.deliveries.job import DeliveryJob, Extracted
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
@@ -21,12 +21,12 @@ OPTIONAL_FACTS = ("source_rows", "deletes", "range_column", "previous_schema_ver
 """Fields that only some manifests have. The attempt's facts hold them."""
 
 
-def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str = "") -> Target:
+def target_of(delivery: Delivery, style: FileStyle, *, parts: bool, unique: str = "") -> Target:
     """Return the final paths. A delivery in parts has a folder of its own, so one rename makes all of it visible.
 
     On a drop box, where nobody can rename or list, every name contains `unique`, so that two attempts never meet.
     """
-    looks = dialect.compression, dialect.format, dialect.encrypted, parts
+    looks = style.compression, style.format, style.encrypted, parts
     if unique:
         return Target(delivery.folder, f"{delivery.stem}.{unique}", *looks)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
@@ -66,8 +66,8 @@ def facts_of(job: DeliveryJob, extracted: Extracted, filled_from: Mapping[str, i
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _deleted_state(entity),
         "columns": _columns(extracted, filled_from),
-        "format": job.dialect.format,
-        "csv": dialect_of(job.dialect),
+        "format": job.file_style.format,
+        "csv": dialect_of(job.file_style),
         "produced_by": job.produced_by,
         "source_rows": extracted.source_rows,
     }

@@ -43,7 +43,7 @@ def made_of(job: DeliveryJob) -> str:
     """Return a hash of what the bytes of an attempt depend on besides the source. If it has changed, the source is read again."""
     inputs = {
         "entity": job.entity.model_dump(mode="json"),
-        "dialect": asdict(job.dialect),
+        "dialect": asdict(job.file_style),
         "tenant": job.source_tenant,
         "conditions": [repr(condition) for condition in job.conditions],
         "recipient": job.recipient.fingerprint if job.recipient else None,

@@ -24,9 +24,9 @@ from waybill.files import manifest
 from waybill.files.manifest import listed
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, signatures, streams
-from waybill.ledger.comparison import reconciling
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.days import Day
+from waybill.ledger.delivered import restoring
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts
 from waybill.ledger.registrations import Registered
@@ -137,7 +137,7 @@ class _Import:
     def forgotten(self, items: list[Item], progress: Callable[[str], None]) -> Iterator[_Found]:
         """Yield the manifests of deliveries that are not committed in the ledger."""
         with self._installation.ledger.read() as connection:
-            known = reconciling.states(connection, self._registered.tenant)
+            known = restoring.states(connection, self._registered.tenant)
         for item in items:
             if not item.path.endswith(SUFFIX):
                 continue
@@ -176,11 +176,11 @@ class _Import:
         now = self._installation.now()
         with self._installation.ledger.begin() as connection:
             published = found.manifest
-            stream = reconciling.stream_for(connection, published.tenant, published.entity, published.generation, now)
+            stream = restoring.stream_for(connection, published.tenant, published.entity, published.generation, now)
             version = self._registered.version
             adopted = self._attempt(found, now)
             back = _delivery(published, stream, place, adopted, version, now)
-            blocking = reconciling.in_the_way(connection, back)
+            blocking = restoring.in_the_way(connection, back)
             if settled := [other for other in blocking if other.status == DeliveryStatus.COMMITTED]:
                 return self._problem(
                     found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(published)}"
@@ -188,8 +188,8 @@ class _Import:
             if wrong := _breaks_chain(published, stream) if back.purpose == Purpose.SCHEDULE else "":
                 return self._problem(found.path, f"{wrong}. Start over: {self._anew(published)}")
             for other in blocking:
-                reconciling.forget(connection, other.id)
-            reconciling.bring_back(connection, back, adopted)
+                restoring.forget(connection, other.id)
+            restoring.bring_back(connection, back, adopted)
             if signature is not None:
                 signatures.record(connection, adopted.facts["manifest_sha256"], signature, published.tenant, now)
             detail = {"delivery": published.delivery_id, "sequence": published.sequence, "replaced": [other.id for other in blocking]}
@@ -277,7 +277,7 @@ class _Import:
     def report_orphans(self) -> None:
         """Report data that no manifest lists and no attempt explains: the backup is older than its attempt, and its manifest never came."""
         with self._installation.ledger.read() as connection:
-            explained = reconciling.unfinished(connection, self._registered.tenant) | self._listed
+            explained = restoring.unfinished(connection, self._registered.tenant) | self._listed
         for path in sorted(self._paths - explained):
             if DATA.match(path.rpartition("/")[2]):
                 self._problem(
@@ -302,7 +302,7 @@ class _Import:
                 self._problem(item.path, error.what)
                 continue
             with self._installation.ledger.begin() as connection:
-                kept = reconciling.bring_back_day(
+                kept = restoring.bring_back_day(
                     connection, day, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
                 )
                 if kept and signature is not None:

@@ -20,8 +20,8 @@ from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
-from waybill.ledger.comparison import reconciling
-from waybill.ledger.comparison.reconciling import KnownPlaces
+from waybill.ledger.delivered import restoring
+from waybill.ledger.delivered.restoring import KnownPlaces
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus, Purpose
@@ -46,7 +46,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     if not due or session.profile is Profile.DROPBOX:
         return set()
     with installation.ledger.read() as connection:
-        placed = reconciling.placed(connection, registered.tenant, list(due))
+        placed = restoring.placed(connection, registered.tenant, list(due))
         begun = {
             name
             for name, delivery in due.items()

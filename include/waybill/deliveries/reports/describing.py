@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from waybill import layout
 from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import FileStyle
 from waybill.deliveries.publishing.manifests import target_of, target_of_attempt
 from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.destinations import Probe
@@ -22,7 +22,7 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.destinations import FailedRehearsal
 from waybill.ledger.facts import FileFacts
 
-_PLAIN = Dialect()
+_PLAIN = FileStyle()
 
 
 class Described(TypedDict):
@@ -56,14 +56,14 @@ class Described(TypedDict):
     committed_at: str | None
 
 
-def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, source_connections: int = 1) -> Described:
+def describe(delivery: Delivery, attempt: Attempt | None = None, style: FileStyle = _PLAIN, source_connections: int = 1) -> Described:
     """Describe a delivery.
 
-    Before a delivery has files, `dialect` and the number of the entity's `source_connections` decide their names. For a delivery in parts,
+    Before a delivery has files, `style` and the number of the entity's `source_connections` decide their names. For a delivery in parts,
     `path` is the folder of the parts.
     """
-    parts = dialect.max_rows_per_file is not None or (source_connections > 1 and delivery.reads_all)
-    target = target_of_attempt(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
+    parts = style.max_rows_per_file is not None or (source_connections > 1 and delivery.reads_all)
+    target = target_of_attempt(delivery, attempt) if attempt else target_of(delivery, style, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
         "delivery_id": delivery.id,

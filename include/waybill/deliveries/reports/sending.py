@@ -41,7 +41,7 @@ MOST_BYTES = 1_000_000
 """A manifest with more columns than fit is sent without them. The destination has the complete one."""
 
 
-def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
+def send_owed(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
     """Send what people are owed about one tenant. Returns what changed and what could not be sent. One query if nothing is owed."""
     with installation.ledger.read() as connection:
         if not notices.is_pending(connection, tenant):
@@ -67,7 +67,7 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         for name in lanes.keys() & stopped:  # more is owed than one round takes: none is tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
-            with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
+            with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="send") as pool:
                 found = zip(lanes, pool.map(lambda lane: _send_lane(installation, lane), lanes.values()), strict=True)
                 problems |= {name: problem for name, problem in found if problem}
         if len(due) < notices.MOST or not problems:

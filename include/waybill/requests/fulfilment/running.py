@@ -13,9 +13,9 @@ from waybill.errors import WaybillError
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure
-from waybill.requests.fulfilment import protocol
+from waybill.requests.fulfilment import exporting
+from waybill.requests.fulfilment.exporting import Resources, Task
 from waybill.requests.fulfilment.heartbeat import Heartbeat
-from waybill.requests.fulfilment.protocol import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
 from waybill.requests.states import failure
@@ -56,8 +56,8 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
             ):  # a source may be slow to tell its values
                 refusal = _unknown_scope(installation, claimed, task)
     except WaybillError as error:
-        protocol.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
-        refusal, task = protocol.failure_of(error), None
+        exporting.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
+        refusal, task = exporting.failure_of(error), None
     except BaseException:
         _refuse(installation, claimed, failure("internal"))
         raise
@@ -72,7 +72,7 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
         sleep,
         lambda kind: mail_about(claimed, kind, export_policy),
     )
-    return protocol.fulfil(task, resources)
+    return exporting.fulfil(task, resources)
 
 
 def _unknown_scope(installation: Installation, request: ExportRequest, task: Task) -> Failure | None:
@@ -80,7 +80,7 @@ def _unknown_scope(installation: Installation, request: ExportRequest, task: Tas
         findings = [found for tenant in request.tenants for found in unknown(installation, tenant, task.filters)]
     except WaybillError:
         return None  # the source is read next, and its own error is reported then
-    return protocol.failure_of(failed_as_unknown(findings)) if findings else None
+    return exporting.failure_of(failed_as_unknown(findings)) if findings else None
 
 
 def _may_start(installation: Installation, request: ExportRequest) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
-from waybill.configuration.selection import Block, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
@@ -246,9 +246,9 @@ class DbApiSnapshot:
             early = extents.looks_back_too_little(entity, timedelta(seconds=int(seconds or 0)))
         return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), self._unseen(entity), early))))
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
-        lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
-        yield from engine.blocks(engine.unknown(lines, selection.changed.known), dialect.max_rows_per_file)
+    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
+        lines = self._each_chunk(selection, lambda query: query.csv(style), ordered=selection.in_key_order)
+        yield from engine.blocks(engine.unknown(lines, selection.changed.known), style.max_rows_per_file)
 
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
@@ -263,7 +263,7 @@ class DbApiSnapshot:
             yield batch.column(0).to_pylist()
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
-        natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
+        natives, lines = self.columns(selection.entity), self.csv(selection, FileStyle())
         flavour = self.flavour_of(selection.entity)
         with drift.naming(selection, natives, flavour, binding=not self.database.dynamic), drift.fitting(selection, natives):
             yield from arrow.batches(lines, selection, self.binding(selection.entity), self._at(selection), typed)

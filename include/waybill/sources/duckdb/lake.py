@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from waybill import aws
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Block, Dialect, Selection
+from waybill.configuration.selection import Block, FileStyle, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -128,9 +128,9 @@ class LakeSnapshot(EngineSnapshot):
         self._seen: dict[str, dict[str, Stamp]] = {}
         self._plain: frozenset[str] = frozenset()
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
+    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         with self._unchanging():
-            yield from super().csv(selection, dialect)
+            yield from super().csv(selection, style)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         with self._unchanging():

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Block, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import definitions, drift, extents
 from waybill.sources.base import Rows, Stream
@@ -102,9 +102,9 @@ class EngineSnapshot(ABC):
         by_id = column and _FLAVOUR.kind(natives.get(column, "")) is ColumnType.INTEGER
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
-        lines = engine.unknown(self._read(selection, lambda query: query.csv(dialect)), selection.changed.known)
-        yield from engine.blocks(lines, dialect.max_rows_per_file)
+    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
+        lines = engine.unknown(self._read(selection, lambda query: query.csv(style)), selection.changed.known)
+        yield from engine.blocks(lines, style.max_rows_per_file)
 
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:

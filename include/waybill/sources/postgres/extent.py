@@ -9,7 +9,7 @@ from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Extent
+from waybill.configuration.selection import ChangeSpan, Extent
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import extents
 from waybill.sources.postgres.session import Facts
@@ -54,9 +54,9 @@ def _by_snapshot(entity: Entity, start: Any, end: datetime, facts: Facts, native
         )
     position = {"snapshot": snapshot, "system": facts.system, "timeline": facts.timeline}
     if start is None:
-        return Extent(end, Changed(), position)
+        return Extent(end, ChangeSpan(), position)
     lost = _lost(start, facts, snapshot)
-    return Extent(end, Changed() if lost else Changed(start["snapshot"], snapshot), position, lost=lost)
+    return Extent(end, ChangeSpan() if lost else ChangeSpan(start["snapshot"], snapshot), position, lost=lost)
 
 
 def _lost(start: Any, facts: Facts, snapshot: str) -> str:
@@ -93,7 +93,7 @@ def _by_horizon(entity: Entity, start: Any, end: datetime, facts: Facts, grain: 
         step = "Commit or roll them back (pg_prepared_xacts)"
         if since is None:
             raise TransientError(held, where=entity.id, code="held_back", next_step=step)
-        return Extent(since, Changed(since, since), timestamp_text(since), f"{held}. {step}")
+        return Extent(since, ChangeSpan(since, since), timestamp_text(since), f"{held}. {step}")
     return extents.by_time(since, end, facts.settled - grain, _held(end, facts, grain))
 
 

@@ -12,7 +12,7 @@ import psycopg
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
-from waybill.configuration.selection import Block, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, extents, reuse, row_security
@@ -222,12 +222,12 @@ class PostgresSnapshot:
         """Return the tables whose row-level security applies to this session."""
         return self._look_behind(entity).hidden()
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
+    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         query = self.query(selection)
         names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
-        options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"
-        rewrite = _rewrite(len(selection.columns), dialect.line_end)
-        most, known = dialect.max_rows_per_file, selection.changed.known
+        options = f"FORMAT csv, DELIMITER {_escaped(style.delimiter)}"
+        rewrite = _rewrite(len(selection.columns), style.line_end)
+        most, known = style.max_rows_per_file, selection.changed.known
         if known is None:
             found = self._copy(selection, query.ordered(query.rows(), names), options, most)
         else:
@@ -249,7 +249,7 @@ class PostgresSnapshot:
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
         from waybill.sources import arrow  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
 
-        natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
+        natives, lines = self.columns(selection.entity), self.csv(selection, FileStyle())
         with drift.naming(selection, natives, self.flavour_of(selection.entity)), drift.fitting(selection, natives):
             yield from arrow.batches(lines, selection, natives, self._at(selection), typed)
 
@@ -414,7 +414,7 @@ def render(statement: Sql) -> tuple[str, list[Any]]:
 
 
 def _rewrite(columns: int, line_end: str) -> Callable[[Buffer], bytes] | None:
-    """Return the function that turns a record of the server into the dialect's. None if it is that already.
+    """Return the function that turns a record of the server into one of the file's style. None if it is that already.
 
     The server quotes a lone \\. for readers of its own text format; a value with quotes of its own would have doubled them.
     """

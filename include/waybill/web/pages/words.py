@@ -30,8 +30,8 @@ LABELS = table("registration_fields")
 
 FILE_FORMATS = table("file_formats")
 
-REPAIRS = table("repair_fields")
-"""The same for the dialogs of full loads and backfills."""
+DIALOG = table("dialog_fields")
+"""The same for the dialogs that ask for a full load or a backfill."""
 
 EXPORT = table("export_fields")
 """The same for the form of an export, if the policy does not call them otherwise: see `export_labels`."""
@@ -43,8 +43,8 @@ _FORMS = {
     "registration-form": LABELS,
     "replace-form": LABELS,
     "restore-form": LABELS,
-    "full-load-form": REPAIRS,
-    "backfill-form": REPAIRS,
+    "full-load-form": DIALOG,
+    "backfill-form": DIALOG,
     "export-form": EXPORT,
 }
 _INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency": "repeat"}

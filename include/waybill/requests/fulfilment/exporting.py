@@ -21,7 +21,7 @@ from waybill import private
 from waybill.configuration.catalog import Entity
 from waybill.configuration.policy import ExportPolicy
 from waybill.configuration.registration import Registration
-from waybill.configuration.selection import Changed, Selection
+from waybill.configuration.selection import ChangeSpan, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.formats import SUFFIXES, TYPED, open_writer
@@ -237,7 +237,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
         where=where,
     )
     if snapshot.changes_by_time(wanted):
-        return replace(wanted, changed=Changed(end=request.created_at, ahead=max(now, request.created_at)))
+        return replace(wanted, changed=ChangeSpan(end=request.created_at, ahead=max(now, request.created_at)))
     cut = (request.created_at, now) if entity.time_column and request.created_at < now else None
     return replace(wanted, time_cut=cut)
 
@@ -245,7 +245,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
 def left_out(wanted: Selection) -> Selection | None:
     """Return the rows that changed or were added between the request and its fulfilment. None if no column tells them."""
     if wanted.changed.end:
-        return replace(wanted, changed=Changed(wanted.changed.end, wanted.changed.ahead))
+        return replace(wanted, changed=ChangeSpan(wanted.changed.end, wanted.changed.ahead))
     if wanted.time_cut is None:
         return None
     first, second = wanted.time_cut

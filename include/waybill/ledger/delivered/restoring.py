@@ -9,8 +9,8 @@ from datetime import date, datetime
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
+from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream

@@ -1,0 +1,6 @@
+"""What the ledger remembers of that which was delivered, beside the deliveries themselves.
+
+`keys` holds the keys that a stream has delivered, so that a removed row is found. `restoring` brings back what a destination proves.
+"""
+
+__all__: list[str] = []
