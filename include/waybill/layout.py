@@ -14,7 +14,7 @@ from waybill_consumer import signatures
 from waybill_consumer.manifest import ENCRYPTED
 
 EXPORTS = "/exports"
-PART = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
+HIDDEN = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
 """Names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
@@ -125,13 +125,13 @@ def hidden(final: str, attempt: str) -> str:
     return f"{folder}/.{name}.{attempt}.part"
 
 
-def is_part(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Return whether a bare file name is one of Waybill's own unfinished files."""
-    return PART.match(name) is not None
+    return HIDDEN.match(name) is not None
 
 
-def attempt_of(part: str) -> str:
+def attempt_of(name: str) -> str:
     """Return the attempt that an unfinished file belongs to, by its bare name. Raises ValueError for any other name."""
-    if found := PART.match(part):
+    if found := HIDDEN.match(name):
         return found[1]
-    raise ValueError(f"{part!r} is no unfinished file of Waybill's")
+    raise ValueError(f"{name!r} is no unfinished file of Waybill's")

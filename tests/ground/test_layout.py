@@ -56,5 +56,5 @@ def test_unfinished_names_are_hidden_and_recognised(entity, attempt):
     name = layout.hidden(f"/x/{entity}.csv", attempt.hex).rpartition("/")[2]
     assert name.startswith(".")
     assert name.endswith(".part")
-    assert layout.is_part(name)
-    assert not layout.is_part(f"{entity}.csv")
+    assert layout.is_hidden(name)
+    assert not layout.is_hidden(f"{entity}.csv")

@@ -116,7 +116,7 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
             with suppress(WaybillError):
                 run.withdraw()
         else:
-            keeps_spool = claim.may_go_on and error.code != "verify"
+            keeps_spool = claim.resumable and error.code != "verify"
         raise
     finally:
         if not keeps_spool:
@@ -157,13 +157,13 @@ class _AttemptRun:
         return self.resources.spool_dir / self.token
 
     @property
-    def _may_be_gone_on_with(self) -> bool:
+    def _is_resumable(self) -> bool:
         """Return whether a later process may send the parts that this attempt did not. Nobody sees parts before all of them are there."""
         return self.target.in_parts and not self.resources.blind
 
     def prepare(self) -> None:
         folder = self.target.folder
-        self.resources.session.prepare(folder.rpartition("/")[0] if self._may_be_gone_on_with else folder)
+        self.resources.session.prepare(folder.rpartition("/")[0] if self._is_resumable else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -235,7 +235,7 @@ class _AttemptRun:
 
         A drop box shows bytes as they arrive, so nothing is sent there before RECORD.
         """
-        if self._may_be_gone_on_with:
+        if self._is_resumable:
             self.resources.session.prepare(self.hidden)
         with Uploads(
             self.resources.session, self._spool_path, self._upload_name, hold=self.resources.blind, at_once=self.job.source_connections
@@ -250,13 +250,13 @@ class _AttemptRun:
             attempt = self._record(read(self.job, self.resources.source, uploads.new_file, self._known_digests, progress))
             if self.resources.blind:
                 self._still_open(attempt)
-            self.claim.may_go_on = self._may_be_gone_on_with
+            self.claim.resumable = self._is_resumable
             uploads.finish()
         return attempt
 
     def _go_on(self, recorded: Attempt, uploads: Uploads) -> Attempt:
         """Finish the attempt of an earlier process that had read and recorded everything: send the parts that had not arrived."""
-        self.claim.may_go_on = True
+        self.claim.resumable = True
         for number, file in enumerate(recorded.files, 1):
             uploads.go_on(number, file)
         uploads.finish()
@@ -283,7 +283,7 @@ class _AttemptRun:
         gone, spooled = extracted.keys.write(self.target, self.spool, job.file_style, job.recipient) if extracted.keys else (None, None)
         if gone or job.keys:
             facts["deletes"] = gone
-        if self._may_be_gone_on_with:
+        if self._is_resumable:
             facts["made_of"] = resuming.made_of(job)
         facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:

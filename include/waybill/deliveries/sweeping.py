@@ -1,4 +1,4 @@
-"""Sweeps a tenant's folder at its destination: parts of dead attempts, and delivered files whose retention is over."""
+"""Sweeps a tenant's folder at its destination: hidden files of dead attempts, and delivered files whose retention is over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DestinationUpkeep:
 
 @dataclass(frozen=True)
 class Limits:
-    """A part is dead if nothing has changed in it for `dead_after`. The retention of files committed before `keep_from` is over."""
+    """A hidden file is dead if nothing has changed in it for `dead_after`. The retention of files committed before `keep_from` is over."""
 
     now: datetime
     dead_after: timedelta
@@ -40,8 +40,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A hidden file, or a hidden folder with its files."""
+class _Leftover:
+    """A hidden file, a hidden folder with its files, or a signature without its manifest."""
 
     path: str
     attempt: str
@@ -51,18 +51,18 @@ class _Part:
 def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> DestinationUpkeep:
     """Walk through the tenant's folder once. Only a file with Waybill's own name, or with a hash that the ledger knows, is removed."""
     root = layout.tenant_folder(tenant)
-    parts: list[_Part] = []
-    strays: list[_Part] = []
+    hidden: list[_Leftover] = []
+    strays: list[_Leftover] = []
     files, foreign = 0, []
     for date, items in _by_date(session.walk(root), root):
-        parts += _parts(items)
+        hidden += _hidden(items)
         strays += _stray_signatures(ledger, session, tenant, date, items)
         if date and limits.keep_from:
             visible = {item.path for item in items if not item.is_folder and "/." not in item.path}
             removed, left = _retire(ledger, session, tenant, date, visible, limits.keep_from)
             files += removed
             foreign += left
-    return DestinationUpkeep(_remove_dead(ledger, session, root, [*parts, *strays], limits), files, tuple(foreign))
+    return DestinationUpkeep(_remove_dead(ledger, session, root, [*hidden, *strays], limits), files, tuple(foreign))
 
 
 def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]]]:
@@ -81,17 +81,17 @@ def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]
         yield date, gathered
 
 
-def _parts(items: list[Item]) -> Iterator[_Part]:
+def _hidden(items: list[Item]) -> Iterator[_Leftover]:
     """Yield Waybill's own unfinished files. A folder of parts is as young as its youngest file."""
     for item in items:
         above, _, name = item.path.rpartition("/")
-        if layout.is_part(name) and "/." not in above:
+        if layout.is_hidden(name) and "/." not in above:
             inside = [inner.modified for inner in items if inner.path.startswith(f"{item.path}/") and inner.modified]
             known = [*inside, *([item.modified] if item.modified else [])]
-            yield _Part(item.path, layout.attempt_of(name), max(known, default=None))
+            yield _Leftover(item.path, layout.attempt_of(name), max(known, default=None))
 
 
-def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, items: list[Item]) -> Iterator[_Part]:
+def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, items: list[Item]) -> Iterator[_Leftover]:
     """Yield signatures of Waybill's own that never get a manifest beside them, because their delivery was abandoned between the two."""
     visible = {item.path: item for item in items if not item.is_folder and "/." not in item.path}
     ending = layout.signature(SUFFIX)
@@ -104,22 +104,22 @@ def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, 
         owners = {layout.signature(target_of_attempt(delivery, attempt).manifest): attempt.id for delivery, attempt in attempts}
         ours = [path for path in alone if path in owners and signatures.is_own(connection, tenant, session.read(path) or b"")]
     for path in ours:
-        yield _Part(path, owners[path], visible[path].modified)
+        yield _Leftover(path, owners[path], visible[path].modified)
 
 
-def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part], limits: Limits) -> int:
-    if not parts:
+def _remove_dead(ledger: Ledger, session: Session, root: str, leftovers: list[_Leftover], limits: Limits) -> int:
+    if not leftovers:
         return 0
     with ledger.read() as connection:
-        owners = upkeep.owners(connection, [part.attempt for part in parts])
+        owners = upkeep.owners(connection, [leftover.attempt for leftover in leftovers])
     before = _server_now(session, root, limits.now) - limits.dead_after
     removed = 0
-    for part in parts:
-        owner = owners.get(part.attempt)
+    for leftover in leftovers:
+        owner = owners.get(leftover.attempt)
         finished = owner is None or owner.status != DeliveryStatus.OPEN
-        age = part.modified or began_at(part.attempt)
+        age = leftover.modified or began_at(leftover.attempt)
         if finished and age is not None and age < before:
-            session.remove(part.path)
+            session.remove(leftover.path)
             removed += 1
     return removed
 

@@ -35,19 +35,19 @@ _OWN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}/([0-9a-f]{32}\.\d+\.zip|\.[0-9a-f]{
 
 
 def is_own(name: str) -> bool:
-    """Return whether the name of an entry of a store belongs to one of our archives or to a part of one."""
+    """Return whether the name of an entry of a store belongs to one of our archives or to an unfinished one."""
     return _OWN.fullmatch(name) is not None
 
 
 class Archives(Protocol):
     """A store of archives."""
 
-    def part(self, name: str, spool: Path) -> Path:
+    def unfinished(self, name: str, spool: Path) -> Path:
         """Return a local path to build the archive at. Nobody is served from it. `spool` is a folder of the attempt."""
         ...
 
-    def publish(self, part: Path, name: str) -> None:
-        """Make a finished, durable part available under its name, whole. Raises TransientError if the store fails."""
+    def publish(self, unfinished: Path, name: str) -> None:
+        """Make an archive that is complete and durable available under its name, whole. Raises TransientError if the store fails."""
         ...
 
     def remove(self, name: str) -> None:
@@ -85,12 +85,12 @@ def folder_of(url: str, base: Path) -> Path:
 
 
 class FolderArchives:
-    """Archives in a local folder. Hidden parts are beside their final names, so one rename publishes them."""
+    """Archives in a local folder. Unfinished ones are hidden beside their final names, so one rename publishes them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def part(self, name: str, spool: Path) -> Path:
+    def unfinished(self, name: str, spool: Path) -> Path:
         final = self.root / name
         try:
             private.make_folder(final.parent)
@@ -98,10 +98,10 @@ class FolderArchives:
             raise unavailable(error) from error
         return final.with_name(f".{final.name}.part")
 
-    def publish(self, part: Path, name: str) -> None:
+    def publish(self, unfinished: Path, name: str) -> None:
         final = self.root / name
         try:
-            part.rename(final)
+            unfinished.rename(final)
             _sync_folder(final.parent)
         except OSError as error:
             raise unavailable(error) from error
@@ -219,11 +219,11 @@ class Bucket:
 class S3Archives(Bucket):
     """See `archives.Archives`. An object appears whole, so an archive is built in the spool, and its upload publishes it."""
 
-    def part(self, name: str, spool: Path) -> Path:
+    def unfinished(self, name: str, spool: Path) -> Path:
         return spool.with_name(f"{spool.name}.zip.part")
 
-    def publish(self, part: Path, name: str) -> None:
-        with self.client("store", name) as client, part.open("rb") as file:
+    def publish(self, unfinished: Path, name: str) -> None:
+        with self.client("store", name) as client, unfinished.open("rb") as file:
             blocks = iter(lambda: file.read(_BLOCK), b"")
             send(client, self.bucket, self.prefix + name, blocks, {})
 

@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import uuid4
 
+from waybill import layout
 from waybill.errors import ConflictError, PermanentError, TransientError
-from waybill.layout import hidden, is_part
 
 
 class Profile(StrEnum):
@@ -94,18 +94,18 @@ class Session(Protocol):
         """Yield a file's bytes in order. Raises PermanentError if there is no such file."""
         ...
 
-    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        """Write `blocks` under the hidden name `part`, which must be new. Then verify size and hash against the destination's copy.
+    def upload(self, path: str, blocks: Iterable[bytes]) -> Stored:
+        """Write `blocks` to the file `path`, which must be new. Then verify size and hash against the destination's copy.
 
         `blocks` may be slow, because it follows a growing spool. The status of every write, of fsync and of close is checked. After a
-        failure the part is removed if that is still possible, and a TransientError or PermanentError is raised. What `blocks` raises passes
+        failure the file is removed if that is still possible, and a TransientError or PermanentError is raised. What `blocks` raises passes
         through.
         """
         ...
 
-    def publish(self, part: str, final: str) -> bool:
-        """Make `part` visible as `final` in one step that never overwrites. Returns False if `final` exists already; the part is still
-        there then. An empty folder makes way for a folder.
+    def publish(self, hidden: str, final: str) -> bool:
+        """Make the hidden file or folder visible as `final` in one step that never overwrites. Returns False if `final` exists already;
+        `hidden` is still there then. An empty folder makes way for a folder.
 
         Raises TransientError if the answer was lost. Look again before you repeat it.
         """
@@ -116,15 +116,15 @@ class Session(Protocol):
         """Return whether a file can be replaced here so that a reader sees the old one or the new one, and never none."""
         ...
 
-    def replace(self, part: str, final: str) -> None:
-        """Make the file `part` visible as `final` in one step, in the place of a file of our own.
+    def replace(self, hidden: str, final: str) -> None:
+        """Make the hidden file visible as `final` in one step, in the place of a file of our own.
 
         This is only for a place that `replaces`. A symlink or folder under that name is a ConflictError.
         """
         ...
 
     def remove(self, path: str) -> None:
-        """Remove one of our own files or hidden part folders. A missing one is fine."""
+        """Remove one of our own files or hidden folders. A missing one is fine."""
         ...
 
     def entries(self, folder: str) -> list[Item]:
@@ -175,13 +175,13 @@ def parent_and_name(path: str) -> tuple[str, str]:
 
 
 def rehearsal(folder: str) -> str:
-    """Return a fresh hidden folder for `probe`. It is named like one of our own parts, so housekeeping finds a forgotten one."""
-    return hidden(f"{folder.rstrip('/')}/waybill-probe", uuid4().hex)
+    """Return a fresh hidden folder for `probe`. It is named like one of our own, so housekeeping finds a forgotten one."""
+    return layout.hidden(f"{folder.rstrip('/')}/waybill-probe", uuid4().hex)
 
 
 def only_own_folder(path: str, label: str) -> None:
-    """Raises ConflictError unless the folder `path` is a hidden part folder of Waybill's. No other folder is ever removed."""
-    if not is_part(parent_and_name(path)[1]):
+    """Raises ConflictError unless the folder `path` is a hidden folder of Waybill's. No other folder is ever removed."""
+    if not layout.is_hidden(parent_and_name(path)[1]):
         what = f"{path} is a folder where a file of ours was expected"
         raise ConflictError(what, where=label, next_step="Waybill removes no folders but its own: move it away")
 
@@ -200,15 +200,15 @@ def too_large(path: str, label: str) -> PermanentError:
     return PermanentError(f"{path} is too large to be a manifest", where=label, allowed=f"{READ_LIMIT} bytes", code="too_large")
 
 
-def part_missing(part: str, label: str) -> TransientError:
-    return TransientError(f"{part} is gone", where=label, next_step="Look at the final name before repeating", code="part_missing")
+def hidden_missing(path: str, label: str) -> TransientError:
+    return TransientError(f"{path} is gone", where=label, next_step="Look at the final name before repeating", code="part_missing")
 
 
-def damaged(part: str, sent: Stored, found: Stored, label: str) -> TransientError:
+def damaged(path: str, sent: Stored, found: Stored, label: str) -> TransientError:
     """The destination's copy differs from what was sent."""
     difference = f"sent {sent.bytes} bytes sha256 {sent.sha256}, found {found.bytes} bytes sha256 {found.sha256}"
     return TransientError(
-        f"{part} was damaged on the way: {difference}",
+        f"{path} was damaged on the way: {difference}",
         where=label,
         next_step="The part was removed; the next try writes it again",
         code="verify",

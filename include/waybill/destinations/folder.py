@@ -23,10 +23,10 @@ from waybill.destinations.base import (
     Stored,
     components,
     damaged,
+    hidden_missing,
     no_such_file,
     only_own_folder,
     parent_and_name,
-    part_missing,
     rehearsal,
     root_missing,
 )
@@ -63,7 +63,7 @@ class Folder:
 
 
 class FolderSession(Reading):
-    """See `base.Session`. Publishing links the part to its final name. The link fails if that name exists."""
+    """See `base.Session`. Publishing links the hidden file to its final name. The link fails if that name exists."""
 
     profile = Profile.FULL
 
@@ -151,40 +151,40 @@ class FolderSession(Reading):
         finally:
             os.close(descriptor)
 
-    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        parent, name = parent_and_name(part)
-        with translated(self.label, "create", part), self._opened(components(parent)) as folder:
+    def upload(self, path: str, blocks: Iterable[bytes]) -> Stored:
+        parent, name = parent_and_name(path)
+        with translated(self.label, "create", path), self._opened(components(parent)) as folder:
             descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
         try:
             try:
-                sent = self._write(part, descriptor, blocks)
+                sent = self._write(path, descriptor, blocks)
             finally:
                 os.close(descriptor)
-            stored = Stored(self.size(part) or 0, self.sha256(part) or "")
+            stored = Stored(self.size(path) or 0, self.sha256(path) or "")
             if stored != sent:
-                raise damaged(part, sent, stored, self.label)
+                raise damaged(path, sent, stored, self.label)
         except BaseException:
             with suppress(WaybillError):
-                self.remove(part)
+                self.remove(path)
             raise
         return stored
 
-    def _write(self, part: str, descriptor: int, blocks: Iterable[bytes]) -> Stored:
+    def _write(self, path: str, descriptor: int, blocks: Iterable[bytes]) -> Stored:
         digest, size = hashlib.sha256(), 0
         for block in blocks:
             digest.update(block)
             size += len(block)
-            with translated(self.label, "write", part):
+            with translated(self.label, "write", path):
                 write_all(descriptor, block)
-        with translated(self.label, "write", part):
+        with translated(self.label, "write", path):
             os.fsync(descriptor)
         return Stored(size, digest.hexdigest())
 
-    def publish(self, part: str, final: str) -> bool:
-        found = self._look(part)
+    def publish(self, hidden: str, final: str) -> bool:
+        found = self._look(hidden)
         if found is None:
-            raise part_missing(part, self.label)
-        (source_folder, source), (target_folder, target) = parent_and_name(part), parent_and_name(final)
+            raise hidden_missing(hidden, self.label)
+        (source_folder, source), (target_folder, target) = parent_and_name(hidden), parent_and_name(final)
         with (
             translated(self.label, "publish", final),
             self._opened(components(source_folder)) as source_fd,
@@ -223,9 +223,9 @@ class FolderSession(Reading):
     def replaces(self) -> bool:
         return True
 
-    def replace(self, part: str, final: str) -> None:
+    def replace(self, hidden: str, final: str) -> None:
         self._file(final)
-        (source_folder, source), (target_folder, target) = parent_and_name(part), parent_and_name(final)
+        (source_folder, source), (target_folder, target) = parent_and_name(hidden), parent_and_name(final)
         with (
             translated(self.label, "replace", final),
             self._opened(components(source_folder)) as source_fd,

@@ -1,7 +1,7 @@
 """An S3 bucket as a destination.
 
-S3 has no rename. A part is an object whose key contains the attempt. Publishing copies it inside S3 to the final key, under the condition
-that the final key is free. S3 decides that when the copy is completed.
+S3 has no rename. A hidden file is an object whose key contains the attempt. Publishing copies it inside S3 to the final key, under the
+condition that the final key is free. S3 decides that when the copy is completed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
+from waybill import layout
 from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection, Connections
 from waybill.destinations.base import (
@@ -21,14 +22,13 @@ from waybill.destinations.base import (
     Stored,
     components,
     damaged,
+    hidden_missing,
     no_such_file,
     only_own_folder,
-    part_missing,
     rehearsal,
 )
 from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
-from waybill.layout import hidden
 
 _BLOCK = 1024 * 1024
 _COPY_PART = 1024 * 1024 * 1024
@@ -123,62 +123,62 @@ class S3Session(Reading):
         finally:
             body.close()
 
-    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
+    def upload(self, path: str, blocks: Iterable[bytes]) -> Stored:
         from botocore.exceptions import ClientError
 
-        with self._translated("write", part):
+        with self._translated("write", path):
             try:
-                sent = send(self._client, self._bucket, self._key(part), blocks, self._if_new)
+                sent = send(self._client, self._bucket, self._key(path), blocks, self._if_new)
             except ClientError as error:
                 if _status(error) != 412:
                     raise
                 step = "Remove it first: it is left over from an earlier try"
-                raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from None
+                raise TransientError(f"{path} exists already", where=self.label, next_step=step, code="exists") from None
         expected = Stored(sent.bytes, sent.sha256)
         try:
-            self._compare(part, expected, sent.checksum)
+            self._compare(path, expected, sent.checksum)
         except BaseException:
             with suppress(TransientError):
-                self.remove(part)
+                self.remove(path)
             raise
         return expected
 
-    def _compare(self, part: str, sent: Stored, checksum: str) -> None:
+    def _compare(self, path: str, sent: Stored, checksum: str) -> None:
         """S3 keeps the checksum that it verified. A server that keeps none is asked for the bytes."""
-        found = self._head(part)
+        found = self._head(path)
         if found is None:
-            raise part_missing(part, self.label)
+            raise hidden_missing(path, self.label)
         if found["ContentLength"] == sent.bytes and found.get("ChecksumSHA256") == checksum:
             return
-        stored = Stored(found["ContentLength"], self.sha256(part) or "")
+        stored = Stored(found["ContentLength"], self.sha256(path) or "")
         if stored != sent:
-            raise damaged(part, sent, stored, self.label)
+            raise damaged(path, sent, stored, self.label)
 
-    def publish(self, part: str, final: str) -> bool:
-        found = self._head(part)
+    def publish(self, hidden: str, final: str) -> bool:
+        found = self._head(hidden)
         if found is not None:
-            published = self._copy(part, final, int(found["ContentLength"]))
+            published = self._copy(hidden, final, int(found["ContentLength"]))
             if published:
                 with suppress(TransientError):
-                    self.remove(part)
+                    self.remove(hidden)
             return published
-        if not any(self.walk(part)):
-            raise part_missing(part, self.label)
-        return self._publish_folder(part, final)
+        if not any(self.walk(hidden)):
+            raise hidden_missing(hidden, self.label)
+        return self._publish_folder(hidden, final)
 
     @property
     def replaces(self) -> bool:
         return True
 
-    def replace(self, part: str, final: str) -> None:
-        size = self.size(part)
+    def replace(self, hidden: str, final: str) -> None:
+        size = self.size(hidden)
         if size is None:
-            raise part_missing(part, self.label)
+            raise hidden_missing(hidden, self.label)
         to = {"Bucket": self._bucket, "Key": self._key(final)}
         with self._translated("replace", final):
-            self._copy_parts({"Bucket": self._bucket, "Key": self._key(part)}, to, size, {})
+            self._copy_parts({"Bucket": self._bucket, "Key": self._key(hidden)}, to, size, {})
         with suppress(TransientError):
-            self.remove(part)
+            self.remove(hidden)
 
     def _copy(self, source: str, target: str, size: int) -> bool:
         """Copy inside S3 unless `target` exists. Returns False if it does."""
@@ -218,17 +218,17 @@ class S3Session(Reading):
             self._client.abort_multipart_upload(**upload)
             raise
 
-    def _publish_folder(self, part: str, final: str) -> bool:
+    def _publish_folder(self, hidden: str, final: str) -> bool:
         """Publish several files at once. Whoever puts the claim first wins, and everybody copies the winner's files to the end.
 
         The first file comes last, so whoever looks for it finds the others, too.
         """
-        claim = f"{final}/{hidden(final, _CLAIM).rpartition('/')[2]}"
+        claim = f"{final}/{layout.hidden(final, _CLAIM).rpartition('/')[2]}"
         from botocore.exceptions import ClientError
 
         with self._translated("publish", final):
             try:
-                self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=part.encode(), **self._if_new)
+                self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=hidden.encode(), **self._if_new)
             except ClientError as error:
                 if _status(error) != 412:
                     raise
@@ -236,9 +236,9 @@ class S3Session(Reading):
         for item in reversed(list(self.walk(winner))):
             if not item.is_folder:
                 self._copy(item.path, final + item.path.removeprefix(winner), item.size)
-        if winner == part:
-            self._remove_below(part)
-        return winner == part
+        if winner == hidden:
+            self._remove_below(hidden)
+        return winner == hidden
 
     def remove(self, path: str) -> None:
         if self._head(path) is None:

@@ -350,10 +350,10 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
     if session.profile is Profile.DROPBOX:
         session.upload(final, _recorded(ledger, adopted))
         return
-    part, sha256, size = layout.hidden(final, token), file["sha256"], file["bytes"]
+    hidden, sha256, size = layout.hidden(final, token), file["sha256"], file["bytes"]
 
     def seen_to() -> bool:
-        require_published(session, {part: final}, {final: size})
+        require_published(session, {hidden: final}, {final: size})
         return True
 
     for _ in range(_TRIES):
@@ -362,8 +362,8 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
             return
         if seen is not None:
             _remove_given_up(ledger, session, delivery, adopted, final, seen)
-        session.upload(part, _recorded(ledger, adopted))
-        if renaming.publish(session, part, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
+        session.upload(hidden, _recorded(ledger, adopted))
+        if renaming.publish(session, hidden, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
             return
     raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
 

@@ -237,12 +237,12 @@ class _Writer:
             self._written.append(path)
 
     def _put(self, path: str, document: bytes) -> None:
-        part = layout.hidden(path, new_id())
-        self._session.upload(part, [document])
+        hidden = layout.hidden(path, new_id())
+        self._session.upload(hidden, [document])
         try:
-            self._session.replace(part, path)
+            self._session.replace(hidden, path)
         except PermanentError:
-            self._session.remove(part)
+            self._session.remove(hidden)
             raise
 
     def _status(self, feed: Feed) -> dict[str, Any]:

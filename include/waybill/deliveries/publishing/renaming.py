@@ -43,18 +43,18 @@ def publish_document(session: Session, final: str, data: bytes, token: str, besi
     From then on a consumer may collect it, together with the files it lists. If it is gone while `beside`, a listed file, is still there,
     it was never published: TransientError, code `vanished`.
     """
-    part = layout.hidden(final, token)
-    session.upload(part, [data])
+    hidden = layout.hidden(final, token)
+    session.upload(hidden, [data])
 
     def seen_to() -> bool:
         try:
-            require_published(session, {part: final}, {final: len(data)})
+            require_published(session, {hidden: final}, {final: len(data)})
         except TransientError as error:
             if error.code != "vanished" or (beside and session.size(beside) is not None):
                 raise
         return True
 
-    if not publish(session, part, final, seen_to=seen_to, standing=lambda: session.read(final) == data or None):
+    if not publish(session, hidden, final, seen_to=seen_to, standing=lambda: session.read(final) == data or None):
         raise ConflictError(
             f"{final} exists and holds something else than Waybill wrote",
             where=session.label,
@@ -71,8 +71,8 @@ def require_published(session: Session, renamed: Mapping[str, str], sizes: Mappi
     Elsewhere nobody may collect it before its manifest is there: TransientError, code `vanished`.
     """
     wrong = _wrong(session, sizes)
-    hidden = [part for part, final in renamed.items() if final in wrong and session.size(part) is not None]
-    if not hidden and all(found is None for found in wrong.values()):
+    still_hidden = [hidden for hidden, final in renamed.items() if final in wrong and session.size(hidden) is not None]
+    if not still_hidden and all(found is None for found in wrong.values()):
         if session.profile is Profile.PICKUP or not (wrong := _wrong(session, {final: sizes[final] for final in wrong})):
             return
         if all(found is None for found in wrong.values()):
@@ -86,7 +86,7 @@ def require_published(session: Session, renamed: Mapping[str, str], sizes: Mappi
         final, found = next(iter(wrong.items()))
         seen = "is not there" if found is None else f"holds {found} bytes instead of {sizes[final]}"
         raise PermanentError(
-            f"the server answered OK to the rename, and {final} {seen}" + (", but the hidden file still is" if hidden else ""),
+            f"the server answered OK to the rename, and {final} {seen}" + (", but the hidden file still is" if still_hidden else ""),
             where=session.label,
             next_step="Run `waybill probe`, and ask whoever runs the server why it does not rename",
             code="not_published",

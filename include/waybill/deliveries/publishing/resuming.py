@@ -25,18 +25,18 @@ from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
 
 KEPT_FOR = timedelta(days=1)
-"""As long as parts of a dead attempt stay at the destination."""
+"""As long as the hidden files of a dead attempt stay at the destination."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Claim:
-    """The name an attempt writes under, and what an earlier process recorded under it. `may_go_on`: a later process may take it over."""
+    """The name an attempt writes under, and what an earlier process recorded under it. `resumable`: a later process may take it over."""
 
     token: str
     before: Attempt | None = None
-    may_go_on: bool = False
+    resumable: bool = False
 
 
 def made_of(job: DeliveryJob) -> str:

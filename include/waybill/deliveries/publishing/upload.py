@@ -22,7 +22,7 @@ TRIES = 3
 
 
 class Uploads:
-    """The uploads of one attempt. An error inside the context ends every upload and removes its hidden parts.
+    """The uploads of one attempt. An error inside the context ends every upload and removes its hidden files.
 
     `spool` and `place` give the spool path and the name at the destination of a file, by its number. With `hold`, nothing is sent before
     `finish`: that is for a destination that shows bytes at once. `at_once` files are sent at the same time.

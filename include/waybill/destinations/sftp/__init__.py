@@ -1,6 +1,6 @@
 """An SFTP server as a destination, over SSH that trusts only the pinned host.
 
-In: a connection with credentials and host key, a root, and the profile that `probe` found. Out: a `Session` that uploads hidden parts,
+In: a connection with credentials and host key, a root, and the profile that `probe` found. Out: a `Session` that uploads hidden files,
 reads them back, and publishes by one rename that never overwrites.
 
 Read `session` first. `login` opens the connection with the `keys` of hosts and logins, and `channels` keeps several SFTP channels on it.

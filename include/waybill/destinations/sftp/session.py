@@ -24,9 +24,9 @@ from waybill.destinations.base import (
     Stored,
     components,
     damaged,
+    hidden_missing,
     no_such_file,
     only_own_folder,
-    part_missing,
     root_missing,
 )
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
@@ -195,60 +195,60 @@ class SftpSession(Reading):
         finally:
             wait(self._loop, download.close())
 
-    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
+    def upload(self, path: str, blocks: Iterable[bytes]) -> Stored:
         pieces, large = peeked(chunks(blocks))
         client = self._lanes.client() if large else None
         with self._lanes.lane() as lane:
             wire, another = (client, lane) if client else (lane, None)
-            upload = Upload(wire, self._at(part), verify=self._sees, block=self._block, another=another)
+            upload = Upload(wire, self._at(path), verify=self._sees, block=self._block, another=another)
             try:
-                sent, back = self._send(part, upload, pieces)
+                sent, back = self._send(path, upload, pieces)
                 if self._sees:
-                    self._compare(part, sent, back, upload)
+                    self._compare(path, sent, back, upload)
             except BaseException:
                 wait(self._loop, upload.abandon())
                 raise
         return sent
 
-    def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
+    def _send(self, path: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
         """Return what was sent, and what came back of it."""
         both = ReadBack(expected=self._sees)
         for chunk, last in pieces:
             both.send(chunk)
-            for data in self._step(part, upload, chunk, last):
+            for data in self._step(path, upload, chunk, last):
                 both.take(data)
-        while back := self._run("write", part, upload.rest()):
+        while back := self._run("write", path, upload.rest()):
             for data in back:
                 both.take(data)
         return both.sent, both.found
 
-    def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
-        with self._translated("write", part):
+    def _step(self, path: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
+        with self._translated("write", path):
             try:
                 return wait(self._loop, upload.step(chunk, last=last))
             except Status as status:
-                if upload.created or self._look(part) is None:
+                if upload.created or self._look(path) is None:
                     raise
                 step = "Remove it first: it is left over from an earlier try"
-                raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from status
+                raise TransientError(f"{path} exists already", where=self.label, next_step=step, code="exists") from status
 
-    def _compare(self, part: str, sent: Stored, found: Stored, upload: Upload) -> None:
+    def _compare(self, path: str, sent: Stored, found: Stored, upload: Upload) -> None:
         """Return hash and size as read back, and check the size that the server tells. A collected file is fine if files are picked up
         there.
         """
         if upload.size is None and self.profile is Profile.PICKUP and (upload.vanished or found == sent):
             return
         if found != sent or upload.size != sent.bytes:
-            raise damaged(part, sent, Stored(found.bytes if upload.size is None else upload.size, found.sha256), self.label)
+            raise damaged(path, sent, Stored(found.bytes if upload.size is None else upload.size, found.sha256), self.label)
 
-    def publish(self, part: str, final: str) -> bool:
+    def publish(self, hidden: str, final: str) -> bool:
         if not self._sees:
             raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
-        return self._renamed(part, final) or (self._made_way(part, final) and self._renamed(part, final))
+        return self._renamed(hidden, final) or (self._made_way(hidden, final) and self._renamed(hidden, final))
 
-    def _made_way(self, part: str, final: str) -> bool:
+    def _made_way(self, hidden: str, final: str) -> bool:
         """Return whether an empty folder was removed from where a folder of parts is to appear: a consumer took the files and left it."""
-        ours, there = self._look(part), self._look(final)
+        ours, there = self._look(hidden), self._look(final)
         if ours is None or there is None or not (ours.is_folder and there.is_folder) or self.entries(final):
             return False
         with self._translated("publish", final):
@@ -258,18 +258,18 @@ class SftpSession(Reading):
                 return False
         return True
 
-    def _renamed(self, part: str, final: str) -> bool:
+    def _renamed(self, hidden: str, final: str) -> bool:
         if self.profile is Profile.NO_CAS and self._look(final) is not None:
             return False
         with self._translated("publish", final), self._lanes.lane() as wire:
             try:
-                wait(self._loop, wire.rename(self._at(part), self._at(final)))
+                wait(self._loop, wire.rename(self._at(hidden), self._at(final)))
             except Status as status:
                 # Servers name many reasons for a taken name, so a look at the name decides.
-                if self._look(part) is None:
+                if self._look(hidden) is None:
                     if self.profile is Profile.PICKUP:
                         return True
-                    raise part_missing(part, self.label) from status
+                    raise hidden_missing(hidden, self.label) from status
                 if self._look(final) is None:
                     raise
                 return False
@@ -280,12 +280,12 @@ class SftpSession(Reading):
         """Rename with OpenSSH's extension, or with the plain rename if that overwrites."""
         return self.profile is Profile.NO_CAS or (self.profile is Profile.FULL and POSIX_RENAME in self._wire.extensions)
 
-    def replace(self, part: str, final: str) -> None:
+    def replace(self, hidden: str, final: str) -> None:
         self._file(final)
         with self._translated("replace", final), self._lanes.lane() as wire:
             move = wire.rename if self.profile is Profile.NO_CAS else wire.rename_over
-            wait(self._loop, move(self._at(part), self._at(final)))
-        if self._look(part) is not None:
+            wait(self._loop, move(self._at(hidden), self._at(final)))
+        if self._look(hidden) is not None:
             what = f"the server answered OK to the rename onto {final}, and the hidden file is still there"
             step = "Run `waybill probe`, and ask whoever runs the server why it does not rename"
             raise PermanentError(what, where=self.label, next_step=step, code="refused")

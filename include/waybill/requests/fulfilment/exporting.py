@@ -91,15 +91,17 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     request = task.request
     folder = resources.spool / f"{request.id}.{request.attempt}"
     name = archive_name(request.tenant, request.id, request.attempt)
-    part: Path | None = None
+    unfinished: Path | None = None
     pulse = Heartbeat(resources.ledger, request, task.export_policy.heartbeat, resources.now)
     try:
-        part = resources.archives.part(name, folder)
+        unfinished = resources.archives.unfinished(name, folder)
         with pulse:
             parts, looks = _extract(task, resources, folder, pulse), task.export_policy.page
-            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by, task.zone, looks.scope_labels)
+            size, sha256 = packing.pack(
+                task.request, task.entities, parts, unfinished, pulse, task.produced_by, task.zone, looks.scope_labels
+            )
             pulse.check()
-            resources.archives.publish(part, name)
+            resources.archives.publish(unfinished, name)
         return _settle(task, resources, parts, name, size, sha256)
     except AttemptLost:
         log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, request), request.attempt)
@@ -115,8 +117,8 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         _fail(resources, request, failure("internal"))
         raise
     finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
