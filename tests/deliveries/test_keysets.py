@@ -31,7 +31,7 @@ def all_of(packed: Packed) -> set[bytes]:
 @IN_A_FOLDER
 @given(before=KEYS, here=KEYS, now=KEYS, later=KEYS, whole=st.booleans())
 def test_a_comparison_is_what_sets_say(tmp_path, before, here, now, later, whole):
-    held = keysets.held([Step(True, ByBucket(keysets.packed(buckets(tmp_path, before), tmp_path).blobs()), ByBucket([]))])
+    held = keysets.consumer_keys([Step(True, ByBucket(keysets.packed(buckets(tmp_path, before), tmp_path).blobs()), ByBucket([]))])
     found = keysets.compare(
         held, buckets(tmp_path, here), buckets(tmp_path, now), buckets(tmp_path, later), tmp_path, whole=whole, most_back=100
     )
@@ -52,14 +52,14 @@ def test_changes_add_up_in_their_order(tmp_path, steps):
         Step(whole, *(ByBucket(keysets.packed(buckets(tmp_path, keys), tmp_path).blobs()) for keys in (added, gone)))
         for whole, added, gone in steps
     ]
-    held = keysets.held(packed)
+    held = keysets.consumer_keys(packed)
     assert set().union(*(held(bucket) for bucket in range(keysets.BUCKETS))) == expected
 
 
 @IN_A_FOLDER
 @given(keys=st.lists(RECORD, max_size=30))
 def test_what_exceeds_memory_is_sorted_on_disk(tmp_path, keys):
-    runs = keysets.in_order(keys, tmp_path, held=4)
+    runs = keysets.in_order(keys, tmp_path, in_memory=4)
     assert list(runs) == sorted(keys)
 
 

@@ -345,14 +345,14 @@ ROW_MUTANTS = [
     Mutant(
         "keys that are gone are not told",
         "deliveries/comparison/keysets.py",
-        "gone = held_before - there",
+        "gone = delivered_before - there",
         "gone = set()",
         vanished,
     ),
     Mutant(
         "a key that came back waits for a change",
         "deliveries/comparison/keysets.py",
-        "missing = there - held_before - delivered",
+        "missing = there - delivered_before - delivered",
         "missing = set()",
         vanished,
     ),

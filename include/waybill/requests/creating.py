@@ -207,14 +207,14 @@ def _placed(connection: Connection, export_policy: ExportPolicy, request: Export
     if most is None:
         return request
     requests.one_at_a_time(connection, request.tenant)
-    held = requests.held_slots(connection, request.tenant)
-    active = Counter(slot.rpartition("#")[0] for slot in held)
+    taken = requests.taken_slots(connection, request.tenant)
+    active = Counter(slot.rpartition("#")[0] for slot in taken)
     wide = active.pop(TENANT_WIDE, 0)
     narrow = max(active.values(), default=0) if checked.slot == TENANT_WIDE else active[checked.slot]
     if wide + narrow >= most:
         raise refused("export_in_progress", retry_after=_TRY_AGAIN)
     slots = (f"{checked.slot}#{number}" for number in range(1, most + 1))
-    return replace(request, slot=next(slot for slot in slots if slot not in held))
+    return replace(request, slot=next(slot for slot in slots if slot not in taken))
 
 
 def _within_rate(connection: Connection, export_policy: ExportPolicy, request: ExportRequest) -> None:

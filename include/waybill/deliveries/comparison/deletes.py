@@ -154,7 +154,7 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
     later = scan.later(selection)
     whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(change.changed for change in before[1:]) * 4 > before[0].held
-    compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+    compared = keysets.compare(_consumer_keys(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     if compared.missing > MOST_BACK:
         why = f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one"
         raise NewGenerationNeeded(why)
@@ -162,7 +162,7 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     if back:
         selection = replace(selection, changed=scan.with_back(selection, back))
         now = scan.delivered(selection)
-        compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+        compared = keysets.compare(_consumer_keys(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
     return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
 
@@ -275,18 +275,18 @@ def _is_due(entity: Entity, delivery: Delivery, before: list[Change], now: datet
     return entity.deletes is not None and delivery.sequence % entity.deletes.every == 0
 
 
-def _held(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
+def _consumer_keys(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
     def packed(change: Change, kind: str) -> ByBucket:
         return ByBucket(keys.blobs(ledger, change, kind))
 
-    return keysets.held([Step(change.whole, packed(change, "added"), packed(change, "gone")) for change in before])
+    return keysets.consumer_keys([Step(change.whole, packed(change, "added"), packed(change, "gone")) for change in before])
 
 
 def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], set[bytes]] | None:
     """Return a reader of the keys that the stream's consumer holds, bucket by bucket. None if the ledger does not know them."""
     with ledger.read() as connection:
         before = keys.changes(connection, stream.id)
-    return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _held(ledger, before)
+    return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _consumer_keys(ledger, before)
 
 
 def _change(stream: Stream, delivery: Delivery, made_of: MadeOf) -> NewChange:

@@ -26,7 +26,7 @@ from waybill.errors import TransientError
 _BITS = 10
 BUCKETS = 1 << _BITS
 _SHIFT = 32 - _BITS
-_HELD = 200_000
+_IN_MEMORY = 200_000
 """The number of records that wait in memory before they are written."""
 _BLOB = 1 << 20
 _RUN_BLOCK = 1 << 16
@@ -101,15 +101,15 @@ class Buckets:
         self._scratch = Scratch(folder)
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
         self._waiting: list[list[bytes]] = [[] for _ in range(BUCKETS)]
-        self._held = 0
+        self._in_memory = 0
 
     def add(self, found: list[bytes]) -> None:
         waiting = self._waiting
         for record in found:
             waiting[crc32(record) >> _SHIFT].append(record)
         self.count += len(found)
-        self._held += len(found)
-        if self._held >= _HELD:
+        self._in_memory += len(found)
+        if self._in_memory >= _IN_MEMORY:
             self._write()
 
     def fill(self, blocks: Iterable[Block]) -> Buckets:
@@ -124,7 +124,7 @@ class Buckets:
             if waiting:
                 self._places[bucket].append(self._scratch.append(b"\n".join([*waiting, b""])))
                 waiting.clear()
-        self._held = 0
+        self._in_memory = 0
 
     def at(self, bucket: int) -> list[bytes]:
         found = list(self._waiting[bucket])
@@ -204,7 +204,7 @@ class Step:
     gone: ByBucket
 
 
-def held(steps: list[Step]) -> Callable[[int], set[bytes]]:
+def consumer_keys(steps: list[Step]) -> Callable[[int], set[bytes]]:
     """Return a reader of the keys after all steps, bucket by bucket, in rising order."""
 
     def at(bucket: int) -> set[bytes]:
@@ -244,15 +244,15 @@ def compare(
     found = Comparison(Packed(folder), Packed(folder), [])
     for bucket in range(BUCKETS):
         stopping.check()
-        held_before, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
-        gone = held_before - there
-        missing = there - held_before - delivered
+        delivered_before, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
+        gone = delivered_before - there
+        missing = there - delivered_before - delivered
         if missing:
             missing.difference_update(later.at(bucket))
             found.missing += len(missing)
             if found.missing <= most_back:
                 found.back += map(key_digest, sorted(missing))
-        kept = held_before - gone if gone else held_before
+        kept = delivered_before - gone if gone else delivered_before
         new = delivered - kept
         found.kept += len(kept) + len(new)
         found.changed += len(gone) + len(new)
@@ -269,14 +269,14 @@ def packed(keys: Buckets, folder: Path) -> Packed:
     return done
 
 
-def in_order(found: Iterable[bytes], folder: Path, held: int = _HELD) -> Iterator[bytes]:
-    """Yield all records in the order of their bytes. More than `held` of them are sorted in runs on disk."""
+def in_order(found: Iterable[bytes], folder: Path, in_memory: int = _IN_MEMORY) -> Iterator[bytes]:
+    """Yield all records in the order of their bytes. More than `in_memory` of them are sorted in runs on disk."""
     runs: list[list[tuple[int, int]]] = []
     scratch = Scratch(folder)
     waiting: list[bytes] = []
     for record in found:
         waiting.append(record)
-        if len(waiting) >= held:
+        if len(waiting) >= in_memory:
             runs.append(_run(scratch, waiting))
             waiting = []
     yield from heapq.merge(sorted(waiting), *(_reread(scratch, run) for run in runs))

@@ -45,13 +45,15 @@ def count(
     selection = Selection(entity, source_tenant, key_columns(entity), salt=salt, where=where, in_key_order=False)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         exact = entity.compares_keys
-        held = deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
-        if held is None:
+        consumer_keys = (
+            deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
+        )
+        if consumer_keys is None:
             return None
         here = _keys_in_source(snapshot, selection, Buckets(folder), exact=exact)
     gone = total = 0
     for bucket in range(keysets.BUCKETS):
-        keys = held(bucket)
+        keys = consumer_keys(bucket)
         total += len(keys)
         gone += len(keys.difference(here.at(bucket)))
     return gone, total, here.count
@@ -85,7 +87,7 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
             steps.append(_step(installation, session, delivery, attempt, entity))
         except PermanentError:
             return None
-    return keysets.held(steps)
+    return keysets.consumer_keys(steps)
 
 
 def _step(installation: Installation, session: Session, delivery: Delivery, attempt: Attempt, entity: Entity) -> Step:

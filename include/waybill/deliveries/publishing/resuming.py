@@ -65,7 +65,7 @@ def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: datetime) -> I
     hidden = [] if any(attempt.publishing_at for attempt in recorded) else recorded
     for attempt in reversed(hidden):
         spool = spool_dir / attempt.id
-        with _held(spool) as is_ours:
+        with _locked(spool) as is_ours:
             if not is_ours:
                 continue
             is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(job)
@@ -77,12 +77,12 @@ def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: datetime) -> I
     token = new_id()
     with suppress(OSError):  # whoever writes reports a full disk
         private.make_folder(spool_dir / token)
-    with _held(spool_dir / token):
+    with _locked(spool_dir / token):
         yield Claim(token)
 
 
 @contextmanager
-def _held(spool: Path) -> Iterator[bool]:
+def _locked(spool: Path) -> Iterator[bool]:
     """Lock a spool folder and yield whether that succeeded.
 
     It fails if the folder is missing, if another process holds it, or if the file system has no locks.

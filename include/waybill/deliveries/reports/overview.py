@@ -36,14 +36,18 @@ _SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS 
 
 
 class State(StrEnum):
-    """The state of a tenant, worst first. `held`: it is behind, and its DAG is paused, so nothing will come."""
+    """The state of a tenant, worst first, in the words that the API and the classes of the pages show.
+
+    `PAUSED_BEHIND`: data is due, and the DAG is paused, so nothing will come. `INACTIVE`: nothing is due, because the registration is
+    disabled or has no entity, or because the DAG is paused and everything was delivered before.
+    """
 
     FAILING = "failing"
     LATE = "late"
-    HELD = "held"
+    PAUSED_BEHIND = "held"
     DUE = "due"
     DELIVERED = "delivered"
-    PAUSED = "paused"
+    INACTIVE = "paused"
 
 
 RANK = {state: rank for rank, state in enumerate(State)}
@@ -95,14 +99,14 @@ class Row:
     promise_state: PromiseState | None = None
 
     @property
-    def held(self) -> bool:
+    def dag_paused(self) -> bool:
         """Return whether an operator paused the tenant's DAG, so that no scheduled run starts what its registration asks for."""
         return self.entities > 0 and not self.disabled and self.scheduler_state is not None and self.scheduler_state.paused
 
     @property
     def at_work(self) -> bool:
         """Return whether a run of what the registration asks for is under way or waits for room."""
-        return not (self.held or self.disabled) and self.scheduler_state is not None and bool(self.scheduler_state.run)
+        return not (self.dag_paused or self.disabled) and self.scheduler_state is not None and bool(self.scheduler_state.run)
 
     @property
     def by_hand(self) -> bool:
@@ -141,7 +145,7 @@ class Row:
     @property
     def next_step(self) -> str:
         """Return what a person has to do. The text is empty if there is nothing to do."""
-        if self.held:
+        if self.dag_paused:
             return tell("advice.held")
         if self.troubles:
             return self.causes[0].next_step
@@ -163,7 +167,7 @@ class Row:
     def _coming(self) -> tuple[str, datetime | None]:
         """Return the key of the sentence that says what happens by itself, and when that is."""
         scheduler_state, missing = self.scheduler_state, bool(self.troubles) or self.state is State.LATE
-        if self.held or self.disabled or not self.entities:
+        if self.dag_paused or self.disabled or not self.entities:
             return "", None
         if scheduler_state is None:
             return ("next_run" if self.troubles else ""), None
@@ -378,7 +382,7 @@ def _row(
     late = now >= due_at + grace if promise is None else promise.state(now) is PromiseState.BREACHED
     return Row(
         tenant=standing.tenant,
-        state=State.PAUSED if off else _state(known.paused, bool(troubles), until is None or until < due, late),
+        state=State.INACTIVE if off else _state(known.paused, bool(troubles), until is None or until < due, late),
         frequency=clock.frequency,
         zone=clock.zone,
         entities=standing.streams,
@@ -394,9 +398,9 @@ def _row(
     )
 
 
-def _state(held: bool, failed: bool, behind: bool, late: bool) -> State:
-    if held:
-        return State.HELD if behind else State.PAUSED
+def _state(dag_paused: bool, failed: bool, behind: bool, late: bool) -> State:
+    if dag_paused:
+        return State.PAUSED_BEHIND if behind else State.INACTIVE
     if failed:
         return State.FAILING
     if not behind:

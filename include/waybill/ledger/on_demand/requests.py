@@ -60,8 +60,8 @@ def one_at_a_time(connection: Connection, tenant: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_COUNTING, func.hashtext(tenant))))
 
 
-def held_slots(connection: Connection, tenant: str) -> set[str]:
-    """Return the slots that active requests of the tenant hold."""
+def taken_slots(connection: Connection, tenant: str) -> set[str]:
+    """Return the slots that active requests of the tenant have taken."""
     query = select(_t.slot).where(_t.tenant == tenant, _t.slot.is_not(None), _t.status.in_(ACTIVE))
     return {str(slot) for slot in connection.execute(query).scalars()}
 

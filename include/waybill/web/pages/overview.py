@@ -52,7 +52,7 @@ def show_overview(
 
     name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"
     airflow = not takes_tokens(request)
-    stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
+    stuck = [row.tenant for row in found.rows if row.wanting and not row.dag_paused]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found if caller.is_insider else redaction.overview(found),

@@ -122,7 +122,7 @@ def _follow(asked: FollowedRun, standing: dict[str, Any]) -> dict[str, Any]:
     """
     row: overview.Row = standing["row"]
     scheduler_state, look = row.scheduler_state or overview.SchedulerState(), asked.look
-    under_way = not row.held and (bool(scheduler_state.run) or (row.behind and not scheduler_state.known))
+    under_way = not row.dag_paused and (bool(scheduler_state.run) or (row.behind and not scheduler_state.known))
     beginning = (
         asked.said == "created" and row.scheduler_state is not None and scheduler_state.scheduled and row.behind and look < BEGINNING
     )

@@ -11,7 +11,7 @@ from waybill.deliveries.reports.overview import State, Totals
 from waybill.web.pages.sentences import say
 
 Tone = Literal["good", "wait", "warn", "bad"]
-_COUNTED = (State.FAILING, State.LATE, State.HELD, State.DUE, State.DELIVERED, State.PAUSED)
+_COUNTED = (State.FAILING, State.LATE, State.PAUSED_BEHIND, State.DUE, State.DELIVERED, State.INACTIVE)
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class Verdict:
 def verdict(totals: Totals, *, unapplied: bool) -> Verdict:
     """Return the worst that is true of some tenant. `unapplied` says that some configuration is not in force."""
     states = totals.states
-    owed, held, due = states[State.FAILING] + states[State.LATE], states[State.HELD], states[State.DUE]
-    tone: Tone = "bad" if owed else "warn" if held or unapplied else "wait" if due else "good"
+    owed, paused_behind, due = states[State.FAILING] + states[State.LATE], states[State.PAUSED_BEHIND], states[State.DUE]
+    tone: Tone = "bad" if owed else "warn" if paused_behind or unapplied else "wait" if due else "good"
     counts = causes = ""
-    if owed or held or states[State.PAUSED]:
+    if owed or paused_behind or states[State.INACTIVE]:
         counts = ", ".join(f"{states[name]} {name}" for name in _COUNTED if states[name])
     if states[State.FAILING] > 1:
         causes = ", ".join(f"{count:,} {code.replace('_', ' ') or say('verdict.unknown')}" for code, count in totals.causes)
-    return Verdict(tone, _title(totals, owed, held, due, unapplied), counts, causes)
+    return Verdict(tone, _title(totals, owed, paused_behind, due, unapplied), counts, causes)
 
 
-def _title(totals: Totals, owed: int, held: int, due: int, unapplied: bool) -> Markup:
+def _title(totals: Totals, owed: int, paused_behind: int, due: int, unapplied: bool) -> Markup:
     if owed:
         of = say("verdict.of_tenants", count=totals.tenants)
         return say("verdict.owed", count=owed, of=of)
-    if held:
-        return say("verdict.held", count=held)
+    if paused_behind:
+        return say("verdict.held", count=paused_behind)
     if due:
         return say("verdict.due", count=due)
     if totals.states[State.DELIVERED]:
