@@ -272,7 +272,7 @@ def test_any_name_may_be_a_column(sender: Sender, database: str, name: str) -> N
 def test_refusals_are_sentences_with_exit_code_1_and_usage_is_2(sender: Sender, tmp_path: Path) -> None:
     sender.deliver([("1", "Ada")], kind="full")
     cases: list[tuple[int, list[object], str]] = [
-        (1, ["load", tmp_path / "nowhere", "--to", "sqlite:x"], "no such folder"),
+        (1, ["load", tmp_path / "nowhere", "--to", f"sqlite:{tmp_path}/untouched"], "no such folder"),
         (1, ["load", sender.root, "--to", "oracle://x"], "oracle"),
         (1, ["load", sender.root, "--to", f"sqlite:{tmp_path}/x", "--schema", "s"], "no schemas"),
         (1, ["load", sender.root, "--to", "postgresql://nobody@127.0.0.1:1/x"], "cannot be reached"),
@@ -290,6 +290,7 @@ def test_refusals_are_sentences_with_exit_code_1_and_usage_is_2(sender: Sender, 
         if code == 1:
             answer = consumer(*arguments, "--json")
             assert words in json.dumps(answer.json)
+    assert not (tmp_path / "untouched").exists()
 
 
 def named(name: str, kind: str, source: str = "") -> dict[str, Any]:

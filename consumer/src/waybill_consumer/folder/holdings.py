@@ -38,8 +38,7 @@ class Holdings(NamedTuple):
 
 def holdings(root: Path) -> Holdings:
     """Read every manifest below a folder. Raises Refused if there is no such folder."""
-    if not root.is_dir():
-        raise Refused("there is no such folder", where=str(root), next_step="Pull into it first")
+    require_folder(root)
     tree = Folder(root)
     found: dict[tuple[str, str], list[Held]] = defaultdict(list)
     unreadable = {}
@@ -54,6 +53,12 @@ def holdings(root: Path) -> Holdings:
             continue
         found[manifest.tenant, manifest.entity].append(Held(item.path, (root / item.path.lstrip("/")).parent, manifest))
     return Holdings(dict(found), unreadable)
+
+
+def require_folder(root: Path) -> None:
+    """Raises Refused if there is no such folder."""
+    if not root.is_dir():
+        raise Refused("there is no such folder", where=str(root), next_step="Pull into it first")
 
 
 def require_signed(held: Held, signers: Sequence[Key]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from waybill_consumer import chain
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.folder.holdings import Held, Holdings, counting, holdings, is_signed, require_signed
+from waybill_consumer.folder.holdings import Held, Holdings, counting, holdings, is_signed, require_folder, require_signed
 from waybill_consumer.folder.last_loads import Loads, database_named
 from waybill_consumer.folder.lock import is_pulled
 from waybill_consumer.folder.position import Kept, Position, forget
@@ -110,6 +110,7 @@ def _nothing(root: Path, target: Target, report: Loaded) -> None:
 def load_into(url: str, schema: str, root: Path, progress: Progress, **options: Any) -> Loaded:
     """`load` into the database that a URL names. How it ended is kept beside what `pull` fetched, for `status`."""
     database, only = database_named(url, schema), options.get("only", ())
+    require_folder(root)  # before the target, which makes an empty database where there is none
     try:
         with open_target(url, schema) as target:
             report = load(root, target, progress, **options)
