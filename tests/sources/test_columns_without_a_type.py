@@ -25,7 +25,7 @@ from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.formats import open_writer
 from waybill.sources.base import Snapshot
-from waybill.sources.definitions import redefined
+from waybill.sources.definitions import source_change
 
 pytestmark = pytest.mark.fast
 
@@ -152,7 +152,7 @@ def test_a_column_that_gets_its_type_later_is_not_told_as_altered(tmp_path: Path
         before = snapshot.definition(Selection(entity, "acme", entity.columns))
     _write(tmp_path / "1.parquet", 10, {"v": _full("integer"), "w": _full("json")})
     with lake(tmp_path).snapshot() as snapshot:
-        assert redefined(before, snapshot.definition(Selection(entity, "acme", entity.columns))) == ""
+        assert source_change(before, snapshot.definition(Selection(entity, "acme", entity.columns))) == ""
 
 
 def test_files_that_disagree_are_refused_although_the_first_one_has_no_type(tmp_path: Path) -> None:

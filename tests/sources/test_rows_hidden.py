@@ -15,7 +15,7 @@ from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
-from waybill.sources.definitions import Definition, redefined
+from waybill.sources.definitions import Definition, source_change
 from waybill.sources.row_security import sentence
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -113,10 +113,10 @@ def test_other_policies_are_another_definition(orders: Database, read_by: Callab
     with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
         before = defined()
         for change in ("ALTER POLICY shown ON orders USING (true)", f"ALTER ROLE {role} BYPASSRLS"):
-            assert redefined(before, before) == ""
+            assert source_change(before, before) == ""
             orders.psql(change)
             before, now = defined(), before
-            assert redefined(now, before) == "the row-level security of the table orders is defined otherwise than at the last delivery"
+            assert source_change(now, before) == "the row-level security of the table orders is defined otherwise than at the last delivery"
 
 
 def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:

@@ -284,7 +284,7 @@ class _AttemptRun:
         if gone or job.keys:
             facts["deletes"] = gone
         if self._is_resumable:
-            facts["made_of"] = resuming.made_of(job)
+            facts["made_of"] = resuming.inputs_hash(job)
         facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, job.delivery.id)

@@ -36,7 +36,7 @@ def reading(entity: Entity) -> dict[str, str]:
     return {name: hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16] for name, what in values.items()}
 
 
-def redefined(stream: Stream, entity: Entity, same: Callable[[str, str], bool] = lambda before, now: False) -> str:
+def catalog_change(stream: Stream, entity: Entity, same: Callable[[str, str], bool] = lambda before, now: False) -> str:
     """Return why the catalog now means other rows or values than those that were delivered. The text is empty if it does not.
 
     `same` may know that two names are one renamed column of the source. Mode full delivers every row each time, so nothing is compared.
@@ -71,7 +71,7 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
             except PermanentError as error:
                 lines.append(str(error.located(f"tenant {stream.tenant}")))
                 continue
-        if entity and (why := redefined(stream, entity)):
+        if entity and (why := catalog_change(stream, entity)):
             lines.append(f"{entity.id}: {why}: the next delivery is a full load")
         new = filling.new_columns(stream, entity) if entity else []
         if entity and new:

@@ -92,7 +92,7 @@ class Snapshot(Protocol):
         ...
 
     def definition(self, selection: Selection) -> Definition:
-        """Return what gives the tenant's rows their values, as far as the source tells. `definitions.redefined` compares two of them."""
+        """Return what gives the tenant's rows their values, as far as the source tells. `source_change` compares two of them."""
         ...
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:

@@ -113,7 +113,7 @@ def in_order(columns: Iterable[tuple[str, str]], needed: Iterable[str] | None) -
     return {name: (place, native if wanted is None or name in wanted else "") for place, (name, native) in enumerate(columns)}
 
 
-def redefined(before: Definition, now: Definition) -> str:
+def source_change(before: Definition, now: Definition) -> str:
     """Return what gives unchanged rows other values than at the last delivery, in words. The text is empty if nothing does."""
     for what, was_defined, is_defined in _texts(before, now):
         if changed := sorted(name for name in was_defined.keys() | is_defined.keys() if was_defined.get(name) != is_defined.get(name)):

@@ -34,7 +34,7 @@ from waybill.formats.csv import write_csv
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.delivered import keys
-from waybill.ledger.delivered.keys import Change, MadeOf, NewChange
+from waybill.ledger.delivered.keys import Change, KeySpelling, NewChange
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
 from waybill.ledger.streams import Stream
@@ -129,7 +129,7 @@ def look(
     It reads every key of the tenant if keys are compared, else the keys of the selection. Raises NewGenerationNeeded.
     """
     scan = _Scan(where.folder, entity, snapshot, selection)
-    change = _change(stream, delivery, _made_of(entity, snapshot))
+    change = _change(stream, delivery, _key_spelling(entity, snapshot))
     if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
         change = replace(change, whole=True, held=now.count, compared_at=snapshot.taken_at)
@@ -252,7 +252,7 @@ def key_columns(entity: Entity) -> dict[str, Column]:
     return {name: entity.columns[name] for name in entity.delivered_key}
 
 
-def _made_of(entity: Entity, snapshot: Snapshot) -> MadeOf:
+def _key_spelling(entity: Entity, snapshot: Snapshot) -> KeySpelling:
     """Return what decides the text of a key, by the source's names. A decimal's scale does, so its native type is included."""
     columns = dict(zip(entity.key, key_columns(entity).values(), strict=True))
     natives = snapshot.columns(entity)
@@ -260,10 +260,10 @@ def _made_of(entity: Entity, snapshot: Snapshot) -> MadeOf:
     return {"key": [[source, column.type.value, column.export] for source, column in columns.items()], "natives": exact}
 
 
-def _why_lost(before: list[Change], stream: Stream, made_of: MadeOf) -> str:
+def _why_lost(before: list[Change], stream: Stream, spelling: KeySpelling) -> str:
     if not before or max(change.sequence for change in before) != stream.sequence:
         return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
-    if any(change.made_of != made_of for change in before):
+    if any(change.made_of != spelling for change in before):
         return "the key, or the type of a key column, is another one than before, so delivered keys cannot be compared"
     return ""
 
@@ -286,11 +286,11 @@ def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) ->
     """Return a reader of the keys that the stream's consumer holds, bucket by bucket. None if the ledger does not know them."""
     with ledger.read() as connection:
         before = keys.changes(connection, stream.id)
-    return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _consumer_keys(ledger, before)
+    return None if _why_lost(before, stream, _key_spelling(entity, snapshot)) else _consumer_keys(ledger, before)
 
 
-def _change(stream: Stream, delivery: Delivery, made_of: MadeOf) -> NewChange:
-    return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, made_of)
+def _change(stream: Stream, delivery: Delivery, spelling: KeySpelling) -> NewChange:
+    return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, spelling)
 
 
 def _found(change: NewChange, added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> FoundKeys:

@@ -24,7 +24,7 @@ from waybill.language import tell
 from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
-from waybill.sources.definitions import NOTHING, Definition, is_renamed, redefined
+from waybill.sources.definitions import NOTHING, Definition, is_renamed, source_change
 from waybill.sources.drift import nobodys
 from waybill.states import Purpose
 
@@ -51,7 +51,7 @@ def extract(
         if job.delivery.purpose == Purpose.BACKFILL:
             selection = within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
         snapshot.check(selection)
-        facts = _made_of(job, snapshot, selection) | _heaps(job, snapshot, selection)
+        facts = _checked_definition(job, snapshot, selection) | _heaps(job, snapshot, selection)
         if job.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(job.stream, snapshot, selection, known)
         selection, keys = _with_keys(job, snapshot, selection)
@@ -150,7 +150,7 @@ def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[s
     return {"heaps": heaps} if heaps else {}
 
 
-def _made_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
     """Return what gives the rows their values, in the form that the position keeps.
 
     Raises NewGenerationNeeded if unchanged rows now have other values than those that were delivered.
@@ -160,9 +160,9 @@ def _made_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict
         return {}
     before: Definition = position.get(_DEFINITION) or NOTHING
     now = snapshot.definition(selection)
-    why = redefining.redefined(job.stream, entity, lambda old, new: is_renamed(before, now, old, new))
+    why = redefining.catalog_change(job.stream, entity, lambda old, new: is_renamed(before, now, old, new))
     if not why and _DEFINITION in position:
-        why = redefined(before, now)
+        why = source_change(before, now)
     if why:
         raise NewGenerationNeeded(f"{why}: every row is delivered again")
     return {_DEFINITION: now, redefining.READING: redefining.reading(entity)}

@@ -39,7 +39,7 @@ class Claim:
     resumable: bool = False
 
 
-def made_of(job: DeliveryJob) -> str:
+def inputs_hash(job: DeliveryJob) -> str:
     """Return a hash of what the bytes of an attempt depend on besides the source. If it has changed, the source is read again."""
     inputs = {
         "entity": job.entity.model_dump(mode="json"),
@@ -68,7 +68,7 @@ def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: datetime) -> I
         with _locked(spool) as is_ours:
             if not is_ours:
                 continue
-            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(job)
+            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == inputs_hash(job)
             if is_same and _is_whole(spool, attempt):
                 _log.info("going on with attempt %s, which had read everything", attempt.id)
                 yield Claim(attempt.id, attempt)

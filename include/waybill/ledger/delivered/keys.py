@@ -23,7 +23,7 @@ from waybill.states import DeliveryStatus
 _AT_ONCE = 8
 
 
-class MadeOf(TypedDict, total=False):
+class KeySpelling(TypedDict, total=False):
     """What decides the text of a key: its columns as [source, type, export], and the native types of decimals. A redelivery has none."""
 
     key: list[list[str]]
@@ -38,7 +38,7 @@ class NewChange:
 
     stream: int
     sequence: int
-    made_of: MadeOf
+    made_of: KeySpelling
     whole: bool = False
     after: int = 0
     held: int = 0
