@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waybill.canonical import csv_line, key_digest
-from waybill.deliveries.comparison import deletes, keysets
-from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.key_changes import keysets
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Packed, Step
+from waybill.files.records import fields_of
 
 pytestmark = pytest.mark.fast
 
@@ -65,4 +66,4 @@ def test_what_exceeds_memory_is_sorted_on_disk(tmp_path, keys):
 
 @given(fields=st.lists(FIELD, min_size=1, max_size=4))
 def test_a_record_comes_apart_into_the_fields_it_was_made_of(fields):
-    assert deletes.fields(csv_line(fields, line_end="")) == fields
+    assert fields_of(csv_line(fields, line_end="")) == fields

@@ -344,14 +344,14 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "keys that are gone are not told",
-        "deliveries/comparison/keysets.py",
+        "deliveries/key_changes/keysets.py",
         "gone = delivered_before - there",
         "gone = set()",
         vanished,
     ),
     Mutant(
         "a key that came back waits for a change",
-        "deliveries/comparison/keysets.py",
+        "deliveries/key_changes/keysets.py",
         "missing = there - delivered_before - delivered",
         "missing = set()",
         vanished,

@@ -11,7 +11,7 @@ from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import FileStyle
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
-from waybill.deliveries.comparison.deletes import FoundKeys, Keys, Repeated
+from waybill.deliveries.key_changes.changes import FoundKeys, KeyStore, Repeated
 from waybill.files.source_types import Native
 from waybill.formats.csv import Written
 from waybill.ledger.deliveries import Delivery
@@ -36,7 +36,7 @@ class DeliveryJob:
     """The tenant's id in the data."""
     conditions: tuple[Condition, ...] = ()
     """The registration's own conditions on a row."""
-    keys: Keys | None = None
+    keys: KeyStore | None = None
     """The place of the stream's delivered keys. None for an entity that does not compare keys."""
 
     recipient: Recipient | None = None

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import FileStyle
-from waybill.deliveries.comparison import deletes
-from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction.columns import from_json
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
+from waybill.deliveries.key_changes import changes
+from waybill.deliveries.key_changes.changes import Repeated
 from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
@@ -46,7 +46,7 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
             deliveries.abandon(connection, job.delivery.id, error.what)
         raise
     gone = attempt.deletes
-    keys = deletes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
+    keys = changes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
     return replace(job, file_style=_style(attempt)), _repeat(attempt, files, keys)
 
 

@@ -18,17 +18,17 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.deliveries import stopping
-from waybill.deliveries.comparison import deletes
+from waybill.deliveries.extraction import deletes_file
 from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.encrypting import file_facts
 from waybill.deliveries.extraction.extracting import extract
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
-from waybill.deliveries.publishing import renaming, resuming
+from waybill.deliveries.publishing import deletes, renaming, resuming
 from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.resuming import Claim
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
-from waybill.deliveries.publishing.upload import Uploads
+from waybill.deliveries.publishing.upload import SpoolFile, Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
@@ -280,7 +280,9 @@ class _AttemptRun:
         filled_from = filling.filled_from(job.stream, job.entity, extracted.columns, job.delivery.sequence)
         facts = (extracted.facts or facts_of(job, extracted, filled_from) | self._manifest_before()).copy()
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
-        gone, spooled = extracted.keys.write(self.target, self.spool, job.file_style, job.recipient) if extracted.keys else (None, None)
+        gone, spooled = None, self.spool / self.target.deletes.rpartition("/")[2]
+        if extracted.keys:
+            gone = deletes_file.write(extracted.keys, spooled, SpoolFile, job.file_style, job.recipient)
         if gone or job.keys:
             facts["deletes"] = gone
         if self._is_resumable:
@@ -310,7 +312,7 @@ class _AttemptRun:
             )
             recorded = deliveries.record(connection, new, job.stream.id, extracted.digests)
             if extracted.keys:
-                keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled))
+                keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled if gone else None))
             return recorded
 
     def _manifest_before(self) -> Facts:

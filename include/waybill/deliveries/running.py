@@ -12,10 +12,10 @@ from time import monotonic
 
 from waybill import logs, pgp
 from waybill.deliveries import generations, kept_bytes, protocol, stopping
-from waybill.deliveries.comparison.deletes import Keys
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.generations import MANIFESTS_COLLECTED, NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob
+from waybill.deliveries.key_changes.changes import KeyStore
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing.days import close_day
@@ -156,7 +156,7 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
     # The id of today, not that of the plan: a delivery planned under a wrong id must not read another tenant's rows.
     source_tenant, where = in_force.registration.reads(delivery.tenant, catalogued)
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
-    keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
+    keys = KeyStore(installation.ledger, folder, zone) if entity.compares_keys else None
     style = planned_under.registration.file_style
     # The key of today, because that of the plan may have expired.
     encryption = in_force.registration.encryption or planned_under.registration.encryption

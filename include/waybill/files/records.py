@@ -1,4 +1,4 @@
-"""Reads the records of delivered files of any format as the texts that CSV holds. A comparison with the source needs them."""
+"""Reads records: those of delivered files of any format, as the texts that CSV holds, and the canonical ones of a source."""
 
 from __future__ import annotations
 
@@ -24,6 +24,26 @@ def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, columns: Iterab
         yield from ([text or "" for text in record] for record in found)
     else:
         yield from records_of(blocks, dialect)
+
+
+def fields_of(record: str) -> list[str | None]:
+    """Return the fields of a canonical record. NULL is None, the empty string is empty."""
+    found: list[str | None] = []
+    rest = record
+    while True:
+        if rest.startswith('"'):
+            end = rest.index('"', 1)
+            while rest[end + 1 : end + 2] == '"':
+                end = rest.index('"', end + 2)
+            found.append(rest[1:end].replace('""', '"'))
+            rest = rest[end + 1 :]
+        else:
+            plain, comma, after = rest.partition(",")
+            found.append(plain or None)
+            rest = comma + after
+        if not rest:
+            return found
+        rest = rest[1:]
 
 
 def _on_disk(blocks: Iterable[bytes]) -> IO[bytes]:

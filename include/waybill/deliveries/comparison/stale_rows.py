@@ -11,14 +11,15 @@ from itertools import islice
 from waybill.canonical import csv_line
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import FileStyle, Selection
-from waybill.deliveries.comparison import deletes, keysets
-from waybill.deliveries.comparison.deletes import key_columns
-from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
+from waybill.deliveries.key_changes import changes, keysets
+from waybill.deliveries.key_changes.changes import key_columns
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Step
 from waybill.deliveries.publishing.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
+from waybill.files.records import fields_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.delivered import restoring
@@ -46,7 +47,7 @@ def count(
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         exact = entity.compares_keys
         consumer_keys = (
-            deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
+            changes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
         )
         if consumer_keys is None:
             return None
@@ -62,7 +63,7 @@ def count(
 def _keys_in_source(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: bool) -> Buckets:
     for block, _ in snapshot.csv(selection, FileStyle()):
         records = keysets.records(block)
-        found.add(records if exact else [_loose(deletes.fields(record.decode())) for record in records])
+        found.add(records if exact else [_loose(fields_of(record.decode())) for record in records])
     return found
 
 

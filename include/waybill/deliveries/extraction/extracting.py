@@ -9,14 +9,13 @@ from typing import Any
 
 from waybill.configuration.catalog import Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection, first_day
-from waybill.deliveries.comparison import deletes
-from waybill.deliveries.comparison.deletes import FoundKeys
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, Extracted
+from waybill.deliveries.key_changes.changes import FoundKeys, with_key_changes
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
@@ -119,7 +118,7 @@ def _with_keys(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> tu
     """
     if job.keys is None:
         return selection, None
-    return deletes.look(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
+    return with_key_changes(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
 
 
 def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Finds rows that vanished from the source, and delivers their keys as a file: it compares delivered keys with those of the source.
+"""Finds rows that vanished from the source, and rows that came back: it compares delivered keys with those of the source.
 
 The ledger knows exactly what a consumer holds: the keys of every delivered file, without those of every deletes file. So a key that is
 there, due and not held is delivered, too, however old its change position is. A row restored from a backup comes with the next comparison.
@@ -16,46 +16,34 @@ from zoneinfo import ZoneInfo
 
 import zstandard
 
-from waybill import layout
-from waybill.canonical import ColumnType, csv_line, key_digest, timestamp_text
+from waybill.canonical import ColumnType, key_digest
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column
-from waybill.deliveries.comparison import keysets
-from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
-from waybill.deliveries.extraction.encrypting import encrypting, file_facts
 from waybill.deliveries.generations import NewGenerationNeeded
-from waybill.deliveries.publishing import renaming
-from waybill.deliveries.publishing.renaming import require_published
-from waybill.deliveries.publishing.upload import SpoolFile
-from waybill.destinations import Profile, Session
-from waybill.errors import ConflictError, TransientError
-from waybill.formats.csv import write_csv
-from waybill.layout import Target
-from waybill.ledger import Ledger, deliveries
+from waybill.deliveries.key_changes import keysets
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Packed, Step
+from waybill.files.records import fields_of
+from waybill.ledger import Ledger
 from waybill.ledger.delivered import keys
 from waybill.ledger.delivered.keys import Change, KeySpelling, NewChange
-from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.deliveries import Delivery
 from waybill.ledger.facts import FileFacts
 from waybill.ledger.streams import Stream
-from waybill.pgp import Recipient
 from waybill.sources import Snapshot
 from waybill.states import Purpose
 from waybill.window import latest
-from waybill_consumer.manifest import NOTICED
 
 MOST_BACK = 100_000
 """If more rows than this came back, a full load delivers them. Picking them by their keys would cost more."""
 _SMALL = 10_000
 _MOST_STEPS = 30
-_LINES = 2_000
 _NUMBERS = ColumnType.DECIMAL, ColumnType.FLOAT
 _PIECE = 1 << 20
-_TRIES = 3
 
 
 @dataclass(frozen=True)
-class Keys:
+class KeyStore:
     """The place of a stream's delivered keys, and the time zone that says when they are compared. `folder` takes what exceeds memory."""
 
     ledger: Ledger
@@ -85,18 +73,6 @@ class FoundKeys:
             found["gone"] = self.gone.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
-    def write(self, target: Target, spool: Path, style: FileStyle, to: Recipient | None) -> tuple[FileFacts | None, Path | None]:
-        """Write the deletes file into the attempt's spool and return its facts and path. Both are None if nothing was compared."""
-        if self.gone is None:
-            return None, None
-        path = spool / target.deletes.rpartition("/")[2]
-        sink = SpoolFile(path)
-        lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), style)
-        whole = replace(style, max_rows_per_file=None)
-        with encrypting(to, lambda number: sink) as sinks:
-            [written] = sinks.measured(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
-        return file_facts(path.name, written), path
-
 
 @dataclass(frozen=True)
 class Repeated:
@@ -110,31 +86,21 @@ class Repeated:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
 
-    def write(self, target: Target, spool: Path, style: FileStyle, to: Recipient | None) -> tuple[FileFacts, Path]:
-        path = spool / target.deletes.rpartition("/")[2]
-        sink = SpoolFile(path)
-        for block in self.blocks():
-            sink.write(block)
-        sink.finish()
-        if sink.sha256 != self.file["sha256"]:
-            raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
-        return {**self.file, "path": path.name}, path
 
-
-def look(
-    where: Keys, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
+def with_key_changes(
+    store: KeyStore, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
 ) -> tuple[Selection, FoundKeys | None]:
     """Return the delivery's selection with the rows that came back, and what it reports about keys.
 
     It reads every key of the tenant if keys are compared, else the keys of the selection. Raises NewGenerationNeeded.
     """
-    scan = _Scan(where.folder, entity, snapshot, selection)
+    scan = _Scan(store.folder, entity, snapshot, selection)
     change = _change(stream, delivery, _key_spelling(entity, snapshot))
     if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
         change = replace(change, whole=True, held=now.count, compared_at=snapshot.taken_at)
-        return selection, _found(change, keysets.packed(now, where.folder), None, scan, rows=now.count)
-    with where.ledger.read() as connection:
+        return selection, _found(change, keysets.packed(now, store.folder), None, scan, rows=now.count)
+    with store.ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     lost = _why_lost(before, stream, change.made_of)
     scheduled = delivery.purpose == Purpose.SCHEDULE
@@ -143,18 +109,18 @@ def look(
     if lost:
         return selection, None
     change = replace(change, after=before[-1].number or 0)
-    if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, where.zone):
+    if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, store.zone):
         now = scan.delivered(selection)
-        return selection, _found(replace(change, changed=now.count), keysets.packed(now, where.folder), None, scan)
-    return _compared(where, before, change, scan, selection)
+        return selection, _found(replace(change, changed=now.count), keysets.packed(now, store.folder), None, scan)
+    return _compared(store, before, change, scan, selection)
 
 
-def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, FoundKeys]:
+def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, FoundKeys]:
     now = scan.delivered(selection)
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
     later = scan.later(selection)
     whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(change.changed for change in before[1:]) * 4 > before[0].held
-    compared = keysets.compare(_consumer_keys(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+    compared = keysets.compare(_consumer_keys(store.ledger, before), here, now, later, store.folder, whole=whole, most_back=MOST_BACK)
     if compared.missing > MOST_BACK:
         why = f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one"
         raise NewGenerationNeeded(why)
@@ -162,7 +128,7 @@ def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan,
     if back:
         selection = replace(selection, changed=scan.with_back(selection, back))
         now = scan.delivered(selection)
-        compared = keysets.compare(_consumer_keys(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+        compared = keysets.compare(_consumer_keys(store.ledger, before), here, now, later, store.folder, whole=whole, most_back=MOST_BACK)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
     return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
 
@@ -221,7 +187,7 @@ class _Scan:
         records = gone.records() if numbers else iter(())
 
         def value(record: bytes) -> tuple[str | Decimal | None, ...]:
-            found = fields(record.decode())
+            found = fields_of(record.decode())
             return tuple(_number(text) if at in numbers else text for at, text in enumerate(found))
 
         while some := {value(record) for record in islice(records, MOST_BACK)}:
@@ -301,98 +267,7 @@ def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callab
     return Repeated(file, blocks, _change(stream, delivery, {}))
 
 
-def _lines(records: Iterator[bytes], when: str, style: FileStyle) -> Iterator[tuple[bytes, int]]:
-    plain = style.delimiter == "," and style.line_end == "\n"
-    end = f",{when}\n".encode()
-    while some := list(islice(records, _LINES)):
-        if plain:
-            yield b"".join(record + end for record in some), len(some)
-        else:
-            lines = [csv_line([*fields(record.decode()), when], style.delimiter, style.line_end) for record in some]
-            yield "".join(lines).encode(), len(some)
-
-
-def fields(record: str) -> list[str | None]:
-    """Return the fields of a canonical record. NULL is None, the empty string is empty."""
-    found: list[str | None] = []
-    rest = record
-    while True:
-        if rest.startswith('"'):
-            end = rest.index('"', 1)
-            while rest[end + 1 : end + 2] == '"':
-                end = rest.index('"', end + 2)
-            found.append(rest[1:end].replace('""', '"'))
-            rest = rest[end + 1 :]
-        else:
-            plain, comma, after = rest.partition(",")
-            found.append(plain or None)
-            rest = comma + after
-        if not rest:
-            return found
-        rest = rest[1:]
-
-
 def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(_PIECE):
             yield zstandard.compress(block, 3)
-
-
-def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, target: Target, token: str) -> None:
-    """Publish the adopted attempt's deletes file from the recorded bytes, so that every worker publishes the same file.
-
-    Raises ConflictError for a foreign file under its name.
-    """
-    file = adopted.deletes
-    if file is None:
-        return
-    final = target.deletes
-    if session.profile is Profile.DROPBOX:
-        session.upload(final, _recorded(ledger, adopted))
-        return
-    hidden, sha256, size = layout.hidden(final, token), file["sha256"], file["bytes"]
-
-    def seen_to() -> bool:
-        require_published(session, {hidden: final}, {final: size})
-        return True
-
-    for _ in range(_TRIES):
-        seen = session.sha256(final)
-        if seen == sha256:
-            return
-        if seen is not None:
-            _remove_given_up(ledger, session, delivery, adopted, final, seen)
-        session.upload(hidden, _recorded(ledger, adopted))
-        if renaming.publish(session, hidden, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
-            return
-    raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
-
-
-def _remove_given_up(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
-    """Remove the deletes file of an attempt that was given up, because its data was collected before its manifest came.
-
-    Raises ConflictError for a file that no attempt of the delivery recorded, and TransientError if this worker's own attempt was given up.
-    """
-    with ledger.read() as connection:
-        current = deliveries.get(connection, delivery.id)
-        ours = [
-            attempt for attempt in deliveries.attempts(connection, delivery.id) if attempt.deletes and attempt.deletes["sha256"] == seen
-        ]
-    if not ours:
-        raise ConflictError(
-            f"{final} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
-            where=session.label,
-            next_step="Nothing was touched. Move the foreign file away and run again",
-            code="foreign_file",
-        )
-    if current is None or current.adopted != adopted.id:
-        raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
-    session.remove(final)
-
-
-def _recorded(ledger: Ledger, adopted: Attempt) -> Iterator[bytes]:
-    with ledger.read() as connection:
-        change = keys.of_attempt(connection, adopted.id)
-    if change is None:
-        raise TransientError("another worker has committed the delivery meanwhile", next_step="Run again", code="overtaken")
-    yield from map(zstandard.decompress, keys.blobs(ledger, change, "file"))
