@@ -20,7 +20,7 @@ from waybill.configuration.loading import Settings, load
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Selection
 from waybill.connection import Connections
-from waybill.deliveries.reports import describing
+from waybill.deliveries.publishing import rehearsing
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import Ledger, registrations
@@ -328,9 +328,9 @@ def _destinations(installation: Installation) -> list[Check]:
         spec = installation.destination_spec(registered)
         name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
         with _kept(found, name):
-            probe = describing.probe(installation, registered.tenant)
+            probe = rehearsing.probe(installation, registered.tenant)
             status: Status = "ok" if probe.profile == "full" else "warning"
-            found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))
+            found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else rehearsing.ADVICE[probe.profile]))
     if not active:
         waiting = len(installation.configuration.file_names)
         state = f"no tenant is registered; {counted(waiting, 'tenant file')} not applied yet" if waiting else "no tenant is registered"

@@ -17,7 +17,7 @@ from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, new_key, serve_sshd
 from waybill.connection import Connection
-from waybill.deliveries.reports import describing
+from waybill.deliveries.publishing import rehearsing
 from waybill.destinations.sftp.session import Sftp
 from waybill.errors import PermanentError
 from waybill.files import verification
@@ -80,7 +80,7 @@ def test_both_sides_change_their_keys_and_no_delivery_is_missed(place: Place, tm
         results = place.run(NOON + day * DAY)
         assert [result.outcome.status for result in results if result.outcome] == ["committed"], results
         day += 1
-        found = describing.probe(place.installation(), "acme")
+        found = rehearsing.probe(place.installation(), "acme")
         return found.login_key, found.host_key
 
     with serve_sshd(port=port) as server:

@@ -18,6 +18,7 @@ from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill import housekeeping
 from waybill.connection import Connection
+from waybill.deliveries.publishing import rehearsing
 from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
@@ -104,7 +105,7 @@ def test_probe_finds_and_keeps_the_profile(place: Place, sshd: SftpAccess) -> No
     place.tenant(destination={**SFTP, "root": sshd.remote_root})
     installation = place.installation()
     applying.apply(installation, actor="test")
-    found = describing.probe(installation, "acme")
+    found = rehearsing.probe(installation, "acme")
     assert found.profile == "full"
     with installation.ledger.begin() as connection:
         assert destinations.profile(connection, "acme") == "full"
@@ -122,7 +123,7 @@ def test_a_destination_that_cannot_be_used_says_why_and_keeps_the_last_result(pl
         installation = place.installation()
         applying.apply(installation, actor="test")
         with pytest.raises(PermanentError, match="could not"):
-            describing.probe(installation, "acme")
+            rehearsing.probe(installation, "acme")
         with installation.ledger.begin() as connection:
             kept = destinations.last_probe(connection, "acme")
             assert destinations.profile(connection, "acme") is None

@@ -27,13 +27,13 @@ from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.publishing import signing
 from waybill.deliveries.recovery import reconciling
-from waybill.deliveries.reports import describing
 from waybill.doctor import examine
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
 from waybill.ledger import destinations
 from waybill.registrations.applying import apply
+from waybill.registrations.login_keys import login_keys
 from waybill_consumer.errors import Refused
 from waybill_consumer.signatures import read_signers
 from waybill_consumer.verification import Report
@@ -93,7 +93,7 @@ def sign_by_hand(key: Path, document: Path, purpose: str = "waybill") -> None:
 def signers_file(place: Place) -> Path:
     """The lines that `waybill keys` prints for allowed_signers."""
     path = place.root / "allowed_signers"
-    keys = describing.login_keys(place.installation(), "acme")
+    keys = login_keys(place.installation(), "acme")
     path.write_text("".join(f"{key['allowed_signers']}\n" for key in keys if key["use"] == "signing"))
     return path
 
@@ -312,9 +312,9 @@ def test_a_key_is_changed_while_deliveries_go_on_and_what_the_old_one_signed_sta
         return consumer("pull", place.out / "exports/acme", copy, *known).code
 
     assert deliver_and_pull(0, [key], [key]) == 0
-    both = [item["allowed_signers"] for item in describing.login_keys(place.installation(), "acme")]
+    both = [item["allowed_signers"] for item in login_keys(place.installation(), "acme")]
     place.connections["house_key"] = connection(key, new)
-    assert len(describing.login_keys(place.installation(), "acme")) == len(both) + 1
+    assert len(login_keys(place.installation(), "acme")) == len(both) + 1
     assert deliver_and_pull(1, [key, new], [key, new]) == 0  # the new one is handed over
     assert deliver_and_pull(2, [new, key], [key, new]) == 0  # and in use
     assert deliver_and_pull(3, [new], [key, new]) == 0  # the old one is retired

@@ -35,6 +35,7 @@ SPEAKING = [
     *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),
+    *(INCLUDE / f"{name}.py" for name in ("deliveries/publishing/rehearsing", "registrations/login_keys")),
     *(INCLUDE / f"web/{name}.py" for name in ("bodies", "oauth")),
 ]
 """Modules that put together what people read."""

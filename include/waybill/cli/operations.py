@@ -98,7 +98,7 @@ def probe(
     Warns of row-level security that may hide rows of the tenant's entities.
     """
     from waybill.configuration.registration import resolve_entities
-    from waybill.deliveries.reports import describing
+    from waybill.deliveries.publishing import rehearsing
     from waybill.doctor import narrowed
 
     installation = open_installation()
@@ -106,7 +106,7 @@ def probe(
         tell_source_findings(installation.settings, {tenant: installation.registered(tenant).registration})
         write("the sources can be read")
         return
-    found = describing.as_json(describing.probe(installation, tenant))
+    found = rehearsing.as_json(rehearsing.probe(installation, tenant))
     entities, _ = resolve_entities(installation.registered(tenant).registration, installation.catalog.offered_to(tenant), "")
     found["warnings"] = narrowed(installation, entities)
     if as_json:
@@ -129,9 +129,9 @@ def probe(
 @app.command()
 def keys(tenant: Tenant, as_json: AsJson = False) -> None:
     """Print the public keys for a tenant's consumer: lines for authorized_keys, and for allowed_signers where manifests are signed."""
-    from waybill.deliveries.reports import describing
+    from waybill.registrations.login_keys import login_keys
 
-    found = describing.login_keys(open_installation(), tenant)
+    found = login_keys(open_installation(), tenant)
     if as_json:
         dump(found)
         return

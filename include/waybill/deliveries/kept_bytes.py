@@ -12,7 +12,7 @@ from waybill.deliveries.extraction.columns import from_json
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
 from waybill.deliveries.key_changes import changes
 from waybill.deliveries.key_changes.changes import Repeated
-from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
+from waybill.deliveries.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of

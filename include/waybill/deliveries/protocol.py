@@ -23,8 +23,8 @@ from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.encrypting import file_facts
 from waybill.deliveries.extraction.extracting import extract
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
+from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing import deletes, renaming, resuming
-from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.resuming import Claim
 from waybill.deliveries.publishing.signing import publish_signature, signature_of

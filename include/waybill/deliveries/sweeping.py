@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from waybill import layout
-from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
+from waybill.deliveries.manifests import manifest_sha256, target_of_attempt
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import Ledger, deliveries, signatures, upkeep

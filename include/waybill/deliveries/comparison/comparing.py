@@ -23,7 +23,7 @@ from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
-from waybill.deliveries.publishing.manifests import is_encrypted
+from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of

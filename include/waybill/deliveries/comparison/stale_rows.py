@@ -15,7 +15,7 @@ from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.deliveries.key_changes import changes, keysets
 from waybill.deliveries.key_changes.changes import key_columns
 from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Step
-from waybill.deliveries.publishing.manifests import is_encrypted
+from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of

@@ -4,9 +4,9 @@ In: the spool files of one attempt, and an open `Session` of the destination. Ou
 prove them.
 
 `upload` sends the spool files while they grow, and `resuming` continues an attempt that a process left half sent. `renaming` makes files
-visible and checks that the rename did what the server says, and `deletes` does the same for the file of keys that are gone. `manifests`
-puts the documents of a delivery together, `signing` signs them, `days` lists what is complete on a date, and `feed` keeps the feed and the
-README at the tenant's root.
+visible and checks that the rename did what the server says, and `deletes` does the same for the file of keys that are gone. `signing`
+signs documents, `days` lists what is complete on a date, and `feed` keeps the feed and the README at the tenant's root. `rehearsing` tries
+a destination, and says how far it can be trusted.
 """
 
 __all__: list[str] = []

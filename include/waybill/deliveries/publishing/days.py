@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
+from waybill.deliveries.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing import feed
-from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.destinations import Profile, Session
@@ -126,7 +126,7 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
     name = layout.day_manifest_name(day.number)
     path = f"{folder}/{name}"
     documents = {path: day.document}
-    if feed.wanted(installation, registered).sha256sums:
+    if feed.landing_of(installation, registered).sha256sums:
         documents = {f"{folder}/{sums.name(day.number)}": sums.sums(day.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import Landing
-from waybill.deliveries.publishing.manifests import manifest_sha256, target_of_attempt
+from waybill.deliveries.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.reports import overview
 from waybill.deliveries.reports.causes import words_for_outsiders
@@ -35,7 +35,7 @@ _TRIES = 5
 """The most times that a worker writes the index because another worker numbered deliveries meanwhile."""
 
 
-def wanted(installation: Installation, registered: Registered) -> Landing:
+def landing_of(installation: Installation, registered: Registered) -> Landing:
     """Return what is wanted beside this tenant's files."""
     return registered.registration.lands(installation.configuration.export_policy(registered.tenant).landing)
 
@@ -48,7 +48,7 @@ def write_feed(installation: Installation, registered: Registered) -> list[str]:
     tenant = registered.tenant
     with installation.ledger.read() as connection:
         found = feeds.find(connection, tenant)
-    if not wanted(installation, registered).status:
+    if not landing_of(installation, registered).status:
         if found is not None:
             _withdraw(installation, registered)
         return []

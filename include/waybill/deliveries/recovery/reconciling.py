@@ -17,7 +17,7 @@ from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
 from waybill.deliveries.generations import MANIFESTS_COLLECTED, unseen_number
-from waybill.deliveries.publishing.manifests import OPTIONAL_FACTS, manifest_bytes
+from waybill.deliveries.manifests import OPTIONAL_FACTS, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest

@@ -1,25 +1,19 @@
-"""Describes deliveries as plain data in the manifest's words, and rehearses a destination (`probe`). The ledger keeps the result."""
+"""Describes deliveries as plain data in the manifest's words, and says where their files are."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from waybill import layout
 from waybill.canonical import optional_timestamp_text, timestamp_text
-from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
+from waybill.configuration.registration import FolderDestination, S3Destination
 from waybill.configuration.selection import FileStyle
-from waybill.deliveries.publishing.manifests import target_of, target_of_attempt
+from waybill.deliveries.manifests import target_of, target_of_attempt
 from waybill.deliveries.reports.causes import words_for_outsiders
-from waybill.destinations import Probe
-from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.language import table, tell
-from waybill.ledger import deliveries, destinations
+from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.destinations import FailedRehearsal
 from waybill.ledger.facts import FileFacts
 
 _PLAIN = FileStyle()
@@ -139,87 +133,3 @@ def committed(installation: Installation, tenant: str, ids: Collection[str], sin
         found |= {delivery.id: delivery for delivery in deliveries.unlisted_since(connection, tenant, since)} if since else {}
         adopted = deliveries.adopted_of(connection, found.values())
     return [describe(delivery, adopted.get(delivery.id)) for _, delivery in sorted(found.items())]
-
-
-ADVICE = table("profiles")
-"""What a profile means and what to do about it, by its name."""
-
-
-def probe(installation: Installation, tenant: str) -> Probe:
-    """Rehearse below the tenant's folder and keep the result. The next deliveries work as the result allows.
-
-    Raises PermanentError, TransientError or ConflictError if the destination cannot be used. The ledger keeps the reason beside the last
-    good result.
-    """
-    registered = installation.registered(tenant)
-    place = installation.destination_spec(registered).model_dump(mode="json")
-    try:
-        with installation.session(registered) as session:
-            found = session.probe(layout.tenant_folder(tenant))
-    except (PermanentError, TransientError, ConflictError) as error:
-        with installation.ledger.begin() as connection:
-            destinations.store_failed_probe(connection, tenant, _failure(error, place), installation.now())
-        raise
-    with installation.ledger.begin() as connection:
-        destinations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
-    return found
-
-
-def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
-    """Return the public keys of the tenant's SFTP connection, in the order they are tried, and which one the last rehearsal used.
-
-    If the tenant's manifests are signed, the keys that verify them follow.
-
-    This also works for a tenant whose file is not applied yet, because its consumer needs the key first. Raises PermanentError if there is
-    no key to hand over: the manifests are not signed, and the destination is no SFTP server or its connection holds no key.
-    """
-    from waybill.destinations.sftp.keys import public_keys
-
-    file = installation.configuration.file_of(tenant)
-    registration = file.registration if file else installation.registered(tenant).registration
-    spec = registration.destination or installation.configuration.policy.destination
-    signing = _signing_keys(installation, tenant)
-    if not isinstance(spec, SftpDestination):
-        if signing:
-            return signing
-        raise PermanentError(tell("call.no_login_key", tenant=tenant, kind=spec.kind), code="no_key")
-    with installation.ledger.read() as connection:
-        kept = destinations.last_probe(connection, tenant)
-    used = (kept.found or {}).get("login_key", "") if kept else ""
-    try:
-        keys = public_keys(installation.connections(spec.connection))
-    except PermanentError as error:
-        if not signing or error.code != "no_key":
-            raise
-        keys = []
-    login = [{**key, "connection": spec.connection, "use": "login", "in_use": key["fingerprint"] in used.split()} for key in keys]
-    return login + signing
-
-
-def _signing_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
-    """Return the public keys of whoever signs the tenant's manifests, the one in use first."""
-    signer = installation.signer(tenant)
-    if signer is None:
-        return []
-    return [
-        {
-            "public_key": key.line,
-            "fingerprint": key.fingerprint,
-            "connection": signer.connection,
-            "use": "signing",
-            "in_use": number == 0,
-            "allowed_signers": key.allowed_signers,
-        }
-        for number, key in enumerate(signer.public)
-    ]
-
-
-def as_json(found: Probe) -> dict[str, Any]:
-    """Return the result of a rehearsal as it is kept and shown, with advice."""
-    facts = asdict(found)
-    return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile.value]}
-
-
-def _failure(error: WaybillError, destination: dict[str, Any]) -> FailedRehearsal:
-    message = str(error).removesuffix(error.next_step).rstrip() if error.next_step else str(error)
-    return {"code": error.code, "what": message, "next_step": error.next_step, "destination": destination}

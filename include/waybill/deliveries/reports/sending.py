@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
-from waybill.deliveries.publishing.manifests import manifest_bytes, target_of_attempt
+from waybill.deliveries.manifests import manifest_bytes, target_of_attempt
 from waybill.deliveries.reports import notifying
 from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.messages import written

@@ -17,6 +17,7 @@ from waybill.access import Permission
 from waybill.airflow.names import dag_id
 from waybill.configuration.registration import ExportOption, Registration, zones
 from waybill.deliveries import full_loads
+from waybill.deliveries.publishing import rehearsing
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
 from waybill.deliveries.reports import describing, overview
 from waybill.deliveries.reports.describing import Described, described_outside
@@ -257,7 +258,7 @@ def probe(request: Request, tenant: TenantPath, caller: Operator, installation: 
     """Rehearse the destination and show what was found, or what it failed on. Both are kept, so both are read back."""
     registered = replacing.require(installation, tenant)
     with suppress(PermanentError, TransientError, ConflictError):
-        describing.probe(installation, tenant)
+        rehearsing.probe(installation, tenant)
     shown = _rehearsed(installation, registered)
     if not caller.is_insider:
         shown["probe"] = redaction.rehearsed(shown["probe"])
