@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
 
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import FileStyle
@@ -15,7 +14,7 @@ from waybill.deliveries.key_changes.changes import FoundKeys, KeyStore, Repeated
 from waybill.files.source_types import Native
 from waybill.formats.csv import Written
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.facts import Facts
+from waybill.ledger.facts import Facts, Position
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
 from waybill.sink import Sink
@@ -63,8 +62,8 @@ class Extracted:
     """The result of a reading: the window's true end, positions, columns, files, and digests that a later look back must not repeat."""
 
     end: datetime
-    position_from: Any
-    position_to: Any
+    position_from: Position | None
+    position_to: Position | None
     snapshot_time: datetime
     columns: dict[str, Column]
     schema_version: int

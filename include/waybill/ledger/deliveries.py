@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.errors import TransientError
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.delivered import keys
-from waybill.ledger.facts import ColumnFacts, Facts, FileFacts
+from waybill.ledger.facts import ColumnFacts, Facts, FileFacts, Position
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_ABANDONED, IS_OPEN, UNLISTED, attempt, delivery, digest, stream
 from waybill.states import DeliveryStatus, Purpose
@@ -91,8 +90,8 @@ class Attempt:
     id: str
     delivery: str
     window_to: datetime
-    position_from: Any
-    position_to: Any
+    position_from: Position | None
+    position_to: Position | None
     snapshot_time: datetime
     schema_version: int
     columns: list[ColumnFacts]

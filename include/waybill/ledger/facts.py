@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 
@@ -38,6 +39,30 @@ class ColumnFacts(NativeFacts):
     export: NotRequired[str]
     source_name: NotRequired[str]
     filled_from_sequence: NotRequired[int]
+
+
+class Position(TypedDict, total=False):
+    """How far a delivery of a stream has read, and what the next one must know of it. Positions of earlier versions lack some of it.
+
+    `at` is the place itself, in the source's own terms, by the change column and mode named here. `past` counts the delivered versions at
+    or past the window's end, and `inexact` says that some of them are not known. `since` is the id from which on every delivered version
+    is remembered. `imported` says that `reconcile` restored the position from a manifest, which counts no versions: `past` is true or
+    false there.
+    """
+
+    mode: str
+    column: str
+    at: Any
+    past: int
+    since: int
+    inexact: bool
+    imported: bool
+    definition: Mapping[str, Any]
+    """What gives the rows their values (`sources.definitions.Definition`)."""
+    reading: dict[str, str]
+    """Hashes of what the catalog says of the rows, by subject."""
+    heaps: list[int]
+    """The tables of PostgreSQL that store the rows."""
 
 
 class Facts(TypedDict, total=False):

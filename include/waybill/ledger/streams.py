@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from waybill.ledger.facts import ColumnFacts
+from waybill.ledger.facts import ColumnFacts, Position
 from waybill.ledger.tables import delivery, stream
 from waybill.states import DeliveryStatus, Purpose
 
@@ -26,7 +25,7 @@ class Stream:
     reason: str
     sequence: int
     watermark: datetime | None
-    position: Any
+    position: Position | None
     sha256: str | None
     schema_version: int
     columns: list[ColumnFacts] | None

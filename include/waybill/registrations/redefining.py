@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.errors import PermanentError
@@ -14,8 +13,6 @@ from waybill.ledger.streams import Stream
 from waybill.registrations import filling
 from waybill.registrations.filling import followed, source_of
 
-READING = "reading"
-"""In a stream's position: what the last delivery read, by the catalog."""
 _MEANINGS = {
     "relation": "other rows (relation or query)",
     "tenant": "the tenant's rows otherwise (tenant_column or tenant_through)",
@@ -43,7 +40,7 @@ def catalog_change(stream: Stream, entity: Entity, same: Callable[[str, str], bo
     """
     if stream.watermark is None or entity.changes.mode is Mode.FULL:
         return ""
-    before: Mapping[str, Any] = (stream.position or {}).get(READING) or {}
+    before = (stream.position or {}).get("reading") or {}
     now = reading(entity)
     for name, what in _MEANINGS.items():
         if before.get(name, now[name]) != now[name]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, cast
 
 from waybill.configuration.catalog import Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection, first_day
@@ -20,6 +20,7 @@ from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.language import tell
+from waybill.ledger.facts import Position
 from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
@@ -27,8 +28,6 @@ from waybill.sources.definitions import NOTHING, Definition, is_renamed, source_
 from waybill.sources.drift import nobodys
 from waybill.states import Purpose
 
-_DEFINITION = "definition"
-"""In a stream's position: what gave the rows of the last delivery their values."""
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
@@ -135,7 +134,7 @@ def _is_exact(job: DeliveryJob, selection: Selection) -> bool:
     return by_time or job.delivery.purpose == Purpose.BACKFILL
 
 
-def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Position:
     """Return the tables that store the rows now, in the form that the position keeps.
 
     Raises NewGenerationNeeded if one of them holds rows that the last delivery could not see.
@@ -149,7 +148,7 @@ def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[s
     return {"heaps": heaps} if heaps else {}
 
 
-def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Position:
     """Return what gives the rows their values, in the form that the position keeps.
 
     Raises NewGenerationNeeded if unchanged rows now have other values than those that were delivered.
@@ -157,22 +156,22 @@ def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selecti
     entity, position = job.entity, job.stream.position or {}
     if job.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
         return {}
-    before: Definition = position.get(_DEFINITION) or NOTHING
+    before = cast(Definition, position.get("definition") or NOTHING)
     now = snapshot.definition(selection)
     why = redefining.catalog_change(job.stream, entity, lambda old, new: is_renamed(before, now, old, new))
-    if not why and _DEFINITION in position:
+    if not why and "definition" in position:
         why = source_change(before, now)
     if why:
         raise NewGenerationNeeded(f"{why}: every row is delivered again")
-    return {_DEFINITION: now, redefining.READING: redefining.reading(entity)}
+    return {"definition": now, "reading": redefining.reading(entity)}
 
 
-def _positions(job: DeliveryJob, extent: Extent, remembered: Remembered, facts: dict[str, Any]) -> tuple[Any, Any]:
+def _positions(job: DeliveryJob, extent: Extent, remembered: Remembered, facts: Position) -> tuple[Position | None, Position | None]:
     """Return where the extraction began and ended, in the form that the stream keeps. A backfill moves no stream and has neither."""
     if job.delivery.purpose == Purpose.BACKFILL:
         return None, None
     changes = job.entity.changes
-    reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
+    reached: Position = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
     return job.stream.position, reached | remembered.position() | facts
 
 
@@ -223,12 +222,13 @@ def _position(job: DeliveryJob) -> Any:
 
     Raises NewGenerationNeeded if the catalog now finds the entity's changes in another way.
     """
-    if job.stream.position is None:
+    position = job.stream.position
+    if position is None:
         return None
-    mode, column, at = (job.stream.position[key] for key in ("mode", "column", "at"))
+    mode, column = position["mode"], position["column"]
     changes = job.entity.changes
     if (mode, column) != (changes.mode.value, changes.column):
         raise NewGenerationNeeded(
             f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}"
         )
-    return at
+    return position["at"]

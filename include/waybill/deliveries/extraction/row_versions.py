@@ -17,6 +17,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.deliveries.extraction.columns import from_json, same_texts
+from waybill.ledger.facts import Position
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
 
@@ -44,12 +45,14 @@ class Remembered:
     def digests_from(self) -> datetime | None:
         return self.since if isinstance(self.since, datetime) else None
 
-    def position(self) -> dict[str, Any]:
+    def position(self) -> Position:
         """Return what the stream's position says, besides the place where the next extraction starts."""
-        facts: dict[str, Any] = {"past": self.past} if self.past else {}
+        found: Position = {"past": self.past} if self.past else {}
         if isinstance(self.since, int):
-            facts["since"] = self.since
-        return facts | ({"inexact": True} if self.inexact else {})
+            found["since"] = self.since
+        if self.inexact:
+            found["inexact"] = True
+        return found
 
 
 def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:

@@ -28,7 +28,7 @@ from waybill.ledger.database.engine import new_id
 from waybill.ledger.days import Day
 from waybill.ledger.delivered import restoring
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.facts import Facts
+from waybill.ledger.facts import Facts, Position
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
@@ -236,7 +236,7 @@ class _Import:
         changes = entity.changes if entity else None
         # The catalog now finds changes in another way. An unknown column makes the next delivery start a new generation.
         column = changes.column if changes and changes.mode.value == published.mode else ""
-        position = {"mode": published.mode, "column": column}
+        position: Position = {"mode": published.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
         at, columns = published.facts["position"], published.facts["columns"]
         return Attempt(
