@@ -8,7 +8,7 @@ of one snapshot of the source, where `key_changes/` finds keys that are gone, `p
 and `running.run` does all of it in one go.
 
 `job` is what one delivery is made from, and what reading it gives. `manifests` names its files and puts its manifest together.
-`generations` says when a stream begins anew with a full load. `sizing` shares the work between Airflow's tasks, and `stopping` ends them.
+`generations` says when a stream begins a new generation. `sizing` shares the work between Airflow's tasks, and `stopping` ends them.
 
 `full_loads` asks for the full history again, `repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes files whose
 retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a destination, and `reports/`

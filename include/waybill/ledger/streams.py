@@ -95,7 +95,7 @@ def reached(connection: Connection, tenant: str, entity: str) -> datetime | None
 def activate(
     connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered", *, least: int = 1
 ) -> None:
-    """Start a new generation of each entity, numbered `least` or more. Its first delivery is a full load.
+    """Begin a generation of each entity, numbered `least` or more. Its first delivery is a full load.
 
     Column order and schema version continue from the last generation.
     """
@@ -127,7 +127,7 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
 
 
 def begin_generation(connection: Connection, tenant: str, entity: str, now: datetime, reason: str, *, least: int = 1) -> None:
-    """End the active stream and start the next generation, numbered `least` or more. It begins with a full load."""
+    """End the active stream and begin the next generation, numbered `least` or more. It begins with a full load."""
     deactivate(connection, tenant, [entity], now)
     activate(connection, tenant, [entity], now, reason, least=least)
 

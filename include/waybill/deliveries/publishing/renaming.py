@@ -1,6 +1,17 @@
 """How a file becomes visible: one rename that never overwrites, and a look afterwards.
 
 Some servers answer OK and do nothing, some answers are lost, and some files vanish as they land.
+
+A name may be taken already, because an earlier attempt or another worker was faster. Whether the file under it is ours is decided by what
+the file is:
+
+- Data is ours if every file has the SHA-256 that one recorded attempt of the delivery has: `protocol`, `adopt_published`.
+- The file of deleted keys is ours if it has the SHA-256 that the adopted attempt recorded. That of an attempt that was given up makes way:
+  `publishing.deletes`.
+- A document is ours if it has the same bytes: `publish_document`. Another signature of ours makes way: `signing`.
+- A hidden file of an attempt that goes on is kept if it has the recorded SHA-256, else it is sent again: `upload`.
+
+Anything else under a final name is a ConflictError, and nothing is touched.
 """
 
 from __future__ import annotations
