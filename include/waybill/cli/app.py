@@ -19,14 +19,13 @@ from waybill.airflow import open_installation
 from waybill.cli import doctor, operations, project, status
 from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, sources_of, tell_source_findings, write
 from waybill.cli.serve import app as web_commands
-from waybill.cli.tables import table
+from waybill.cli.tables import table_of_deliveries, table_of_plan
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus
 
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
     from waybill.configuration.registration import Registration
-    from waybill.deliveries.reports.describing import Described
     from waybill.registrations.applying import Change
 
 app = typer.Typer(
@@ -210,25 +209,7 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     if not due:
         write(f"{tenant}: nothing is due")
     else:
-        table(
-            ["KIND", "ENTITY", "SEQUENCE", "FROM", "TO", "PATH"],
-            [
-                [
-                    _what(delivery),
-                    delivery["entity"],
-                    delivery["sequence"],
-                    delivery["window"]["from"] or "beginning",
-                    delivery["window"]["to"],
-                    delivery["path"],
-                ]
-                for delivery in due
-            ],
-        )
-
-
-def _what(delivery: Described) -> str:
-    """full, delta, backfill or redelivery."""
-    return delivery["kind"] if delivery["purpose"] == Purpose.SCHEDULE else delivery["purpose"]
+        table_of_plan(due)
 
 
 @app.command()
@@ -318,16 +299,7 @@ def deliveries(
     if not found:
         write("no delivery")
         return
-    columns = ["DELIVERY", "TENANT", "ENTITY", "KIND", "SEQUENCE", "STATUS", "ROWS", "BYTES", "DATE", "COMMITTED (UTC)"]
-    shown = [
-        [
-            delivery["delivery_id"], delivery["tenant"], delivery["entity"], _what(delivery),
-            f"g{delivery['generation']} #{delivery['sequence']}", delivery["status"],
-            delivery["rows"], delivery["bytes"], delivery["export_date"], (delivery["committed_at"] or "")[:19].replace("T", " "),
-        ]
-        for delivery in found
-    ]  # fmt: skip
-    table(columns, shown, {number: delivery["error"] for number, delivery in enumerate(found) if delivery["error"]})
+    table_of_deliveries(found)
 
 
 @app.command()

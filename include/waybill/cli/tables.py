@@ -1,13 +1,20 @@
-"""Prints lists for people: a table with a header, in colours on a terminal, and in plain aligned columns elsewhere."""
+"""Prints lists for people: a table with a header, in colours on a terminal, and in plain aligned columns elsewhere.
+
+The columns of `waybill plan` and `waybill deliveries` are here. Those of `waybill status` are in `status`.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waybill.cli.options import write
+from waybill.states import Purpose
 from waybill_consumer.progress import seen
+
+if TYPE_CHECKING:
+    from waybill.deliveries.reports.describing import Described
 
 _COLOURS = {
     "ok": "green", "delivered": "green", "committed": "green", "verified": "green",
@@ -28,6 +35,38 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mappi
         _rich(columns, cells, right, notes or {})
     else:
         _plain(columns, cells, right, notes or {})
+
+
+def table_of_plan(due: Sequence[Described]) -> None:
+    """Print what `waybill plan` shows: the deliveries that are open or due."""
+    columns = ["KIND", "ENTITY", "SEQUENCE", "FROM", "TO", "PATH"]
+    shown = [
+        [
+            _kind(delivery), delivery["entity"], delivery["sequence"], delivery["window"]["from"] or "beginning", delivery["window"]["to"],
+            delivery["path"],
+        ]
+        for delivery in due
+    ]  # fmt: skip
+    table(columns, shown)
+
+
+def table_of_deliveries(found: Sequence[Described]) -> None:
+    """Print what `waybill deliveries` shows, with the error below each delivery that has one."""
+    columns = ["DELIVERY", "TENANT", "ENTITY", "KIND", "SEQUENCE", "STATUS", "ROWS", "BYTES", "DATE", "COMMITTED (UTC)"]
+    shown = [
+        [
+            delivery["delivery_id"], delivery["tenant"], delivery["entity"], _kind(delivery),
+            f"g{delivery['generation']} #{delivery['sequence']}", delivery["status"],
+            delivery["rows"], delivery["bytes"], delivery["export_date"], (delivery["committed_at"] or "")[:19].replace("T", " "),
+        ]
+        for delivery in found
+    ]  # fmt: skip
+    table(columns, shown, {number: delivery["error"] for number, delivery in enumerate(found) if delivery["error"]})
+
+
+def _kind(delivery: Described) -> str:
+    """full, delta, backfill or redelivery."""
+    return delivery["kind"] if delivery["purpose"] == Purpose.SCHEDULE else delivery["purpose"]
 
 
 def _cell(value: object) -> str:

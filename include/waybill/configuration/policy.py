@@ -333,6 +333,8 @@ class Policy(ExportPolicy):
     """The connections a tenant may name, by tenant or by rule."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks in which the destination of a tenant may be, besides public addresses."""
+    # The slots of a new pool of Airflow, by `slots_of` in `airflow/listener`: so many tasks connect at once. How many channels one SFTP
+    # connection has is another number: `MOST_CHANNELS` in `destinations/sftp/channels`.
     connections: Slots = 4
     """How many tenants deliver to one destination at once."""
     connections_of: Mapping[ConnectionId, Slots] = Field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""Signs manifests with the Ed25519 keys of an Airflow connection. `waybill_consumer.signatures` says what a signature looks like."""
+"""Signs manifests with the Ed25519 keys of an Airflow connection. `waybill_consumer.signatures` says what a signature looks like.
+
+`deliveries.publishing.signing` puts one beside each document, `ledger.signatures` remembers it, and `Installation.signer` opens the keys.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Signed links: one is made for each click, and checked again when somebody uses it."""
+"""Signed links: one is made for each click, and checked again when somebody uses it.
+
+How long a link works is `link_life` of `ExportPolicy` in `configuration/policy`.
+"""
 
 from __future__ import annotations
 

@@ -21,8 +21,12 @@ from waybill.destinations.sftp.openssh import open_client
 from waybill.destinations.sftp.packets import Lost
 from waybill.destinations.sftp.wire import Wire
 
-MOST = 4
-FULL = 3
+MOST_CHANNELS = 4
+"""The most channels of one connection. How many tasks connect to a destination at once is another number: `connections` in
+`configuration/policy`.
+"""
+
+FULL_CHANNEL = 3
 """The number of files at once on each channel before another one is opened."""
 
 _OPENING_SECONDS = 10.0
@@ -47,7 +51,7 @@ class Channels:
     def lane(self) -> Iterator[Wire]:
         """Give the least busy channel to one file."""
         with self._lock:
-            grow = self._may_grow and len(self._busy) < MOST and min(self._busy.values()) >= FULL
+            grow = self._may_grow and len(self._busy) < MOST_CHANNELS and min(self._busy.values()) >= FULL_CHANNEL
             if grow:
                 self._may_grow = False  # one at a time; the others go on meanwhile
         if grow:

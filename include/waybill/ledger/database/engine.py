@@ -1,4 +1,4 @@
-"""Opens the ledger: engine, transactions, migrations."""
+"""Opens the ledger: engine, transactions, migrations. `Ledger.ready` says when an old ledger is upgraded and when it is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Alembic's entry: runs migrations on the connection handed down by `Ledger.upgrade`."""
+"""Alembic's entry: runs migrations on the connection handed down by `Ledger.upgrade`.
+
+Whether an old ledger is upgraded or refused is decided before, by `Ledger.ready` in `ledger/database/engine`.
+"""
 
 from alembic import context
 
