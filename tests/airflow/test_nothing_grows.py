@@ -176,7 +176,7 @@ def night(installation: Installation) -> None:
         assert chosen
         assert describing.committed(installation, "acme", [delivery.id for delivery in due])
         assert describing.listed(installation, "acme", status="open") == []
-        assert days.close_day(installation, "acme")
+        assert days.publish_listings(installation, "acme")
     sending.send_owed(installation, "acme")
 
 

@@ -72,7 +72,7 @@ def deliver_a_day(installation: Installation, tenant: str, until: Any) -> None:
     assert all(result.error is None for result in running.finish(installation, tenant, until, [delivery.id for delivery in planned]))
     if planned:
         describing.committed_since(installation, tenant, min(delivery.id for delivery in planned))
-    days.close_day(installation, tenant)
+    days.publish_listings(installation, tenant)
 
 
 def test_a_tenants_night_opens_no_tenants_file(place: Place) -> None:

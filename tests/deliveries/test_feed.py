@@ -120,7 +120,7 @@ def test_it_starts_over_where_the_ledger_does_not_know_what_stands_there(place):
     place.close()
     shutil.rmtree(place.root / ".waybill")
     shutil.copytree(older, place.root / ".waybill")
-    days.close_day(place.installation(), "acme")
+    days.publish_listings(place.installation(), "acme")
     again = feed(place)
     assert again["feed"] != first["feed"]
     assert (first["last_number"], again["last_number"]) == (4, 2)

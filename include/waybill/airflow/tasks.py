@@ -182,7 +182,7 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     ):
         return False
     try:
-        for path in days.close_day(installation, tenant):
+        for path in days.publish_listings(installation, tenant):
             log.info("wrote %s", path)
     except WaybillError as error:
         log.warning("the task close_day tries again: %s", error)
@@ -271,7 +271,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
     from waybill.deliveries.reports import describing, notifying
 
     installation = open_installation()
-    for path in days.close_day(installation, tenant):
+    for path in days.publish_listings(installation, tenant):
         log.info("wrote %s", path)
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")

@@ -1,9 +1,12 @@
-"""PLAN, step 1 of the delivery protocol: it decides which deliveries are due and freezes them in the ledger."""
+"""PLAN, step 1 of the delivery protocol: it decides which deliveries are due and freezes them in the ledger.
+
+Before that it asks each source for its time, and brings the tenant's streams up to what the catalog offers now. A stream for which a full
+load was asked begins its new generation here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -25,10 +28,6 @@ from waybill.states import Kind, Purpose
 from waybill.window import Window, export_date, next_window
 
 
-class _Preview(Exception):
-    """Rolls back the transaction of a plan that nobody wants to keep."""
-
-
 def plan(installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = ()) -> list[Delivery]:
     """Plan what is due for a tenant, and return its open and newly planned deliveries, by entity.
 
@@ -38,8 +37,9 @@ def plan(installation: Installation, tenant: str, until: datetime, *, entities: 
     if registered.registration.is_disabled:
         return []
     chosen = entity_ids(installation, tenant, entities)
-    clocks = _clocks(installation, registered.tenant, until)
+    clocks = _source_clocks(installation, registered.tenant, until)
     with installation.ledger.begin() as connection:
+        _sync_streams(connection, installation, registered)
         return _plan_streams(connection, installation, registered, clocks, until, chosen)
 
 
@@ -51,16 +51,15 @@ def preview(installation: Installation, tenant: str, until: datetime) -> list[De
     file = installation.configuration.file_of(tenant)
     if file is None:
         installation.registered(tenant)
-    clocks = _clocks(installation, tenant, until)
-    found: list[Delivery] = []
-    with suppress(_Preview), installation.ledger.begin() as connection:
+    clocks = _source_clocks(installation, tenant, until)
+    with installation.ledger.rolled_back() as connection:
         if file is not None:
             replace_in(connection, installation, tenant, file.registration, file.entities, by=Provenance("preview", "preview"))
         registered = registrations.current(connection, tenant)
-        if registered is not None and not registered.registration.is_disabled:
-            found = _plan_streams(connection, installation, registered, clocks, until, set())
-        raise _Preview
-    return found
+        if registered is None or registered.registration.is_disabled:
+            return []
+        _sync_streams(connection, installation, registered)
+        return _plan_streams(connection, installation, registered, clocks, until, set())
 
 
 def _plan_streams(
@@ -71,7 +70,6 @@ def _plan_streams(
     until: datetime,
     chosen: set[str],
 ) -> list[Delivery]:
-    _activate_new(connection, installation, registered)
     found: list[Delivery] = []
     for stream in streams.active(connection, registered.tenant):
         if not chosen or stream.entity in chosen:
@@ -104,14 +102,14 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
     return wanted
 
 
-def _activate_new(connection: Connection, installation: Installation, registered: Registered) -> None:
+def _sync_streams(connection: Connection, installation: Installation, registered: Registered) -> None:
     """Activate the entities that joined the catalog later, for a tenant with `export all`. Planning never deactivates one."""
     wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
     active = {stream.entity for stream in streams.active(connection, registered.tenant)}
     streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), CATALOGUED)
 
 
-def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
+def _source_clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
     """Return, by source, the earlier of `until` and the source's own clock. Only sources with something due are asked.
 
     If a source is out of reach, this machine's clock counts: its deliveries are planned, fail with the source's own message, and are

@@ -14,7 +14,7 @@ from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.extracting import within
 from waybill.deliveries.kept_bytes import find_bytes
 from waybill.deliveries.planning import entity_ids
-from waybill.deliveries.publishing.days import close_day
+from waybill.deliveries.publishing.days import publish_listings
 from waybill.deliveries.running import Progress, Result, deliver_batch, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
@@ -43,7 +43,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
             find_bytes(installation, session, family, adopted)
         unfinished = [_plan_redelivery(installation, family, actor)]
     result = deliver_batch(installation, [unfinished[0].id], progress)[0]
-    close_day(installation, original.tenant)
+    publish_listings(installation, original.tenant)
     return result
 
 
@@ -164,7 +164,7 @@ def backfill(
         _rehearse(installation, registered, stream, start, end)
         planned = plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
     result = deliver_batch(installation, [planned.id], progress)[0]
-    close_day(installation, tenant)
+    publish_listings(installation, tenant)
     return result
 
 

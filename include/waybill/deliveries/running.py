@@ -18,7 +18,7 @@ from waybill.deliveries.job import DeliveryJob
 from waybill.deliveries.key_changes.changes import KeyStore
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
-from waybill.deliveries.publishing.days import close_day
+from waybill.deliveries.publishing.days import publish_listings
 from waybill.deliveries.recovery.stale_ledger import refuse_unknown
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
@@ -201,7 +201,7 @@ def run(
         with installation.ledger.read() as connection:
             interrupted = deliveries.open_repairs(connection, tenant)
         results += deliver_batch(installation, [delivery.id for delivery in interrupted], progress)
-    close_day(installation, tenant)
+    publish_listings(installation, tenant)
     return results
 
 

@@ -30,8 +30,8 @@ from waybill_consumer.verification import sums
 _log = logging.getLogger(__name__)
 
 
-def close_day(installation: Installation, tenant: str) -> list[str]:
-    """Write the day manifests that are due, then the feed if it is wanted, and return their paths.
+def publish_listings(installation: Installation, tenant: str) -> list[str]:
+    """Close the days that are complete, by their manifests, then write the feed and the README if they are wanted. Returns the paths.
 
     It is safe to call this at any time, also twice at once.
     """

@@ -55,6 +55,13 @@ class Ledger:
         return self._transaction(self._reading)
 
     @contextmanager
+    def rolled_back(self) -> Iterator[Connection]:
+        """Open a write transaction that is rolled back at its end, to see what would be. Raises what `begin` raises."""
+        with self.begin() as connection:
+            yield connection
+            connection.rollback()
+
+    @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:
             with engine.begin() as connection:
