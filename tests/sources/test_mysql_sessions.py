@@ -91,7 +91,7 @@ def test_a_server_west_of_utc_is_told_where_the_look_back_is_too_short(mariadb, 
     wanted = entity("lookback", changes={"mode": "lookback", "column": "updated_at", "lookback": look_back})
     try:
         with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb)).snapshot([wanted]) as snapshot:
-            short = snapshot.extent(wanted, "acme", None, snapshot.taken_at).short
+            remarks = snapshot.extent(wanted, "acme", None, snapshot.taken_at).remarks
     finally:
         execute(mariadb, "set global time_zone = default")
-    assert ("the database's clock is 5 hours behind UTC" in short) is told
+    assert ("the database's clock is 5 hours behind UTC" in remarks) is told

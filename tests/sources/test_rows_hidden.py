@@ -89,7 +89,7 @@ def test_a_full_load_from_which_a_policy_hides_everything_is_refused(
         with read_by(orders, role).snapshot([wanted]) as snapshot:
             snapshot.check(selection)
             assert "row-level security of orders decides" in snapshot.narrowed(wanted)
-            assert "row_security_active" in snapshot.extent(wanted, "acme", None, NOW).short
+            assert "row_security_active" in snapshot.extent(wanted, "acme", None, NOW).remarks
             assert snapshot.count(selection) == 2
     assert caught.value.code == "rows_hidden"
 
@@ -123,7 +123,7 @@ def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:
     wanted = entity("lookback", relation="narrow_view")
     with Role(orders, "GRANT SELECT ON narrow_view TO {0}") as role, source(orders, login=role).snapshot([wanted]) as snapshot:
         snapshot.check(Selection(wanted, "acme", wanted.columns))
-        assert snapshot.extent(wanted, "acme", None, NOW).short == snapshot.narrowed(wanted) == ""
+        assert snapshot.extent(wanted, "acme", None, NOW).remarks == snapshot.narrowed(wanted) == ""
         assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 5
 
 

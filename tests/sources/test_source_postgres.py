@@ -197,6 +197,22 @@ def test_an_open_prepared_transaction_holds_at_the_watermark(orders: Database) -
     assert "pg_prepared_xacts" in extent.short
 
 
+def test_what_holds_a_delivery_back_is_told_apart_from_remarks(orders: Database) -> None:
+    orders.psql(
+        "CREATE FUNCTION put_together() RETURNS bigint LANGUAGE plpgsql AS"
+        " $$ DECLARE n bigint; BEGIN EXECUTE 'SELECT 1' INTO n; RETURN n; END $$;"
+        "CREATE VIEW computed AS SELECT *, put_together() AS n FROM orders;"
+        "BEGIN; INSERT INTO orders (id, tenant_id) VALUES (99, 'acme'); PREPARE TRANSACTION 'open one'"
+    )
+    wanted = entity("lookback").model_copy(update={"relation": "computed"})
+    try:
+        with source(orders).snapshot([wanted]) as snapshot:
+            extent = snapshot.extent(wanted, "acme", None, datetime.now(UTC) + FAR)
+    finally:
+        orders.psql("ROLLBACK PREPARED 'open one'")
+    assert ("put_together" in extent.short, "put_together" in extent.remarks) == (False, True)
+
+
 def test_snapshot_mode_delivers_a_prepared_transaction_once_it_is_committed(orders: Database) -> None:
     stream = Stream(entity("snapshot"))
     orders.psql("BEGIN; INSERT INTO orders (id, tenant_id) VALUES (99, 'acme'); PREPARE TRANSACTION 'later'")

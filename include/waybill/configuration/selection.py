@@ -68,14 +68,15 @@ class Extent:
     """How far a delivery may read in one snapshot.
 
     `end` is the window's end as an instant. `position` is the opaque, JSON-able place where the next extraction starts. `short` says in a
-    sentence why the end is before the planned boundary. `lost` says why the position of the stream is no longer valid, so that a new
-    generation must start.
+    sentence why the end is before the planned boundary. `remarks` says what else of the source the manifest's note should tell. `lost` says
+    why the position of the stream is no longer valid, so that a new generation must start.
     """
 
     end: datetime
     changed: ChangeSpan
     position: Any = None
     short: str = ""
+    remarks: str = ""
     lost: str = ""
 
 

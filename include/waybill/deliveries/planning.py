@@ -110,7 +110,8 @@ def _sync_streams(connection: Connection, installation: Installation, registered
 
 
 def _source_clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
-    """Return, by source, the earlier of `until` and the source's own clock. Only sources with something due are asked.
+    """Return, by source, the earlier of `until` and the source's own clock. The sources of the tenant's active entities are asked, or all
+    of the catalog before it has any.
 
     If a source is out of reach, this machine's clock counts: its deliveries are planned, fail with the source's own message, and are
     finished later.

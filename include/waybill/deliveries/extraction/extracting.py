@@ -57,7 +57,7 @@ def extract(
         if job.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(job.stream, snapshot, selection, extent, known)
         start, position = _positions(job, extent, remembered, facts)
-        notes = extent.short, _repeated(job, repeats), _new_columns(job), _without_rows(selection, files)
+        notes = extent.short, extent.remarks, _repeated(job, repeats), _new_columns(job), _without_rows(selection, files)
         return Extracted(
             end=extent.end,
             position_from=start,

@@ -178,7 +178,7 @@ class PostgresSnapshot:
         zoneless = natives.get(entity.changes.column, "").endswith("without time zone")
         early = extents.looks_back_too_little(entity, session.offset(self.connection)) if zoneless else ""
         unseen = self._unseen(entity)
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept, unseen, early))))
+        return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), unkept, unseen, early))))
 
     def _unseen(self, entity: Entity) -> str:
         if entity.changes.mode is Mode.FULL:
