@@ -11,7 +11,8 @@ from waybill.configuration.catalog import Mode, closest
 from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.errors import PermanentError, counted
-from waybill.sources.query import Query, can_equal
+from waybill.sources.equality import can_equal
+from waybill.sources.query import Query
 from waybill.sources.sql import Flavour, Natives
 
 _HOLDS = {
@@ -109,8 +110,9 @@ def check_tenant(query: Query) -> None:
         )
     if not tenant or can_equal(query.flavour, native, tenant):
         return
-    bounds = query.flavour.bounds(native) if kind is ColumnType.INTEGER else None
-    whole = f"a whole number from {bounds[0]} to {bounds[1]}" if bounds else "a whole number such as 42"
+    bounds = query.flavour.bounds(native)
+    number = "a number such as 42 or 7.5, without needless zeros" if kind is ColumnType.DECIMAL else "a whole number such as 42"
+    whole = f"a whole number from {bounds[0]} to {bounds[1]}" if bounds else number
     raise PermanentError(
         f"the tenant's id in the data is {tenant}, and {column}, which tells the tenant, is {native}",
         where=entity.id,

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
@@ -19,6 +18,7 @@ from waybill.configuration.selection import FileStyle, Selection, first_day
 from waybill.configuration.values.columns import Column, described
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
+from waybill.sources import equality
 from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join, sql
 
 _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
@@ -51,7 +51,7 @@ class Parent:
         return self.flavour.joined(self.flavour.name(column), self.natives[column])
 
     def equal(self, column: str, value: str) -> Sql:
-        return equal(self.flavour, self.name(column), self.natives[column], value)
+        return equality.equal(self.flavour, self.name(column), self.natives[column], value)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class Query:
     def tenant(self) -> Sql:
         """Return the condition for the tenant's rows: by a column of their own, or by one that tables lead to. No row repeats."""
         if not self.entity.tenant_through:
-            return self.equal(self.entity.tenant_column, self.selection.tenant)
+            name = self.entity.tenant_column
+            return equality.equal(self.flavour, self.flavour.name(name), self.natives[name], self.selection.tenant)
         steps = self.entity.tenant_through
         condition = self.parents[-1].equal(steps[-1].column, self.selection.tenant)
         for number in reversed(range(len(steps))):
@@ -125,8 +126,9 @@ class Query:
         return condition
 
     def equal(self, name: str, value: str) -> Sql:
-        """`equal` for a column of the relation."""
-        return equal(self.flavour, self.flavour.name(name), self.natives[name], value)
+        """Return exact equality of a column of the relation with a value as it is delivered."""
+        native = self.natives[name]
+        return equality.equal(self.flavour, self.flavour.name(name), native, equality.delivered(self.flavour, native, value))
 
     def condition(self, wanted: Condition) -> Sql:
         """Return a condition of the catalog or a registration. Every value is a parameter."""
@@ -410,39 +412,10 @@ def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
     return [(column.source(name), column) for name, column in columns.items()]
 
 
-def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
-    """Return exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
-    kind = flavour.kind(native)
-    if not can_equal(flavour, native, value):
-        return sql("1 = 0")
-    if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
-        return flavour.equal(x, native, value.lower() if kind is ColumnType.UUID and not flavour.dynamic else value)
-    return sql("{} = {}", flavour.text(x, kind, native), Bind(value))
-
-
-def can_equal(flavour: Flavour, native: str, value: str) -> bool:
-    """Return whether a text is the canonical spelling of some value of this type, as far as the type says."""
-    if flavour.kind(native) is ColumnType.INTEGER:
-        least, most = flavour.bounds(native) or (float("-inf"), float("inf"))
-        return _is_canonical_integer(value) and least <= int(value) <= most
-    return flavour.kind(native) is not ColumnType.UUID or _is_uuid(value)
-
-
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
     """Return the inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
     block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
     return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
-
-
-def _is_canonical_integer(value: str) -> bool:
-    return value.isascii() and value.removeprefix("-").isdigit() and str(int(value)) == value
-
-
-def _is_uuid(value: str) -> bool:
-    try:
-        return str(UUID(value)) == value.lower()
-    except ValueError:
-        return False
 
 
 def _may_hold(delimiter: str) -> bool:

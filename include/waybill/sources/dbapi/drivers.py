@@ -310,13 +310,20 @@ class TableFlavour:
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""
+        kind = self.kind(native)
         if self.database.name == "MySQL":
-            exact = sql("CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(CONVERT({} USING utf8mb4) AS BINARY)", x, Bind(value))
+            if kind is ColumnType.DECIMAL:  # beside a text it would be rounded to 53 bits, and equal to a text that only begins with it
+                precision = native.lower().removesuffix(" zerofill").removesuffix(" unsigned")
+                return sql("{} = CAST({} AS {})", x, Bind(value), precision if "(" in precision else "decimal(65,30)")
+            shown = x if kind not in (ColumnType.INTEGER, ColumnType.BOOLEAN) else f"{x} + 0"  # without the zeros of ZEROFILL
+            exact = sql("CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(CONVERT({} USING utf8mb4) AS BINARY)", shown, Bind(value))
             return sql("{} = {} AND {}", x, Bind(value), exact)
         if self.database.dynamic:
-            exact = sql("CAST({} AS TEXT) = {} COLLATE BINARY", x, Bind(value))
-            # A column without a type (of a view's expression, say) compares numbers with no text.
-            return sql("{} = {} AND {}", x, Bind(value), exact) if native else exact
+            whole = f"CASE WHEN typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) THEN CAST({x} AS INTEGER) ELSE {x} END"
+            stored = x if kind in (ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID) else whole
+            exact = sql("CAST({} AS TEXT) = {} COLLATE BINARY", stored, Bind(value))
+            # A column without a type (of a view's expression, say) compares numbers with no text, and so does a BLOB.
+            return exact if kind in (None, ColumnType.BINARY) else sql("{} = {} AND {}", x, Bind(value), exact)
         return sql("{} = {}", x, Bind(value))
 
     def quoted(self, x: str, delimiter: str) -> str:

@@ -290,10 +290,11 @@ class DbApiSnapshot:
     def flavour_of(self, entity: Entity) -> drivers.TableFlavour:
         if not self._is_postgres:
             return self.flavour
-        if entity.id not in self._flavours:
+        name = entity.query or entity.relation  # the tables that lead to the tenant bear the entity's id, too
+        if name not in self._flavours:
             with errors(f"{entity.id} in {self.where}"):
-                self._flavours[entity.id] = over_postgres.flavour(self.connection, self.flavour, self.columns(entity))
-        return self._flavours[entity.id]
+                self._flavours[name] = over_postgres.flavour(self.connection, self.flavour, self.columns(entity))
+        return self._flavours[name]
 
     def _natives(self, entity: Entity) -> dict[str, str]:
         """Return the declared types.

@@ -363,6 +363,8 @@ class DuckDBFlavour:
         return _bytewise(x) if native == "VARCHAR" else x
 
     def equal(self, x: str, native: str, value: str) -> Sql:
+        if self.kind(native) is None:  # not every text is a value of an ENUM
+            return sql("CAST({} AS VARCHAR) = {}", x, Bind(value))
         return sql("{} = {}", _bytewise(x) if native == "VARCHAR" else x, Bind(value, native))
 
     def quoted(self, x: str, delimiter: str) -> str:

@@ -174,7 +174,8 @@ class PostgresFlavour:
         if self.kind(native) is None:
             return sql('{}::text COLLATE "C" = {}', x, Bind(value))
         same = sql("{} = {}", x, Bind(value))
-        return sql('{} AND {}::text COLLATE "C" = {}', same, x, Bind(value)) if x in self.loose else same
+        is_loose = x in self.loose or base(native) == "character"  # which ignores trailing blanks
+        return sql('{} AND {}::text COLLATE "C" = {}', same, x, Bind(value)) if is_loose else same
 
     def quoted(self, x: str, delimiter: str) -> str:
         marks = self.literal(f'[{re.escape(delimiter)}"\r\n]')
