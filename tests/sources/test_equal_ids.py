@@ -142,3 +142,74 @@ def test_a_scope_of_decimal_numbers_is_written_as_they_are_delivered(place: Plac
     for value in ("7", "7.00") if place.kind != "sqlite" else ("7",):
         with place.source.snapshot([entity]) as snapshot:
             assert snapshot.count(Selection(entity, "acme", entity.columns, scope={"project": (value,)})) == 1
+
+
+CUSTOMERS = ({"table": "customers", "on": "customer = id", "column": "tenant_id"},)
+LOOSE = {
+    "sqlite": ("text collate nocase", "text collate rtrim"),
+    "duckdb": ("varchar collate nocase",),
+    "mariadb": ("varchar(9)", "varchar(9) collate utf8mb4_unicode_520_ci", "text"),
+    "postgres": ("text collate loose", "citext"),
+    "psycopg": ("text collate loose", "citext"),
+}
+STRICT = {"mariadb": "varchar(9) collate utf8mb4_bin", "duckdb": "varchar"}
+
+
+def _loose(place: Place) -> tuple[str, ...]:
+    if place.kind in ("postgres", "psycopg"):
+        place.happens("create extension citext")
+        place.happens("create collation loose (provider = icu, locale = 'und-u-ka-shifted-ks-level1', deterministic = false)")
+    return LOOSE[place.kind]
+
+
+def test_a_row_leads_to_its_own_parent_whatever_equals_it(place: Place) -> None:
+    strict = STRICT.get(place.kind, "text")
+    loose = _loose(place)
+    for ours, theirs in [(one, other) for one in loose for other in (one, strict)]:
+        place.happens("drop table if exists orders", "drop table if exists customers")
+        place.happens(f"create table customers (id {theirs}, tenant_id varchar(9))", f"create table orders (customer {ours}, id int)")
+        place.happens("insert into customers values ('c1', 'acme'), ('C1', 'globex'), ('c1 ', 'initech')")
+        place.happens("insert into orders values ('c1', 1), ('C1', 2), ('c1 ', 3), (null, 4)")
+        found = {tenant: place.ids(tenant, *CUSTOMERS) for tenant in ("acme", "globex", "initech", "ACME")}
+        assert found == {"acme": "1", "globex": "2", "initech": "3", "ACME": ""}, (ours, theirs)
+
+
+@pytest.mark.parametrize("place", ["sqlite", "mariadb", "postgres", "psycopg"], indirect=True)
+def test_a_row_leads_to_the_parent_that_its_foreign_key_means(place: Place) -> None:
+    for loose in _loose(place):
+        if loose == "text collate rtrim":
+            continue
+        key = loose if loose != "text" else "varchar(9)"  # a TEXT is no key of MariaDB
+        ours = key if place.kind != "sqlite" else "text"
+        place.happens("drop table if exists orders", "drop table if exists customers")
+        place.happens(f"create table customers (id {key} primary key, tenant_id varchar(9))")
+        place.happens(f"create table orders (customer {ours}, id int, foreign key (customer) references customers (id))")
+        place.happens(
+            "insert into customers values ('C1', 'acme'), ('c2', 'globex')", "insert into orders values ('c1', 1), ('C2', 2), (null, 3)"
+        )
+        assert [place.ids(tenant, *CUSTOMERS) for tenant in ("acme", "globex")] == ["1", "2"], loose
+
+
+def test_each_step_leads_to_its_own_parent(place: Place) -> None:
+    loose = _loose(place)[0]
+    place.happens(f"create table countries (code {loose}, owner varchar(9))", f"create table customers (id {loose}, country {loose})")
+    place.happens(f"create table orders (customer {loose}, id int)", "insert into countries values ('a', 'acme'), ('A', 'globex')")
+    place.happens("insert into customers values ('b', 'a'), ('B', 'A')", "insert into orders values ('b', 1), ('B', 2), ('b ', 3)")
+    through = ({"table": "customers", "on": "customer = id"}, {"table": "countries", "on": "country = code", "column": "owner"})
+    found = [place.ids(tenant, *through) for tenant in ("acme", "globex")]
+    assert found == ["1", "2"]
+
+
+@pytest.mark.parametrize("place", ["sqlite", "duckdb", "mariadb"], indirect=True)
+def test_a_number_leads_to_no_text_that_only_begins_with_it(place: Place) -> None:
+    place.happens("create table customers (id varchar(9), tenant_id varchar(9))", "create table orders (customer int, id int)")
+    texts = [("7", "acme"), ("07", "globex")] + [("7abc", "initech")] * (place.kind != "duckdb")
+    place.happens(*(f"insert into customers values ('{text}', '{tenant}')" for text, tenant in texts), "insert into orders values (7, 1)")
+    assert [place.ids(tenant, *CUSTOMERS) for tenant in ("acme", "globex", "initech")] == ["1", "", ""]
+
+
+def test_a_parent_of_two_tenants_gives_its_rows_to_both(place: Place) -> None:
+    loose = _loose(place)[0]
+    place.happens(f"create table customers (id {loose}, tenant_id varchar(9))", f"create table orders (customer {loose}, id int)")
+    place.happens("insert into customers values ('c1', 'acme'), ('c1', 'globex')", "insert into orders values ('c1', 1)")
+    assert [place.ids(tenant, *CUSTOMERS) for tenant in ("acme", "globex", "initech")] == ["1", "1", ""]

@@ -2,8 +2,8 @@
 
 In: a source of the catalog, its connection, and a selection of a tenant's rows. Out: canonical CSV, digests or Arrow batches of one
 consistent snapshot. The same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
-and puts the tenant's predicate into it, `equality` compares exactly, `duckdb/` reads files and lakes,
-`postgres/` reads through COPY, and `dbapi/` through any driver.
+and puts the tenant's predicate into it, `equality` compares exactly, `parents` leads to the tables that know the tenant, `duckdb/` reads
+files and lakes, `postgres/` reads through COPY, and `dbapi/` through any driver.
 
 `drift` checks whether a relation is still what the catalog says, `definitions` whether its views still are, and `extents` decides how far a
 delivery reads. `structures/` reads the source's own catalogue for `discovery`. They share `sql` (text with bind parameters), `arrow`

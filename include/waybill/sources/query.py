@@ -19,6 +19,7 @@ from waybill.configuration.values.columns import Column, described
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
 from waybill.sources import equality
+from waybill.sources.parents import Parent, belongs
 from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join, sql
 
 _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
@@ -27,31 +28,6 @@ _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
 _NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT})
 _ALL = Sql()
 _CALENDAR_BEGINS = datetime(1, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Parent:
-    """A table on the way to the tenant, as written after FROM, with its columns. `entity` bears the id of the entity that needs it."""
-
-    flavour: Flavour
-    relation: Sql
-    natives: Natives
-    entity: Entity
-
-    def name(self, column: str) -> str:
-        """Return the quoted column. A name that the table lacks is refused: in a subquery it would mean a column of the outer table."""
-        if column not in self.natives:
-            raise PermanentError(
-                f"column {column} is missing from {self.entity.relation}, which tenant_through names",
-                where=self.entity.id,
-                allowed=", ".join(self.natives),
-                code="schema_drift",
-                next_step="Correct tenant_through in the catalog",
-            )
-        return self.flavour.joined(self.flavour.name(column), self.natives[column])
-
-    def equal(self, column: str, value: str) -> Sql:
-        return equality.equal(self.flavour, self.name(column), self.natives[column], value)
 
 
 @dataclass(frozen=True)
@@ -119,10 +95,8 @@ class Query:
         steps = self.entity.tenant_through
         condition = self.parents[-1].equal(steps[-1].column, self.selection.tenant)
         for number in reversed(range(len(steps))):
-            pairs, parent = steps[number].on.items(), self.parents[number]
-            name = self.parents[number - 1].name if number else self.flavour.name
-            ours, theirs = ", ".join(name(here) for here, _ in pairs), ", ".join(parent.name(there) for _, there in pairs)
-            condition = sql("({}) IN (SELECT {} FROM {} WHERE {})", ours, theirs, parent.relation, condition)
+            child = self.parents[number - 1] if number else self
+            condition = belongs(child.flavour, child.natives, steps[number].on, self.parents[number], condition)
         return condition
 
     def equal(self, name: str, value: str) -> Sql:

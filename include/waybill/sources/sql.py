@@ -143,8 +143,18 @@ class Flavour(Protocol):
         """Return the sort term: ascending, NULLs first, text bytewise."""
         ...
 
-    def joined(self, x: str, native: str) -> str:
-        """Return a column as it leads from a row to its parent: by what its foreign keys take for the same."""
+    def joined(self, x: str, native: str, other: str) -> str:
+        """Return a column as it leads from a row to its parent, or from there: by what foreign keys take for the same. `other` is the type
+        of the column at the other end.
+        """
+        ...
+
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        """Return whether such a column may equal different values at the other end."""
+        ...
+
+    def by_bytes(self, x: str) -> str:
+        """Return a value as a text that compares by its bytes."""
         ...
 
     def equal(self, x: str, native: str, value: str) -> Sql:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,6 +60,13 @@ SELECT t.table_name, t.engine
   JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
  WHERE t.table_schema = {} AND t.table_name = {}
 """
+_SQLITE_COLLATED = """
+SELECT (SELECT count(*) FROM pragma_database_list) > 1 OR EXISTS (SELECT 1 FROM sqlite_master WHERE sql LIKE '%collate%')
+"""
+"""Other databases that are attached are not looked into."""
+_POSTGRES_COLLATED = """
+SELECT EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic) OR EXISTS (SELECT FROM pg_type WHERE typname = 'citext')
+"""
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change the text of a value."""
@@ -99,6 +106,8 @@ class Database:
     """Makes a connection read values as they are stored, whatever its own settings say."""
     offset: str = ""
     """The statement for the seconds between the server's own clock and UTC."""
+    collated: str = ""
+    """Asks whether columns may compare otherwise than by their bytes. Empty if it is not known."""
     declared_not_null: str = _STANDARD_NEVER_NULL
     """Asks for the columns of a relation that never hold NULL."""
     dynamic: bool = False
@@ -163,6 +172,7 @@ def database(connection: Any) -> Database:
             "",
             "",
             _plain,
+            collated=_SQLITE_COLLATED,
             dynamic=True,
         )
     if root in ("pymysql", "MySQLdb", "mysql"):
@@ -183,6 +193,7 @@ def database(connection: Any) -> Database:
             _POSTGRES_COLUMNS,
             _named,
             settle,
+            collated=_POSTGRES_COLLATED,
             declared_not_null=_POSTGRES_NEVER_NULL,
         )
     stream = _plain if root in _STREAMING_BY_NATURE else None
@@ -223,10 +234,12 @@ def _settle_mysql(connection: Any) -> None:
             getattr(connection, name)("utf8mb4")
             break
     with closing(connection.cursor()) as cursor:
-        cursor.execute("SELECT @@SESSION.sql_mode")
-        modes = str(cursor.fetchone()[0]).split(",")
+        cursor.execute("SELECT @@SESSION.sql_mode, @@SESSION.optimizer_switch")
+        modes, switches = (str(setting).split(",") for setting in cursor.fetchone())
         if not _CHANGING_TEXT.isdisjoint(modes):
             cursor.execute(f"SET SESSION sql_mode = '{','.join(mode for mode in modes if mode not in _CHANGING_TEXT)}'")
+        if "subquery_cache=on" in switches:  # MariaDB would take what it found for `c1` as the answer for `C1`, whatever is asked
+            cursor.execute("SET SESSION optimizer_switch = 'subquery_cache=off'")
 
 
 def state(error: BaseException) -> str:
@@ -257,6 +270,8 @@ class TableFlavour:
     """The part of `waybill.sources.sql.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
 
     database: Database
+    collated: bool = False
+    """True if columns of SQLite or PostgreSQL may compare otherwise than by their bytes."""
 
     @property
     def naive(self) -> str:
@@ -294,7 +309,7 @@ class TableFlavour:
         """Whatever leaves as text is ordered by its text, also what is a number by nature."""
         textual = kind is ColumnType.STRING or self.kind(native) not in _ORDERED_AS_THEY_ARE
         if self.database.name == "MySQL":
-            return f"CAST(CONVERT({x} USING utf8mb4) AS BINARY)" if textual else x
+            return self.by_bytes(x) if textual else x
         if self.database.dynamic:
             if kind is ColumnType.DECIMAL:
                 return f"CAST({x} AS REAL), {x}"
@@ -305,8 +320,20 @@ class TableFlavour:
         """Return what is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
         return f"CAST({x} AS DOUBLE)" if self.database.name == "MySQL" and self.kind(native) is ColumnType.FLOAT else x
 
-    def joined(self, x: str, native: str) -> str:
+    def joined(self, x: str, native: str, other: str) -> str:
         return x
+
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        """MySQL's collations ignore case by default, and a number equals each text that begins with it. SQLite's columns are bytewise."""
+        kinds = {self.kind(native), self.kind(other)}
+        if self.database.name == "MySQL":
+            return ColumnType.STRING in kinds
+        return self.database.dynamic and (self.collated or (ColumnType.STRING in kinds and len(kinds) > 1))
+
+    def by_bytes(self, x: str) -> str:
+        if self.database.name == "MySQL":
+            return f"CAST(CONVERT({x} USING utf8mb4) AS BINARY)"
+        return f"CAST({x} AS TEXT) COLLATE BINARY"
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""
@@ -316,7 +343,7 @@ class TableFlavour:
                 precision = native.lower().removesuffix(" zerofill").removesuffix(" unsigned")
                 return sql("{} = CAST({} AS {})", x, Bind(value), precision if "(" in precision else "decimal(65,30)")
             shown = x if kind not in (ColumnType.INTEGER, ColumnType.BOOLEAN) else f"{x} + 0"  # without the zeros of ZEROFILL
-            exact = sql("CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(CONVERT({} USING utf8mb4) AS BINARY)", shown, Bind(value))
+            exact = sql("{} = CAST(CONVERT({} USING utf8mb4) AS BINARY)", self.by_bytes(shown), Bind(value))
             return sql("{} = {} AND {}", x, Bind(value), exact)
         if self.database.dynamic:
             whole = f"CASE WHEN typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) THEN CAST({x} AS INTEGER) ELSE {x} END"
@@ -398,52 +425,3 @@ def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
     if natural is ColumnType.BOOLEAN and kind is ColumnType.INTEGER:
         return True
     return True if database.dynamic and natural is ColumnType.INTEGER and kind is ColumnType.BOOLEAN else None
-
-
-class FrameConnection:
-    """PEP 249 as far as the dbapi source uses it, over `DbApiHook.get_df_by_chunks`."""
-
-    def __init__(self, hook: Any) -> None:
-        self._hook = hook
-        self.paramstyle = "qmark" if getattr(hook, "placeholder", "%s") == "?" else "format"
-
-    def cursor(self) -> FrameCursor:
-        return FrameCursor(self._hook)
-
-    def close(self) -> None:
-        """A hook closes what it opens itself."""
-
-
-class FrameCursor:
-    """Rows of one query, frame by frame."""
-
-    description = None
-    arraysize = 20_000
-
-    def __init__(self, hook: Any) -> None:
-        self._hook = hook
-        self._frames: Iterator[Any] = iter(())
-
-    def execute(self, statement: str, parameters: Any = None, /) -> None:
-        self._frames = iter(self._hook.get_df_by_chunks(statement, parameters=parameters, chunksize=self.arraysize))
-
-    def fetchmany(self, size: int = 0, /) -> list[Any]:
-        """Return the rows of the next frame, however many. Missing values become None."""
-        for frame in self._frames:
-            if len(frame):
-                values = frame.astype(object)
-                return list(values.where(frame.notna(), None).itertuples(index=False, name=None))
-        return []
-
-    def fetchone(self) -> Any:
-        rows = self.fetchmany()
-        return rows[0] if rows else None
-
-    def fetchall(self) -> list[Any]:
-        found = []
-        while rows := self.fetchmany():
-            found += rows
-        return found
-
-    def close(self) -> None:
-        self._frames = iter(())

@@ -39,6 +39,12 @@ class PostgresTable(TableFlavour):
     def order(self, x: str, kind: ColumnType, native: str) -> str:
         return self.spelling.order(x, kind, native)
 
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        return self.collated and self.spelling.mixes(x, native, other)
+
+    def by_bytes(self, x: str) -> str:
+        return self.spelling.by_bytes(x)
+
     def equal(self, x: str, native: str, value: str) -> Sql:
         return self.spelling.equal(x, native, value)
 
@@ -65,7 +71,7 @@ def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) ->
     unknown = [native for native in natives.values() if spelling.unknown(native)]
     shapes = nested.shapes(_rows(connection, nested.SHAPES, unknown)) if unknown else {}
     texts = frozenset(quote(name) for name, native in natives.items() if spelling.kind(native) is ColumnType.STRING)
-    return PostgresTable(plain.database, PostgresFlavour(loose=texts, shapes=shapes))
+    return PostgresTable(plain.database, spelling=PostgresFlavour(loose=texts, shapes=shapes))
 
 
 def lock(cursor: Any, names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import duckdb
@@ -23,15 +23,16 @@ from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Stream
 from waybill.sources.dbapi import chunks, drivers, over_postgres
 from waybill.sources.dbapi.definition import definition
-from waybill.sources.dbapi.drivers import FrameConnection
+from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.dbapi.refusals import errors
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
+from waybill.sources.parents import Parent
 from waybill.sources.postgres.relations import materialized
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition as behind_postgres
-from waybill.sources.query import Parent, Query
+from waybill.sources.query import Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
 Connect = Callable[[str], Any]
@@ -279,9 +280,19 @@ class DbApiSnapshot:
 
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
-        parents = tuple(Parent(self.flavour_of(parent), self._from(parent), self.columns(parent), parent) for parent in entity.parents())
+        parents = tuple(Parent(self._joining(parent), self._from(parent), self.columns(parent), parent) for parent in entity.parents())
+        flavour = self._joining(entity) if parents else self.flavour_of(entity)
         natives = self._natives(entity)
-        return TableQuery(self.flavour_of(entity), self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
+        return TableQuery(flavour, self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
+
+    def _joining(self, entity: Entity) -> drivers.TableFlavour:
+        """Return the flavour of a relation that leads to another one, or that another one leads to."""
+        return replace(self.flavour_of(entity), collated=self._collated or "collate" in entity.query.lower())
+
+    @cached_property
+    def _collated(self) -> bool:
+        with errors(self.where):
+            return bool(self.database.collated) and bool(self._rows(sql(self.database.collated))[0][0])
 
     @property
     def _is_postgres(self) -> bool:

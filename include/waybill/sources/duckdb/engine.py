@@ -359,8 +359,15 @@ class DuckDBFlavour:
         text = self.text(x, kind, native) if kind in (ColumnType.STRING, ColumnType.JSON) else x
         return _bytewise(text) if kind is ColumnType.STRING and native == "VARCHAR" else text
 
-    def joined(self, x: str, native: str) -> str:
-        return _bytewise(x) if native == "VARCHAR" else x
+    def joined(self, x: str, native: str, other: str) -> str:
+        is_text = native == "VARCHAR" or (other == "VARCHAR" and self.kind(native) is ColumnType.INTEGER)  # else 7 would equal `07`
+        return self.by_bytes(x) if is_text else x
+
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        return False
+
+    def by_bytes(self, x: str) -> str:
+        return _bytewise(f"CAST({x} AS VARCHAR)")
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         if self.kind(native) is None:  # not every text is a value of an ENUM

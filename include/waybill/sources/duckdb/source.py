@@ -22,7 +22,8 @@ from waybill.sources import definitions, drift, extents
 from waybill.sources.base import Rows, Stream
 from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
-from waybill.sources.query import Parent, Query
+from waybill.sources.parents import Parent
+from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()

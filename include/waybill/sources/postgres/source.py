@@ -18,6 +18,7 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, extents, reuse, row_security
 from waybill.sources.base import Stream
 from waybill.sources.definitions import Definition
+from waybill.sources.parents import Parent
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import nested, session, streams
 from waybill.sources.postgres.nested import base
@@ -28,7 +29,7 @@ from waybill.sources.postgres.relations.definition import definition
 from waybill.sources.postgres.relations.heaps import Heap
 from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
-from waybill.sources.query import Parent, Query
+from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 if TYPE_CHECKING:

@@ -167,8 +167,14 @@ class PostgresFlavour:
             return text
         return f'({text}) COLLATE "C"' if self.kind(native) in _TEXTS else f'({text})::text COLLATE "C"'
 
-    def joined(self, x: str, native: str) -> str:
+    def joined(self, x: str, native: str, other: str) -> str:
         return x
+
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        return x in self.loose and self.kind(native) is ColumnType.STRING
+
+    def by_bytes(self, x: str) -> str:
+        return f'{x}::text COLLATE "C"'
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         if self.kind(native) is None:
