@@ -152,9 +152,9 @@ class Installation:
         return chosen.connection not in self.configuration.policy.rules_for(registered.tenant)
 
     @contextmanager
-    def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:
-        """Connect to the tenant's destination. With `spare` (schedulers) a destination that failed several times in a row is left alone for
-        a while.
+    def session(self, registered: Registered, *, rest_failing: bool = False) -> Iterator[Session]:
+        """Connect to the tenant's destination. With `rest_failing` (schedulers) a destination that failed several times in a row is
+        left alone for a while.
 
         Raises TransientError `destination_paused` in that case, without connecting. The first try after the pause connects again.
         """
@@ -165,7 +165,7 @@ class Installation:
             return
         with self.ledger.read() as connection:
             failures, paused = destinations.failures_of(connection, key)
-        if spare and paused is not None and paused > self.now():
+        if rest_failing and paused is not None and paused > self.now():
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
             next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
             raise TransientError(what, next_step=next_step, code="destination_paused")

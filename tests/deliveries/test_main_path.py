@@ -461,11 +461,11 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
     planned = [delivery.id for delivery in plan(place.installation(), "acme", NOON)]
     codes = []
     for _ in range(6):
-        codes.append({result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error})
+        codes.append({result.error.code for result in deliver_batch(place.installation(), planned, rest_failing=True) if result.error})
     assert codes[5] == {"destination_paused"}
     assert "destination_paused" not in codes[4]
     place.clock += timedelta(minutes=2)
-    assert {result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error} == codes[0]
+    assert {result.error.code for result in deliver_batch(place.installation(), planned, rest_failing=True) if result.error} == codes[0]
     place.tenant()
     place.run(NOON + 2 * DAY)
     assert [delivery["sequence"] for _, delivery in place.manifests() if delivery["entity"] == "user"] == [1, 2]

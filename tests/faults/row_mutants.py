@@ -336,7 +336,7 @@ ROW_MUTANTS = [
     Mutant(
         "an overtaken worker goes on",
         "deliveries/protocol.py",
-        """            if now is None or now.status != DeliveryStatus.OPEN:
+        """            if current is None or current.status != DeliveryStatus.OPEN:
                 raise _Overtaken
             if publishing""",
         """            if publishing""",

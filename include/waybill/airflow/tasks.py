@@ -123,7 +123,7 @@ def begin(found: PlannedRun, killed_since: datetime | None = None) -> PlanOutcom
     installation, tenant = found.installation, found.tenant
     chosen = [delivery.id for delivery in sizing.small(installation, found.due)]
     with installation.kept_open(), stopping.on_sigterm():
-        results = running.finish(installation, tenant, found.until, chosen, spare=True)
+        results = running.finish(installation, tenant, found.until, chosen, rest_failing=True)
         log_results(installation, results)
         left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
         # Nobody looks any more for what a day manifest lists, so the events come first.
@@ -211,7 +211,7 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
 
     installation = open_installation()
     with stopping.on_sigterm():
-        results = running.finish(installation, tenant, until_of(context), list(batch.values()), spare=True)
+        results = running.finish(installation, tenant, until_of(context), list(batch.values()), rest_failing=True)
     if errors := log_results(installation, results):
         raise together(errors)
 

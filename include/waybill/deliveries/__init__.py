@@ -3,9 +3,9 @@
 In: an `Installation`, a tenant, and the time up to which to deliver. Out: deliveries that are committed in the ledger, with their files and
 manifests at the destination, or an error that says who has to do what.
 
-Read it in this order: `planning.plan` decides what is due, `protocol.deliver_one` delivers it step by step, `extraction/` makes files
-of one snapshot of the source, where `key_changes/` finds keys that are gone, `publishing/` sends them with the manifests that prove them,
-and `running.run` does all of it in one go.
+Read it in this order: `planning.plan` decides what is due, `running` delivers a plan in one go, `protocol.deliver_one` delivers one of
+it step by step, `extraction/` makes files of one snapshot of the source, where `key_changes/` finds keys that are gone, and `publishing/`
+sends them with the manifests that prove them.
 
 `job` is what one delivery is made from, and what reading it gives. `manifests` names its files and puts its manifest together.
 `generations` says when a stream begins a new generation. `sizing` shares the work between Airflow's tasks, and `stopping` ends them.

@@ -10,7 +10,8 @@
 - An extraction raises `NewGenerationNeeded`, because the next delta would leave consumers with other rows than the source: the source no
   longer knows what changed (`Extent.lost`) or keeps rows in another place (`passed_over`), the catalog finds changes in another way, the
   catalog or the source gives unchanged rows other values (`registrations.redefining`, `sources.definitions`), a new column wants every row
-  (`registrations.filling`), or a comparison of keys does not know what was delivered (`deletes`).
+  (`registrations.filling`), or a comparison of keys does not know what was delivered, or finds that too many rows came back for a delta
+  (`key_changes.changes`).
 """
 
 from __future__ import annotations

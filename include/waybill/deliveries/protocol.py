@@ -216,9 +216,10 @@ class _AttemptRun:
         repeat rows.
         """
         with self.resources.ledger.read() as connection:
-            now = deliveries.get(connection, self.job.delivery.id)
+            current = deliveries.get(connection, self.job.delivery.id)
             adopted = next(
-                (attempt for attempt in deliveries.attempts(connection, self.job.delivery.id) if now and attempt.id == now.adopted), None
+                (attempt for attempt in deliveries.attempts(connection, self.job.delivery.id) if current and attempt.id == current.adopted),
+                None,
             )
         if adopted is None:
             return None
@@ -332,14 +333,14 @@ class _AttemptRun:
             return self._adopt(attempt)
         self._still_open(attempt)
 
-        def seen_to() -> Attempt:
+        def check_renamed() -> Attempt:
             names = {self._upload_name(at): self.final(file["path"]) for at, file in enumerate(attempt.files, 1)}
             require_published(session, names, {self.final(file["path"]): file["bytes"] for file in attempt.files})
             return self._adopt(attempt)
 
         final = self.target.appears
         try:
-            adopted = renaming.publish(session, self.hidden, final, seen_to=seen_to, standing=self.adopt_published)
+            adopted = renaming.publish(session, self.hidden, final, check_renamed=check_renamed, find_ours=self.adopt_published)
         except TransientError:
             self._still_open()  # another worker may have committed, and the consumer may have collected everything
             raise
@@ -352,8 +353,8 @@ class _AttemptRun:
     def _still_open(self, publishing: Attempt | None = None) -> None:
         """Note that `publishing` may become visible from now on. Raises _Overtaken if the delivery is no longer open."""
         with self.resources.ledger.begin() as connection:
-            now = deliveries.get(connection, self.job.delivery.id)
-            if now is None or now.status != DeliveryStatus.OPEN:
+            current = deliveries.get(connection, self.job.delivery.id)
+            if current is None or current.status != DeliveryStatus.OPEN:
                 raise _Overtaken
             if publishing is not None:
                 deliveries.mark_publishing(connection, publishing.id, self.resources.now())
@@ -395,8 +396,8 @@ class _AttemptRun:
             if deliveries.commit(connection, self.job.delivery, adopted, self.resources.now()):
                 self.resources.on_commit(connection, self.job.delivery, adopted)
                 return
-            now = deliveries.get(connection, self.job.delivery.id)
-        if now is None or now.status != DeliveryStatus.COMMITTED or now.adopted != adopted.id:
+            current = deliveries.get(connection, self.job.delivery.id)
+        if current is None or current.status != DeliveryStatus.COMMITTED or current.adopted != adopted.id:
             raise _Overtaken
 
     def withdraw(self) -> None:
@@ -407,13 +408,13 @@ class _AttemptRun:
     def verify(self) -> Outcome:
         """Check a committed delivery, and change nothing. Its files are right, or they are gone because the consumer collected them."""
         with self.resources.ledger.read() as connection:
-            now = deliveries.get(connection, self.job.delivery.id)
-            if now is None or now.status != DeliveryStatus.COMMITTED:
-                what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
+            current = deliveries.get(connection, self.job.delivery.id)
+            if current is None or current.status != DeliveryStatus.COMMITTED:
+                what, step = f"the delivery was {current.status if current else 'removed'} meanwhile", "Look at the tenant's deliveries"
                 raise ConflictError(what, where=self.job.where, next_step=step, code="overtaken")
-            adopted = deliveries.adopted_of(connection, [now])[now.id]
+            adopted = deliveries.adopted_of(connection, [current])[current.id]
         self.keep_bytes(adopted)
-        folder = target_of_attempt(now, adopted).folder
+        folder = target_of_attempt(current, adopted).folder
         hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.all_files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:

@@ -50,11 +50,11 @@ class Result:
 
 
 def deliver_batch(
-    installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False
+    installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, rest_failing: bool = False
 ) -> list[Result]:
     """Deliver these deliveries of one tenant over one connection. A failed delivery does not stop the others.
 
-    `spare` is for schedulers: it leaves a destination alone for a while after several failures in a row.
+    `rest_failing` is for schedulers: it leaves a destination alone for a while after several failures in a row.
 
     Raises PermanentError for an unknown id. An error while connecting becomes the error of every delivery.
     """
@@ -63,7 +63,7 @@ def deliver_batch(
         return []
     registered = installation.registered(found[0].tenant)
     try:
-        with installation.session(registered, spare=spare) as session:
+        with installation.session(registered, rest_failing=rest_failing) as session:
             emptied = refuse_unknown(installation, registered, session, found)
             found = [_replaced(installation, due, MANIFESTS_COLLECTED) if due.id in emptied else due for due in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
@@ -146,10 +146,12 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
     """Return everything that a delivery is made from. Raises PermanentError if its entity has left the catalog."""
     with installation.ledger.read() as connection:
         stream = deliveries.stream_of(connection, delivery)
-        planned_under = in_force = registrations.current(connection, delivery.tenant)
-        if planned_under is None or planned_under.version != delivery.registration_version:
+        current = registrations.current(connection, delivery.tenant)
+        if current is not None and current.version == delivery.registration_version:
+            planned_under = current
+        else:
             planned_under = registrations.version(connection, delivery.tenant, delivery.registration_version)
-        in_force = in_force or planned_under
+        in_force = current or planned_under
         salt = registrations.salt(connection, delivery.tenant)
     catalogued = installation.entity(delivery.entity)
     entity = in_force.registration.sees(catalogued)
@@ -212,7 +214,7 @@ def finish(
     delivery_ids: Sequence[str],
     progress: Progress = silent,
     *,
-    spare: bool = False,
+    rest_failing: bool = False,
 ) -> list[Result]:
     """Deliver these deliveries of one tenant, then what is due after them.
 
@@ -221,7 +223,7 @@ def finish(
     results: dict[str, Result] = {}
     fresh = list(delivery_ids)
     while fresh:
-        for result in deliver_batch(installation, fresh, progress, spare=spare):
+        for result in deliver_batch(installation, fresh, progress, rest_failing=rest_failing):
             results[result.delivery.id] = result
         with installation.ledger.read() as connection:
             active = {stream.entity for stream in streams.active(connection, tenant)}

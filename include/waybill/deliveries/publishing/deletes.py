@@ -33,7 +33,7 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
         return
     hidden, sha256, size = layout.hidden(final, token), file["sha256"], file["bytes"]
 
-    def seen_to() -> bool:
+    def check_renamed() -> bool:
         require_published(session, {hidden: final}, {final: size})
         return True
 
@@ -44,7 +44,7 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
         if seen is not None:
             _remove_given_up(ledger, session, delivery, adopted, final, seen)
         session.upload(hidden, _recorded(ledger, adopted))
-        if renaming.publish(session, hidden, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
+        if renaming.publish(session, hidden, final, check_renamed=check_renamed, find_ours=lambda: session.sha256(final) == sha256 or None):
             return
     raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
 

@@ -27,25 +27,25 @@ Found = TypeVar("Found")
 
 
 def publish(
-    session: Session, hidden: str, final: str, *, seen_to: Callable[[], Found], standing: Callable[[], Found | None]
+    session: Session, hidden: str, final: str, *, check_renamed: Callable[[], Found], find_ours: Callable[[], Found | None]
 ) -> Found | None:
     """Make what was uploaded as `hidden` visible as `final`, by one rename that never overwrites.
 
-    `seen_to` checks a rename that the server answered OK. `standing` looks at the final name if the answer was lost (the rename may have
-    happened) or if another worker was faster. It returns None if nothing of ours is there. Returns what the called function found.
+    `check_renamed` checks a rename that the server answered OK. `find_ours` looks at the final name if the answer was lost (the rename may
+    have happened) or if another worker was faster. It returns None if nothing of ours is there. Returns what the called function found.
 
     Raises TransientError if the answer was lost and nothing of ours is there.
     """
     try:
         if session.publish(hidden, final):
-            return seen_to()
+            return check_renamed()
     except TransientError:
-        found = standing()
+        found = find_ours()
         if found is None:
             raise
         return found
     session.remove(hidden)
-    return standing()
+    return find_ours()
 
 
 def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
@@ -57,7 +57,7 @@ def publish_document(session: Session, final: str, data: bytes, token: str, besi
     hidden = layout.hidden(final, token)
     session.upload(hidden, [data])
 
-    def seen_to() -> bool:
+    def check_renamed() -> bool:
         try:
             require_published(session, {hidden: final}, {final: len(data)})
         except TransientError as error:
@@ -65,7 +65,7 @@ def publish_document(session: Session, final: str, data: bytes, token: str, besi
                 raise
         return True
 
-    if not publish(session, hidden, final, seen_to=seen_to, standing=lambda: session.read(final) == data or None):
+    if not publish(session, hidden, final, check_renamed=check_renamed, find_ours=lambda: session.read(final) == data or None):
         raise ConflictError(
             f"{final} exists and holds something else than Waybill wrote",
             where=session.label,
