@@ -30,7 +30,7 @@ test: $(READY) system ## the whole suite, on real servers, by three workers; a m
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## what needs no server: the modules marked `fast`
-	@$(PYTEST) -m fast $$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.fast' tests)
+	@$(PYTEST) -m "fast and not slow" $$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.fast' tests)
 
 test-faults: $(READY) system ## the fault campaigns in full (half an hour and more): points tried, violations
 	@FAULTS=full $(PYTEST) tests/faults $$(grep -rl --include="test_*.py" "from hypothesis import" tests) -s -o faulthandler_timeout=0

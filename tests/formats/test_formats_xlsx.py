@@ -167,6 +167,7 @@ def test_the_header_is_bold_and_stays_in_sight(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_past_the_last_row_of_a_sheet_the_next_one_begins(tmp_path: Path) -> None:
     rows = xlsx.ROWS + 3
     columns = {"n": Column(type=ColumnType.INTEGER)}
