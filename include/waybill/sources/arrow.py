@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 
@@ -57,8 +58,10 @@ class Reader:
 
     def read(self, block: bytes | memoryview) -> Iterator[pa.RecordBatch]:
         """Raises duckdb.Error for a text that is no value of its column's type."""
-        read = csv.ReadOptions(column_names=self._names, block_size=len(block) + 1, use_threads=False)
+        read = csv.ReadOptions(column_names=self._names, block_size=len(block) + len(BOM_UTF8) + 1, use_threads=False)
         parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+        if bytes(block[:3]) == BOM_UTF8:  # the reader takes it for a mark of the encoding, but here it is the first character of a value
+            block = BOM_UTF8 + block
         texts = csv.read_csv(pa.py_buffer(block), read, parse, self._convert)
         yield from self._connection.from_arrow(texts).project(self._projection).to_arrow_reader(engine.BATCH_ROWS)
 
