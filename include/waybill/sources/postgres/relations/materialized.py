@@ -32,7 +32,8 @@ def _readable(ask: Ask, views: Iterable[Thing]) -> dict[int, bool]:
 
 def unseen(ask: Ask, views: list[Thing]) -> str:
     """Return which refreshes nobody would notice, in words. The text is empty if there are none."""
-    names = ", ".join(view.full_name for view in views if _readable(ask, views).get(view.place) is False)
+    readable = _readable(ask, views)
+    names = ", ".join(view.full_name for view in views if readable.get(view.place) is False)
     return (
         f"the connection's user may not SELECT from {names}: rows that REFRESH MATERIALIZED VIEW CONCURRENTLY changes may be missed"
         if names
