@@ -124,8 +124,8 @@ class SqlTarget:
             self._require(entity, old, there)
             own = {name: kind for name, kind in there.items() if name not in before}
             if clash := own.keys() & {column.name for column in new.columns}:
-                clash_sentence = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
-                raise Refused(clash_sentence, where=entity, next_step="Rename or drop that column")
+                what = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
+                raise Refused(what, where=entity, next_step="Rename or drop that column")
             if old == new:
                 return
             self._reshape(entity, old, new, own, emptied=emptied)

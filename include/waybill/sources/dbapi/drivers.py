@@ -177,7 +177,7 @@ def database(connection: Any) -> Database:
         )
     if root in ("pymysql", "MySQLdb", "mysql"):
         return _mysql(root, style)
-    if root in ("psycopg", "psycopg2"):
+    if root in POSTGRES_DRIVERS:
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
         if root == "psycopg2":  # it decodes text by what it was told itself
             settings = [setting for setting in settings if "client_encoding" not in setting]
@@ -245,6 +245,9 @@ def _settle_mysql(connection: Any) -> None:
 def state(error: BaseException) -> str:
     """Return the SQLSTATE of an error of PostgreSQL's. It is empty if there is none."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+POSTGRES_DRIVERS = frozenset({"psycopg", "psycopg2"})
 
 
 def root_of(thing: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.sources.dbapi.drivers import TableFlavour, state
+from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.spelling import PostgresFlavour
@@ -87,7 +87,7 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
 
 def end(connection: Any) -> None:
     """Roll back what is open in PostgreSQL: a pool closes the server's session of a client that leaves in the middle of a transaction."""
-    if type(connection).__module__.startswith("psycopg"):
+    if root_of(connection) in POSTGRES_DRIVERS:
         with suppress(Exception):  # whatever is wrong with it: it is closed next
             connection.rollback()
 

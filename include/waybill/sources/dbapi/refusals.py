@@ -13,7 +13,7 @@ import duckdb
 
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN
-from waybill.sources.dbapi.drivers import root_of
+from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, root_of
 from waybill.sources.postgres import session
 
 _UNDECODABLE = "Could not decode to UTF-8"
@@ -72,7 +72,7 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     if any(mark in driver_says.lower() for mark in _UNREADABLE):
         step = "Use another driver or a postgres source, or move the data to a database with the encoding UTF8"
         return PermanentError(driver_says, where=where, code="driver", next_step=step)
-    if root_of(error) in ("psycopg", "psycopg2"):
+    if root_of(error) in POSTGRES_DRIVERS:
         return session.translated(error, where)
     if driver_says.startswith(_UNDECODABLE):
         column = driver_says.removeprefix(_UNDECODABLE).partition(" with text")[0].strip()

@@ -29,9 +29,9 @@ from waybill.sources.dbapi.refusals import errors
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
-from waybill.sources.postgres.relations import materialized
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition as behind_postgres
+from waybill.sources.postgres.relations.definition import unseen
 from waybill.sources.query import Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -177,8 +177,7 @@ class DbApiSnapshot:
         if entity.changes.mode is Mode.FULL or not self._is_postgres:
             return ""
         with errors(f"{entity.id} in {self.where}"):
-            behind = self._look_behind(entity)
-            return "; ".join(filter(None, (materialized.unseen(self._rows, behind.materialized()), behind.unfollowed())))
+            return unseen(self._rows, self._look_behind(entity))
 
     def _look_behind(self, entity: Entity) -> Behind:
         """Return what PostgreSQL reads for an entity."""

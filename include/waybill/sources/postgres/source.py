@@ -23,9 +23,9 @@ from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import nested, session, streams
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
-from waybill.sources.postgres.relations import heaps, materialized
+from waybill.sources.postgres.relations import heaps
 from waybill.sources.postgres.relations.behind import Behind
-from waybill.sources.postgres.relations.definition import definition
+from waybill.sources.postgres.relations.definition import definition, unseen
 from waybill.sources.postgres.relations.heaps import Heap
 from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
@@ -185,8 +185,7 @@ class PostgresSnapshot:
         if entity.changes.mode is Mode.FULL:
             return ""
         with session.errors(f"{entity.id} in {self.where}"):
-            behind = self._look_behind(entity)
-            return "; ".join(filter(None, (materialized.unseen(self._ask, behind.materialized()), behind.unfollowed())))
+            return unseen(self._ask, self._look_behind(entity))
 
     def heaps(self, entity: Entity) -> list[int]:
         return [heap.number for heap in self._heaps(entity)]

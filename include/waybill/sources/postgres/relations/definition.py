@@ -64,6 +64,11 @@ def definition(ask: Ask, system: str, query: Query, behind: Behind) -> Definitio
     }
 
 
+def unseen(ask: Ask, behind: Behind) -> str:
+    """Return which changes behind an entity nobody would notice, in words. The text is empty if there are none."""
+    return "; ".join(filter(None, (materialized.unseen(ask, behind.materialized()), behind.unfollowed())))
+
+
 def _rows_of(query: Query, behind: Behind) -> dict[int, tuple[Sql, Sql]]:
     """Return the tenant's rows in the entity's relation."""
     return {} if query.entity.query else {thing.place: (query.relation, query.tenant()) for thing in behind.relations[:1]}
