@@ -14,6 +14,7 @@ import pytest
 from tests.exports import Office, make_office
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill import doctor
+from waybill.configuration import loading
 from waybill.errors import InvalidInput
 from waybill.files import places
 from waybill.registrations import applying, estimating, replacing
@@ -173,3 +174,38 @@ def test_nobody_is_registered_for_rows_another_tenant_receives(place: Place) -> 
     with pytest.raises(InvalidInput, match="another tenant's too, and both would receive user") as refused:
         replacing.replace(place.installation(), "globex", body, actor="operator", operator=True)
     assert "acme" not in str(refused.value)
+
+
+UUID = "0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42"
+
+
+@pytest.mark.parametrize("second", [UUID.upper(), UUID.replace("c", "C", 1)])
+def test_one_uuid_in_other_letters_is_one_tenant_and_no_two_may_name_it(place: Place, second: str) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    place.tenant(entityList=["user"], sourceTenant=UUID)
+    applying.apply(place.installation(), actor="test")
+    body = {"entityList": ["user"], "destination": FOLDER, "sourceTenant": second}
+    with pytest.raises(InvalidInput, match="another tenant's too, and both would receive user"):
+        replacing.replace(place.installation(), "globex", body, actor="operator", operator=True)
+    place.tenant("globex", entityList=["user"], sourceTenant=second)
+    found = {finding.file: finding.code for finding in loading.load(place.root / "config").findings}
+    assert found == dict.fromkeys(["config/tenants/acme.yaml", "config/tenants/globex.yaml"], "source_tenant_taken")
+    alone = applying.apply(place.installation(), actor="test", only="globex")
+    assert [finding.code for finding in alone.findings] == ["source_tenant_taken"]
+    place.tenant("globex", entityList=["user"], copyOf="acme", sourceTenant=second)
+    assert not loading.load(place.root / "config").findings
+
+
+def test_a_file_may_not_name_the_uuid_of_a_tenant_without_a_file(place: Place) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    body = {"entityList": ["user"], "destination": FOLDER, "sourceTenant": UUID.upper()}
+    replacing.replace(place.installation(), "second", body, actor="operator", operator=True)
+    place.tenant("globex", entityList=["user"], sourceTenant=UUID)
+    found = applying.apply(place.installation(), actor="test").findings
+    assert [(finding.file, finding.code) for finding in found] == [("config/tenants/globex.yaml", "source_tenant_taken")]
+
+
+def test_ids_that_are_no_uuids_differ_by_their_letters(place: Place) -> None:
+    place.tenant(entityList=["user"], sourceTenant="ORG-7")
+    place.tenant("globex", entityList=["user"], sourceTenant="org-7")
+    assert not loading.load(place.root / "config").findings

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from waybill.configuration.catalog import DbApiSource, Entity, PostgresSource
+from waybill.configuration.rules.sharing import one_spelling
 from waybill.configuration.selection import FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
@@ -115,6 +116,18 @@ def test_a_column_of_sqlite_tells_texts_and_numbers_whatever_it_is_declared_as(p
 def test_blanks_at_the_end_of_an_id_tell_tenants_apart_in_a_char_of_postgres(place: Place) -> None:
     place.happens("create table orders (tenant_id char(9), id int)", "insert into orders values ('acme', 1)")
     assert [place.ids(tenant) for tenant in ("acme", "acme ")] == ["1", ""]
+
+
+@pytest.mark.parametrize("place", ["duckdb", "mariadb", "postgres", "psycopg"], indirect=True)
+@pytest.mark.parametrize("native", ["uuid", "varchar(40)"])
+def test_a_uuid_tells_one_tenant_in_letters_of_either_case_and_in_no_other_spelling(place: Place, native: str) -> None:
+    """Sharing rules count on it: `one_spelling` takes a UUID in other letters for the same tenant, and every other text for another one."""
+    one = "0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42"
+    spellings = [one, one.upper(), one.replace("-", ""), f"{{{one}}}", f"urn:uuid:{one}", f" {one}", f"{one} "]
+    place.happens(f"create table orders (tenant_id {native}, id int)", f"insert into orders values ('{one}', 1)")
+    found = [spelling for spelling in spellings if place.ids(spelling) == "1"]
+    assert found == ([one, one.upper()] if native == "uuid" else [one])
+    assert len({one_spelling(spelling) for spelling in found}) == 1
 
 
 @pytest.mark.parametrize("place", ["duckdb"], indirect=True)

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.configuration.registration import Difference, Registration, difference
+from waybill.configuration.rules.sharing import is_uuid, one_spelling
 from waybill.configuration.values.paths import STORED_EARLIER
 from waybill.errors import PermanentError
 from waybill.ledger import streams
@@ -238,14 +239,15 @@ def note(connection: Connection, tenant_id: str, actor: str, action: str, detail
 
 def reading(connection: Connection, source_tenant: str) -> list[str]:
     """Return the tenants that receive the rows of this id in the data. What counts is their `sourceTenant`, else their `copyOf`, else their
-    own id.
+    own id. A UUID is found in letters of either case.
 
     The stored words count, also those of a registration that can no longer be read.
     """
     in_force = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
     found = select(tenant.c.id).join(registration, in_force)
-    named = connection.scalars(found.where(InData() == source_tenant))
-    own = connection.scalars(found.where(tenant.c.id == source_tenant, InData().is_(None)))
+    named_id = func.lower(InData()) if is_uuid(source_tenant) else InData()
+    named = connection.scalars(found.where(named_id == one_spelling(source_tenant)))
+    own = connection.scalars(found.where(tenant.c.id == one_spelling(source_tenant), InData().is_(None)))
     return sorted({*named, *own})
 
 

@@ -141,7 +141,7 @@ def _unusable(
     yield from encryption_keys.findings(file.registration, before, file.file)
     mine = reader(file.tenant, file.registration, file.entities)
     if others is not None:
-        found = others.get(mine.id_in_data, ())
+        found = others.get(mine.owner, ())
     elif mine.id_in_data == file.tenant:
         found = ()
     else:

@@ -31,7 +31,7 @@ def without_files(files: TenantFiles, registered: Mapping[str, Registered], acti
     for tenant, theirs in registered.items():
         if not theirs.managed_by_file and tenant not in files.tenants and tenant not in files.broken and active.get(tenant):
             mine = _reader(theirs, active[tenant])
-            found.setdefault(mine.id_in_data, []).append(mine)
+            found.setdefault(mine.owner, []).append(mine)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -9,6 +10,19 @@ from waybill.configuration.catalog import suggester
 from waybill.configuration.registration import Registration
 from waybill.errors import Finding
 from waybill.language import tell
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def is_uuid(id_in_data: str) -> bool:
+    return bool(_UUID.fullmatch(id_in_data))
+
+
+def one_spelling(id_in_data: str) -> str:
+    """Return an id in the data as it is compared with another tenant's. Sources read a UUID in letters of either case, and every other id
+    in one spelling.
+    """
+    return id_in_data.lower() if is_uuid(id_in_data) else id_in_data
 
 
 @dataclass(frozen=True)
@@ -19,6 +33,11 @@ class Reader:
     id_in_data: str
     entities: Collection[str]
     copy_of: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Return the id in the data in its one spelling. It is the same for all who receive the same rows."""
+        return one_spelling(self.id_in_data)
 
     def may_share_with(self, other: Reader) -> bool:
         """Return whether one of the two receives what the other does on purpose, or both receive what a third one does."""
@@ -31,7 +50,7 @@ def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Read
 
 def shared_rows(mine: Reader, others: Iterable[Reader]) -> tuple[str, ...]:
     """Return the entities of which a tenant would receive the rows of another tenant that it is no copy of."""
-    rivals = [reader for reader in others if reader.id_in_data == mine.id_in_data and not mine.may_share_with(reader)]
+    rivals = [reader for reader in others if reader.owner == mine.owner and not mine.may_share_with(reader)]
     taken = {entity for reader in rivals for entity in reader.entities}
     return tuple(entity for entity in mine.entities if entity in taken)
 
@@ -48,7 +67,7 @@ def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> F
     if original.copy_of is not None:
         what = tell("finding.copy_of_a_copy", tenant=mine.copy_of)
         return Finding(file, "copyOf", what, original.copy_of, code="copy_of_a_copy")
-    if original.id_in_data != mine.id_in_data:
+    if original.owner != mine.owner:
         theirs, ours = repr(original.id_in_data), repr(mine.id_in_data)
         what = tell("finding.copy_of_other_rows", tenant=mine.copy_of, theirs=theirs, ours=ours)
         return Finding(file, "sourceTenant", what, original.id_in_data, code="copy_of_other_rows")
@@ -67,7 +86,7 @@ def sharing_problems(readers: Mapping[str, Reader], files: Mapping[str, str], br
     """
     by_id: dict[str, list[Reader]] = {}
     for reader in readers.values():
-        by_id.setdefault(reader.id_in_data, []).append(reader)
+        by_id.setdefault(reader.owner, []).append(reader)
     found = []
     for together in by_id.values():
         for reader in together:
