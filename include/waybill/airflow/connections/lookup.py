@@ -72,9 +72,9 @@ def _airflow_connection(connection_id: str) -> Any:
 
     try:
         return AirflowConnection.get(connection_id)
-    except (AirflowException, ValueError) as error:
+    except (AirflowException, ValueError):
         # The cause is not chained, because it may quote the connection's value.
-        raise written.missing(connection_id) from error
+        raise written.missing(connection_id) from None
 
 
 def _airflow_is_here() -> bool:

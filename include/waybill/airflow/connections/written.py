@@ -48,9 +48,9 @@ def parsed(connection_id: str, given: str) -> Any:
         scheme, rest = text.split("://", 1)
         _require_escaped(connection_id, scheme, text)
         return AirflowConnection.from_uri(f"{connection_type(scheme)}://{rest}", conn_id=connection_id)
-    except (AirflowException, ValueError, TypeError) as error:
+    except (AirflowException, ValueError, TypeError):
         # The cause is not chained, because it may quote the connection's value.
-        raise _unusable(connection_id, "is not a connection") from error
+        raise _unusable(connection_id, "is not a connection") from None
 
 
 def missing(connection_id: str) -> PermanentError:
@@ -95,8 +95,8 @@ def _known_keys(connection_id: str, text: str) -> str:
     """Return the JSON as Airflow reads it. The type must be known, and so must every key."""
     try:
         facts = json.loads(text)
-    except ValueError as error:
-        raise _unusable(connection_id, "begins as JSON and is none", _json_line(connection_id)) from error
+    except ValueError:
+        raise _unusable(connection_id, "begins as JSON and is none", _json_line(connection_id)) from None
     unknown = sorted(set(facts) - set(_KEYS))
     if unknown:
         meant = {key: _MEANT.get(key.casefold()) or _closest(key, _KEYS) for key in unknown}
