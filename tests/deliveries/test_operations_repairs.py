@@ -150,6 +150,9 @@ def test_an_entity_without_times_is_refused_with_advice_and_one_with_a_time_colu
     backfill(place, MIDNIGHT - 2 * DAY, MIDNIGHT)
     assert [row[1] for row in backfilled(place)] == ["Bob"]
     assert reconcile(place).differences == []
+    backfill(place, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    empty = [facts for facts in describing.listed(place.installation(), "acme") if facts["kind"] == "backfill" and facts["rows"] == 0]
+    assert [facts["note"] for facts in empty] == [""]
     place.user(0, "Lost", MIDNIGHT)
     assert [difference.command for difference in reconcile(place).differences] == ["waybill run acme --entity user --full-load"]
 

@@ -106,7 +106,8 @@ def _new_columns(job: DeliveryJob) -> str:
 
 def _without_rows(selection: Selection, files: list[Written]) -> str:
     """Return a note for a full load that found nothing: consumers cannot tell a tenant without rows from a misspelt one."""
-    is_whole = selection.changed.start is None and selection.changed.end is None and not selection.where
+    ends = selection.changed.start, selection.changed.end, selection.time_from, selection.time_to
+    is_whole = all(end is None for end in ends) and not selection.where
     return nobodys(selection.tenant) if is_whole and not any(file.rows for file in files) else ""
 
 
