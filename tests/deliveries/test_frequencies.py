@@ -16,6 +16,7 @@ from waybill.airflow.schedule import schedules
 from waybill.configuration.registration import Registration
 from waybill.deliveries.planning import preview
 from waybill.deliveries.recovery.reconciling import reconcile
+from waybill.deliveries.reports.measures import measure
 from waybill.deliveries.reports.notifying import watch
 from waybill.deliveries.reports.overview import State, tenant_row
 from waybill.files import places
@@ -110,6 +111,27 @@ def test_a_promise_holds_for_each_frequency(place: Place) -> None:
         row = tenant_row(place.installation(), "acme")
         assert row is not None
         assert str(row.promise_state) == ("kept" if number == 1 else "breached")
+
+
+def test_the_metric_of_lateness_holds_each_entity_to_its_own_frequency(place: Place) -> None:
+    place.write("policy.yaml", {"notify": {"late_after": "2h"}})
+    for number in range(3):
+        place.run(day(place, number))
+        assert measure(place.installation()).lateness == {"acme": 0}
+    place.run(day(place, 4), entities=["user"])
+    found = measure(place.installation())
+    assert found.late == 1
+    assert found.lateness["acme"] < DAY.total_seconds()
+
+
+def test_the_overview_calls_a_tenant_late_by_the_time_that_policy_sets_for_it(place: Place) -> None:
+    place.write("policy.yaml", {"notify": {"late_after": "9h"}, "tenants": {"acme": {"notify": {"late_after": "1h"}}}})
+    place.run(day(place, 0))
+    day(place, 1)
+    assert watch(place.installation()) == [("acme", "breach")]
+    row = tenant_row(place.installation(), "acme")
+    assert row is not None
+    assert row.state is State.LATE
 
 
 def test_a_late_archive_is_told_once_and_a_feed_that_is_not_late_is_not_named(place: Place) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from waybill.configuration.promise import PromiseState
+from waybill.deliveries.reports.frequencies import by_frequency
 from waybill.deliveries.reports.promises import promise_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries
@@ -32,20 +33,21 @@ class Measures:
 
 
 def measure(installation: Installation) -> Measures:
-    """Measure all tenants by three queries, however many there are.
+    """Measure all tenants by a handful of queries, however many there are.
 
-    A tenant without `deliverBy` is held to policy's `notify.late_after`.
+    A tenant without `deliverBy` is held to policy's `notify.late_after`, and one with several frequencies to that of each entity.
     """
-    now, lateness, at_risk = installation.now(), dict[str, float](), 0
+    now, lateness, at_risk = installation.now(), dict[str, float](), set[str]()
     with installation.ledger.read() as connection:
-        for standing in overviews.standings(connection):
+        for standing in by_frequency(connection, installation.configuration.catalog, overviews.standings(connection)):
             notify = installation.configuration.export_policy(standing.tenant).notify
             promise = promise_of(connection, standing, notify.warn_before, now, notify.late_after)
             if promise is not None:
-                lateness[standing.tenant] = max(0.0, (now - promise.deliver_by).total_seconds())
-                at_risk += promise.state(now) is PromiseState.AT_RISK
+                late_by = (now - promise.deliver_by).total_seconds()
+                lateness[standing.tenant] = max(0.0, late_by, lateness.get(standing.tenant, 0.0))
+                at_risk |= {standing.tenant} if promise.state(now) is PromiseState.AT_RISK else set()
         count, first = deliveries.open_windows(connection)
-    return Measures(lateness, at_risk, count, _age(first, now))
+    return Measures(lateness, len(at_risk), count, _age(first, now))
 
 
 def _age(first: datetime | None, now: datetime) -> float:

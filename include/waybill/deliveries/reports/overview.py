@@ -35,6 +35,11 @@ _DAY = timedelta(days=1)
 _SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS + 1), Frequency.MONTHLY: _DAY * 31 * BARS}
 
 
+def grace_of(installation: Installation, tenant: str) -> timedelta:
+    """Return how long after its run a delivery of this tenant may be outstanding."""
+    return installation.configuration.export_policy(tenant).notify.late_after or GRACE
+
+
 class State(StrEnum):
     """The state of a tenant, worst first, in the words that the API and the classes of the pages show.
 
@@ -296,7 +301,6 @@ def _rows(
     broken: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         broken.setdefault(trouble.tenant, []).append(trouble)
-    grace = installation.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
     scheduler_state = (
         {} if scheduler_states is None else {standing.tenant: scheduler_states.get(standing.tenant, UNKNOWN) for standing in standings}
@@ -304,6 +308,7 @@ def _rows(
     rows: dict[str, list[Row]] = {}
     for standing in standings:
         mine = [each for each in broken.get(standing.tenant, ()) if standing.entities is None or each.entity in standing.entities]
+        grace = grace_of(installation, standing.tenant)
         row = _row(standing, mine, grace, promises.get(_part(standing)), scheduler_state.get(standing.tenant), clocks, now)
         rows.setdefault(standing.tenant, []).append(row)
     return [_together(parts) for parts in rows.values()]
