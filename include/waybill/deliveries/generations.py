@@ -8,10 +8,10 @@
 - Somebody asks for the full history (`full_loads`); `planning` begins the generation once the open delivery is committed.
 - The destination shows deliveries that the ledger does not know, and consumers collected their manifests (`recovery/`).
 - An extraction raises `NewGenerationNeeded`, because the next delta would leave consumers with other rows than the source: the source no
-  longer knows what changed (`Extent.lost`) or keeps rows in another place (`passed_over`), the catalog finds changes in another way, the
-  catalog or the source gives unchanged rows other values (`registrations.redefining`, `sources.definitions`), a new column wants every row
-  (`registrations.filling`), or a comparison of keys does not know what was delivered, or finds that too many rows came back for a delta
-  (`key_changes.changes`).
+  longer knows what changed (`Extent.lost`) or keeps rows in another place (`passed_over`) or gives ids out again (`extraction.landmarks`),
+  the catalog finds changes in another way, the catalog or the source gives unchanged rows other values (`registrations.redefining`,
+  `sources.definitions`), a new column wants every row (`registrations.filling`), or a comparison of keys does not know what was delivered,
+  or finds that too many rows came back for a delta (`key_changes.changes`).
 """
 
 from __future__ import annotations

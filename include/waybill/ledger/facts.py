@@ -41,6 +41,13 @@ class ColumnFacts(NativeFacts):
     filled_from_sequence: NotRequired[int]
 
 
+class Landmarks(TypedDict):
+    """A few delivered rows of a stream that is read by ids: their ids, and the digests of those that are there."""
+
+    ids: list[int]
+    digests: list[str]
+
+
 class Position(TypedDict, total=False):
     """How far a delivery of a stream has read, and what the next one must know of it. Positions of earlier versions lack some of it.
 
@@ -63,6 +70,7 @@ class Position(TypedDict, total=False):
     """Hashes of what the catalog says of the rows, by subject."""
     heaps: list[int]
     """The tables of PostgreSQL that store the rows."""
+    landmarks: Landmarks
 
 
 class Facts(TypedDict, total=False):

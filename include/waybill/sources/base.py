@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,6 +132,14 @@ class Snapshot(Protocol):
 
     def count(self, selection: Selection) -> int:
         """Return how many rows the selection holds."""
+        ...
+
+    def least_id(self, selection: Selection) -> int | None:
+        """Return the least id that the selected rows have in a change column of ids. None without rows."""
+        ...
+
+    def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
+        """Return whether the relation holds a row with one of these ids in its change column, whoever's row it is."""
         ...
 
     def values(self, selection: Selection, most: int) -> list[str]:

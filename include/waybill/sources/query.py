@@ -333,6 +333,9 @@ class Query:
         rows = sql("({}) AS t", self.rows()) if self.selection.changed.back else sql("{} WHERE {}", self.relation, self.where())
         return sql("SELECT count(*) FROM {}", rows)
 
+    def least_id(self) -> Sql:
+        return sql("SELECT min({}) FROM {} WHERE {}", self.flavour.name(self.entity.changes.column), self.relation, self.where())
+
     def values(self, most: int) -> Sql:
         """Return different texts of the selection's only column, not NULL, in order."""
         [(name, _)] = _read(self.selection.columns)
@@ -374,6 +377,11 @@ class Query:
 
     def _sort_aliases(self) -> str:
         return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
+
+
+def with_ids(x: str, relation: Sql, ids: Iterable[int]) -> Sql:
+    """Return the statement that counts the rows with one of these ids, whoever's they are."""
+    return sql("SELECT count(*) FROM {} WHERE {} IN ({})", relation, x, join(", ", (sql("{}", Bind(value)) for value in ids)))
 
 
 def within_tenant(entity: Entity) -> list[str]:

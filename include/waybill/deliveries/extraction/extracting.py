@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from waybill.configuration.catalog import Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection, first_day
+from waybill.deliveries.extraction import landmarks
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
@@ -49,7 +50,7 @@ def extract(
         if job.delivery.purpose == Purpose.BACKFILL:
             selection = within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
         snapshot.check(selection)
-        facts = _checked_definition(job, snapshot, selection) | _heaps(job, snapshot, selection)
+        facts = _checked_definition(job, snapshot, selection) | _places(job, snapshot, selection, extent)
         if job.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(job.stream, snapshot, selection, known)
         selection, keys = _with_keys(job, snapshot, selection)
@@ -147,6 +148,22 @@ def _heaps(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Positi
             raise NewGenerationNeeded(lost)
     heaps = snapshot.heaps(selection.entity)
     return {"heaps": heaps} if heaps else {}
+
+
+def _places(job: DeliveryJob, snapshot: Snapshot, selection: Selection, extent: Extent) -> Position:
+    """Return where the rows are, so that the next delivery finds out whether others took their places. Raises NewGenerationNeeded."""
+    return _heaps(job, snapshot, selection) | _landmarks(job, snapshot, selection, extent)
+
+
+def _landmarks(job: DeliveryJob, snapshot: Snapshot, selection: Selection, extent: Extent) -> Position:
+    """Return the rows that show whether ids are given out again, in the form that the position keeps.
+
+    Raises NewGenerationNeeded if they were since the last delivery.
+    """
+    if job.delivery.purpose != Purpose.SCHEDULE:
+        return {}
+    found = landmarks.checked(job.stream, snapshot, replace(selection, changed=extent.changed))
+    return {"landmarks": found} if found else {}
 
 
 def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Position:

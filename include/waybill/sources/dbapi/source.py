@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -32,7 +32,7 @@ from waybill.sources.parents import Parent
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition as behind_postgres
 from waybill.sources.postgres.relations.definition import unseen
-from waybill.sources.query import Query
+from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
 Connect = Callable[[str], Any]
@@ -277,6 +277,12 @@ class DbApiSnapshot:
             found.update(batch.column(0).to_pylist())
         return sorted(found)[:most]
 
+    def least_id(self, selection: Selection) -> int | None:
+        return self._id(selection.entity, self.query(selection).least_id())
+
+    def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
+        return bool(self._id(entity, with_ids(self.flavour.name(entity.changes.column), self._from(entity), ids)))
+
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
         parents = tuple(Parent(self._joining(parent), self._from(parent), self.columns(parent), parent) for parent in entity.parents())
@@ -381,9 +387,12 @@ class DbApiSnapshot:
             return list(cursor.fetchall())
 
     def _max_id(self, entity: Entity) -> int | None:
+        return self._id(entity, sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), self._from(entity)))
+
+    def _id(self, entity: Entity, statement: Sql) -> int | None:
         with errors(f"{entity.id} in {self.where}"):
-            [(newest,)] = self._rows(sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), self._from(entity)))
-        return None if newest is None else int(newest)
+            [(found,)] = self._rows(statement)
+        return None if found is None else int(found)
 
     def _at(self, selection: Selection) -> str:
         return drift.place(selection, self.where)

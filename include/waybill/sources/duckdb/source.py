@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from waybill.sources.base import Rows, Stream
 from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
-from waybill.sources.query import Query
+from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()
@@ -129,6 +129,15 @@ class EngineSnapshot(ABC):
 
     def values(self, selection: Selection, most: int) -> list[str]:
         return [str(value) for (value,) in self._run(selection, self.query(selection).values(most))]
+
+    def least_id(self, selection: Selection) -> int | None:
+        [(least,)] = self._run(selection, self.query(selection).least_id())
+        return None if least is None else int(least)
+
+    def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
+        with engine.errors(f"{entity.id} in {self.where}"):
+            x = _FLAVOUR.name(entity.changes.column)
+            return bool(engine.run(self.connection, with_ids(x, self.relation(entity), ids))[0][0])
 
     def query(self, selection: Selection) -> Query:
         entity = selection.entity

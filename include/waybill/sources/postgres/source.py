@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ from waybill.sources.postgres.relations.definition import definition, unseen
 from waybill.sources.postgres.relations.heaps import Heap
 from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
-from waybill.sources.query import Query
+from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 if TYPE_CHECKING:
@@ -260,6 +260,12 @@ class PostgresSnapshot:
     def values(self, selection: Selection, most: int) -> list[str]:
         return [str(value) for (value,) in self._run(selection, self.query(selection).values(most))]
 
+    def least_id(self, selection: Selection) -> int | None:
+        return self._id(selection.entity, self.query(selection).least_id())
+
+    def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
+        return bool(self._id(entity, with_ids(quote(entity.changes.column), sql("{}", relation_name(entity)), ids)))
+
     def query(self, selection: Selection) -> SnapshotQuery:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
@@ -361,10 +367,12 @@ class PostgresSnapshot:
         return any(set(columns) <= allowed and set(columns) <= never_null for (columns,) in rows)
 
     def _max_id(self, entity: Entity) -> int | None:
+        return self._id(entity, sql("SELECT max({}) FROM {}", quote(entity.changes.column), relation_name(entity)))
+
+    def _id(self, entity: Entity, statement: Sql) -> int | None:
         with session.errors(f"{entity.id} in {self.where}"):
-            text, _ = render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), relation_name(entity)))
-            row = self.connection.execute(text).fetchone()
-        return None if row is None or row[0] is None else int(row[0])
+            [(found,)] = self._ask(statement)
+        return None if found is None else int(found)
 
     def _parsed(self, selection: Selection) -> set[str]:
         """Return the types that the statement has the server read from text.
