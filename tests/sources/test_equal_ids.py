@@ -130,6 +130,31 @@ def test_a_uuid_tells_one_tenant_in_letters_of_either_case_and_in_no_other_spell
     assert len({one_spelling(spelling) for spelling in found}) == 1
 
 
+@pytest.mark.parametrize("place", ["postgres", "psycopg"], indirect=True)
+@pytest.mark.parametrize(("native", "host"), [("inet", "10.0.0.1/32"), ("inet", "::1/128"), ("cidr", "10.0.0.0/8")])
+def test_an_address_tells_a_tenant_as_postgres_writes_it(place: Place, native: str, host: str) -> None:
+    place.happens(f"create table orders (tenant_id {native}, id int)", f"insert into orders values ('{host}', 1)")
+    found = [place.ids(tenant) for tenant in (host, host.partition("/")[0], "acme", "10.0.0.2/32")]
+    assert found == ["1", "tenant_unfit", "tenant_unfit", ""]
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("native", "value", "tenant", "found"),
+    [
+        ("bit(8)", "b'101'", "101", "tenant_unfit"),
+        ("bit(1)", "b'1'", "1", "tenant_unfit"),
+        ("year", "2026", "2026", "1"),
+        ("year", "2026", "26", ""),
+        ("inet6", "'::1'", "::1", "1"),
+        ("set('a', 'b')", "'a,b'", "a,b", "1"),
+    ],
+)
+def test_odd_types_of_mysql_tell_a_tenant_or_are_refused(place: Place, native: str, value: str, tenant: str, found: str) -> None:
+    place.happens(f"create table orders (tenant_id {native}, id int)", f"insert into orders values ({value}, 1)")
+    assert place.ids(tenant) == found
+
+
 @pytest.mark.parametrize("place", ["duckdb"], indirect=True)
 def test_a_tenant_that_an_enum_does_not_list_has_no_rows(place: Place) -> None:
     place.happens("create table orders (tenant_id enum('acme', 'ACME'), id int)", "insert into orders values ('acme', 1), ('ACME', 2)")

@@ -11,7 +11,7 @@ from waybill.configuration.catalog import Mode, closest
 from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.errors import PermanentError, counted
-from waybill.sources.equality import can_equal
+from waybill.sources.equality import ADDRESSES, can_equal
 from waybill.sources.query import Query
 from waybill.sources.sql import Flavour, Natives
 
@@ -113,10 +113,11 @@ def check_tenant(query: Query) -> None:
     bounds = query.flavour.bounds(native)
     number = "a number such as 42 or 7.5, without needless zeros" if kind is ColumnType.DECIMAL else "a whole number such as 42"
     whole = f"a whole number from {bounds[0]} to {bounds[1]}" if bounds else number
+    address = "an address with its length, such as 10.0.0.1/32" if native in ADDRESSES else ""
     raise PermanentError(
         f"the tenant's id in the data is {tenant}, and {column}, which tells the tenant, is {native}",
         where=entity.id,
-        allowed="a UUID such as 0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42" if kind is ColumnType.UUID else whole,
+        allowed="a UUID such as 0190f6b2-7c3e-7d11-8f00-3c5c6a1e9b42" if kind is ColumnType.UUID else address or whole,
         code="tenant_unfit",
         next_step=f"Set sourceTenant to the id that {column} holds, or have entities.{entity.id} of the catalog lead to the other id"
         " by tenant_through",

@@ -9,6 +9,8 @@ from waybill.canonical import ColumnType
 from waybill.sources.sql import Bind, Flavour, Sql, sql
 
 _BY_VALUE = frozenset({None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID, ColumnType.DECIMAL})
+ADDRESSES = frozenset({"inet", "cidr"})
+"""Types of PostgreSQL, which writes the length of every address, also of a single host's."""
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?")
 _PRECISION = re.compile(r"(?:decimal|numeric)\((\d+), ?(\d+)\)", re.IGNORECASE)
 
@@ -31,6 +33,8 @@ def can_equal(flavour: Flavour, native: str, value: str) -> bool:
         return value.isascii() and value.removeprefix("-").isdigit() and str(int(value)) == value and least <= int(value) <= most
     if kind is ColumnType.DECIMAL and not flavour.dynamic:
         return plain(value) == value and _fits(native, value)
+    if native in ADDRESSES and not flavour.dynamic:
+        return "/" in value
     return kind is not ColumnType.UUID or _is_uuid(value)
 
 

@@ -288,7 +288,10 @@ class TableFlavour:
         return quote(identifier, self.database.mark)
 
     def kind(self, native: str) -> ColumnType | None:
-        return _declared(native.lower())
+        declared = native.lower()
+        if self.database.name == "MySQL" and declared.startswith("bit(") and declared != "bit(1)":
+            return ColumnType.BINARY
+        return _declared(declared)
 
     def bounds(self, native: str) -> tuple[int, int] | None:
         if self.dynamic:
