@@ -24,6 +24,8 @@ CREATE DOMAIN recorded AS "rec""ord";
 CREATE TYPE nothing AS (a int);
 CREATE TYPE payment AS (amount money);
 CREATE TYPE floats AS RANGE (subtype = float8);
+CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE DOMAIN folded AS text COLLATE folding;
 """
 POSTGRES_RECORD = f"""ROW(1.5, '{FEBRUARY}', ARRAY['{FEBRUARY}'::timestamptz], 'NaN', NULL)"""
 POSTGRES = cases(
@@ -64,6 +66,11 @@ POSTGRES = cases(
     ("text", f"'{ID}'", "id as text"),
     ("text", '\'{"NaN": NaN, "b": [-Infinity, 1]}\'', "NaN as text"),
     ("text", "'{\"a\": [1, 2.50]}'", "json as text"),
+    ("folded", "'say \"hi\"'", "text"),
+    ("folded", f"'{ID}'", "id as text"),
+    ("folded", '\'{"NaN": NaN, "b": [-Infinity, 1]}\'', "NaN as text"),
+    ("folded", "'{\"a\": [1, 2.50]}'", "json as text"),
+    ("folded[]", "ARRAY['a', 'say \"hi\"', chr(31) || chr(8) || chr(10) || chr(92), 'é😀/', '', NULL, 'null']", "list of texts"),
     ("json", "'{\"a\": [1, 2.50]}'", "json"),
     ("jsonb", "'{\"a\": [1, 2.50]}'", "json"),
     ("bytea", "'\\x00ff'", "binary"),

@@ -174,7 +174,7 @@ class PostgresFlavour:
         return x in self.loose and self.kind(native) is ColumnType.STRING
 
     def by_bytes(self, x: str) -> str:
-        return f'{x}::text COLLATE "C"'
+        return bytewise(x)
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         if self.kind(native) is None:
@@ -185,7 +185,8 @@ class PostgresFlavour:
 
     def quoted(self, x: str, delimiter: str) -> str:
         marks = self.literal(f'[{re.escape(delimiter)}"\r\n]')
-        return f"""CASE WHEN {x}::text = '' OR {x}::text ~ {marks} THEN '"' || replace({x}::text, '"', '""') || '"' ELSE {x}::text END"""
+        text = bytewise(x)
+        return f"""CASE WHEN {text} = '' OR {text} ~ {marks} THEN '"' || replace({text}, '"', '""') || '"' ELSE {text} END"""
 
     def concat(self, pieces: list[str]) -> str:
         while len(pieces) > _MOST_ARGUMENTS:
@@ -201,6 +202,13 @@ class PostgresFlavour:
 
     def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql:
         return sql("{} = ANY({})", x, Bind(list(digests), "bytea[]"))
+
+
+def bytewise(x: str) -> str:
+    """Return a value as a text that is compared and searched by its bytes: PostgreSQL searches no text of a collation that takes
+    different texts as equal.
+    """
+    return f'{x}::text COLLATE "C"'
 
 
 def _timestamp_text(x: str, native: str) -> str:
@@ -249,6 +257,7 @@ def _with_numbers_of_json(x: str) -> str:
 
     The cast to JSON tells what is none.
     """
-    marked = f"regexp_replace({x}::text, {_NO_NUMBERS}, '\\1' || chr(1) || '\\2' || chr(2), 'g')"
+    text = bytewise(x)
+    marked = f"regexp_replace({text}, {_NO_NUMBERS}, '\\1' || chr(1) || '\\2' || chr(2), 'g')"
     quoted = f"""replace(replace(replace({marked}, chr(1) || chr(2), ''), chr(1), '"'), chr(2), '"')"""
-    return f"(CASE WHEN {x}::text ~ 'NaN|Infinity' THEN {quoted} ELSE {x}::text END)"
+    return f"(CASE WHEN {text} ~ 'NaN|Infinity' THEN {quoted} ELSE {text} END)"
