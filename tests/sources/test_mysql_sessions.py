@@ -56,6 +56,18 @@ def test_the_mode_of_a_session_changes_no_byte(mariadb, mode):
     assert read(mariadb, sql_mode=mode) == BYTES
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("sql_select_limit = 1", "sql_select_limit = 0", "max_join_size = 1", "sql_safe_updates = 1, max_join_size = 1"),
+        *("max_statement_time = 0.000001", "system_versioning_asof = '2016-01-01'"),
+    ],
+)
+def test_no_limit_of_a_session_hides_a_row(mariadb, setting):
+    execute(mariadb, f"{TABLE.format('InnoDB')} with system versioning", ROWS)
+    assert read(mariadb, init_command=f"set session {setting}") == BYTES
+
+
 def test_the_isolation_level_of_a_server_changes_no_row(mariadb):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)
     numbers = iter(range(3, 9))
