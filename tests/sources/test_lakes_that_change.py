@@ -36,10 +36,10 @@ def orders(relation: str = "orders/*.parquet") -> Entity:
     return entity("lookback", relation=relation)
 
 
-def read_while(root: Path, between: Callable[[], object], wanted: Entity) -> bytes:
+def read_while(root: Path, between: Callable[[], object], wanted: Entity, source: LakeSource = LAKE) -> bytes:
     """What is read in two statements; something happens between them."""
     selection = Selection(wanted, "acme", wanted.columns)
-    with Lake(LAKE, root, nobody).snapshot([wanted]) as snapshot:
+    with Lake(source, root, nobody).snapshot([wanted]) as snapshot:
         snapshot.check(selection)
         lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
         between()
@@ -80,15 +80,59 @@ def test_a_file_that_joins_while_others_are_read_comes_with_the_next_delivery(tm
     assert read_while(tmp_path, lambda: write(other, 2), orders()).count(b"\n") == 5
 
 
-@pytest.mark.parametrize("mark", ["_delta_log/00000000000000000000.json", ".hoodie/hoodie.properties", "metadata/version-hint.text"])
-@pytest.mark.parametrize("folder", ["orders", "orders/day=1"])
-def test_a_folder_whose_files_a_log_decides_about_is_refused(tmp_path, mark, folder):
-    write(tmp_path / "lake" / folder / "a.parquet", 1)
+MARKS = [
+    *("_delta_log/00000000000000000000.json", ".hoodie/hoodie.properties", "metadata/version-hint.text"),
+    "metadata/00001-5d7a.metadata.json",  # all that Iceberg writes where a catalog service knows the newest
+]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize(
+    ("file", "relation", "path"),
+    [
+        ("a.parquet", "orders/*.parquet", "lake"),
+        ("day=1/a.parquet", "orders/**/*.parquet", "lake"),
+        ("day=1/a.parquet", "orders/day=1/*.parquet", "lake"),
+        ("data/a.parquet", "orders/data/*.parquet", "lake"),
+        ("data/a.parquet", "orders/data/a.parquet", "lake"),
+        ("data/a.parquet", "*.parquet", "lake/orders/data"),
+        ("a.parquet", "*.parquet", "lake/orders"),
+        ("a.parquet", "orders", "lake"),
+        ("a.parquet", "*", "lake"),
+        ("a.parquet", "**", "lake"),
+    ],
+)
+def test_a_folder_whose_files_a_log_decides_about_is_refused(tmp_path, mark, file, relation, path):
+    write(tmp_path / "lake/orders" / file, 1)
     (tmp_path / "lake/orders" / mark).parent.mkdir(parents=True)
     (tmp_path / "lake/orders" / mark).write_text("{}")
     with pytest.raises(PermanentError, match="rows that were deleted or replaced") as refused:
-        read_while(tmp_path, lambda: None, orders("orders/**/*.parquet" if "=" in folder else "orders/*.parquet"))
+        read_while(tmp_path, lambda: None, orders(relation), LakeSource(kind="lake", path=path))
     assert refused.value.code == "table_format"
+
+
+def test_a_folder_called_metadata_is_no_table_of_iceberg(tmp_path):
+    write(tmp_path / "lake/orders/a.parquet", 1)
+    (tmp_path / "lake/orders/metadata").mkdir()
+    (tmp_path / "lake/orders/metadata/about.json").write_text("{}")
+    assert read_while(tmp_path, lambda: None, orders()).count(b"\n") == 5
+
+
+@pytest.mark.parametrize("relation", ["orders", "orders/", "orders/*", "orders/**", "*"])
+def test_a_folder_stands_for_the_finished_files_below_it(tmp_path, relation):
+    write(tmp_path / "lake/orders/part.parquet/a.parquet", 1)
+    for unfinished in ("part.parquet/_temporary/0/b.parquet", "part.parquet/.b.parquet", "_b.parquet"):
+        write(tmp_path / "lake/orders" / unfinished, 2)
+    (tmp_path / "lake/orders/part.parquet/_SUCCESS").touch()
+    assert read_while(tmp_path, lambda: None, orders(relation)).count(b"\n") == 5
+
+
+def test_a_file_outside_of_the_folders_of_tenants_is_refused_and_not_passed_over(tmp_path):
+    write(tmp_path / "lake/orders/tenant_id=acme/a.parquet", 1)
+    write(tmp_path / "lake/orders/old/b.parquet", 2)
+    with pytest.raises(PermanentError, match=r"old/b\.parquet lies in no folder tenant_id=") as refused:
+        read_while(tmp_path, lambda: None, orders("orders/*/*.parquet"))
+    assert refused.value.code == "schema_drift"
 
 
 class Counting(LocalFileSystem):
@@ -109,12 +153,12 @@ def test_looking_for_table_formats_asks_once_a_folder_and_snapshot(tmp_path):
     paths = [str(tmp_path / f"lake/{number}/a.parquet") for number in range(60)]
     for path in paths:
         write(Path(path), 1)
-    files, depth = Counting(skip_instance_cache=True), str(tmp_path / "lake/x").count("/")
+    files, root = Counting(skip_instance_cache=True), str(tmp_path / "lake")
     entity = orders("*/*.parquet")
-    plain = table_formats.refuse(files, entity, paths, depth, frozenset())
+    plain = table_formats.refuse(files, entity, paths, root, frozenset())
     assert files.asked == len(plain) == 50
-    assert table_formats.refuse(files, entity, paths, depth, plain) == plain
+    assert table_formats.refuse(files, entity, paths, root, plain) == plain
     assert files.asked == 50
     many = [f"{tmp_path}/lake/0/{number}.parquet" for number in range(1000)]
-    table_formats.refuse(files, entity, many, depth, frozenset())
+    table_formats.refuse(files, entity, many, root, frozenset())
     assert files.asked == 50 + 4, "more files than a store tells in one answer are asked by name"

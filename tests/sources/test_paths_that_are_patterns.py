@@ -80,6 +80,18 @@ def test_a_tenant_named_like_a_pattern_reads_its_own_partition_only(tmp_path: Pa
         assert read(local(tmp_path), shape, tenant).partition(",")[2].strip().strip('"') == tenant
 
 
+@pytest.mark.parametrize("relation", ["events", "events/", "events/*", "events/**"])
+def test_a_folder_on_s3_stands_for_the_finished_files_below_it(tmp_path: Path, s3: S3Server, relation: str) -> None:
+    client = s3.client()
+    bucket = f"folders-{abs(hash(relation))}"
+    client.create_bucket(Bucket=bucket)
+    _write(tmp_path / "0.parquet", "ours")
+    client.upload_file(str(tmp_path / "0.parquet"), bucket, "events/part.parquet/0.parquet")
+    for key in ("events/", "events/empty/", "events/_temporary/1.parquet", "events/.2.parquet"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+    assert read(s3_lake(s3.endpoint, f"s3://{bucket}"), entity(relation=relation)) == "1,ours\n"
+
+
 @pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "[!x]"])
 def test_keys_on_s3_are_read_as_they_are_spelt(tmp_path: Path, s3: S3Server, name: str) -> None:
     client = s3.client()

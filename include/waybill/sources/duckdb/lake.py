@@ -284,9 +284,17 @@ class LakeSnapshot(EngineSnapshot):
         If they are partitioned by tenant, only the tenant's are read, so that another's broken file holds nobody up.
         """
         paths = self._all_paths(entity)
-        if not tenant or entity.tenant_column not in partitions.values_of(paths[0]):
+        tenants = [partitions.values_of(path).get(entity.tenant_column) for path in paths] if tenant else []
+        if not any(value is not None for value in tenants):
             return paths
-        return [path for path in paths if partitions.values_of(path).get(entity.tenant_column) == tenant] or paths[:1]
+        if None in tenants:
+            raise PermanentError(
+                f"{paths[tenants.index(None)]} lies in no folder {entity.tenant_column}=..., and other files do",
+                where=entity.id,
+                code="schema_drift",
+                next_step="Move it into its tenant's folder, or narrow the pattern to files that are partitioned alike",
+            )
+        return [path for path, value in zip(paths, tenants, strict=True) if value == tenant] or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
@@ -306,7 +314,7 @@ class LakeSnapshot(EngineSnapshot):
         found = [path for path in matches if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
         for path in found:
             _refuse_unreadable(path, entity)
-        self._plain |= table_formats.refuse(self.files, entity, found, depth, self._plain)
+        self._plain |= table_formats.refuse(self.files, entity, found, self.root, self._plain)
         self._seen[entity.relation] = {path: matches[path] for path in found}
         if not found:
             if not self.files.exists(self.root or fixed.rpartition("/")[0] or "."):
@@ -326,14 +334,21 @@ class LakeSnapshot(EngineSnapshot):
         return f"{root}{relation}", fixed, fixed.count("/")
 
     def _matches(self, relation: str) -> dict[str, Stamp]:
-        """Return the file a relation names, else those its pattern matches, in order, each with what changes when it is written again."""
+        """Return the file a relation names, else those its pattern matches, in order, each with what changes when it is written again.
+
+        A folder that the pattern matches stands for the files below it.
+        """
         named, _, _ = self._place(relation)
         if self.files.isfile(named):
             return {named: _stamp(self.files.info(named))}
-        pattern = named.removesuffix(relation)
+        listed = self.files.glob(_literal(named.removesuffix(relation)) + relation, detail=True)
+        folders = [path for path, info in listed.items() if info["type"] == "directory"]
+        for folder in folders:  # the engine would read what is below in its own way: unfinished files, and no partitions
+            del listed[folder]
+            listed |= self.files.find(folder, detail=True)
+        found = sorted(path for path in listed if not path.endswith("/"))  # an object of S3's of that name marks an empty folder
         protocol = "" if "://" in named else "file://"
-        listed = self.files.glob(_literal(pattern) + relation, detail=True)
-        return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in sorted(listed)}
+        return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in found}
 
     def every_file(self, most: int) -> list[str]:
         """Return at most `most` Parquet files below the root, as paths from there, by name. Unfinished ones are left out."""
