@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
@@ -102,7 +103,14 @@ class Query:
     def equal(self, name: str, value: str) -> Sql:
         """Return exact equality of a column of the relation with a value as it is delivered."""
         native = self.natives[name]
+        if self.holds_uuids_as_text(name):
+            return sql("{} = {}", self.text(name), Bind(value))
         return equality.equal(self.flavour, self.flavour.name(name), native, equality.delivered(self.flavour, native, value))
+
+    def holds_uuids_as_text(self, name: str) -> bool:
+        """Return whether a column holds UUIDs in whatever letters somebody wrote. They are delivered in one spelling."""
+        is_bound = self.flavour.kind(self.natives[name]) is ColumnType.UUID and not self.flavour.dynamic
+        return self.kind(name) is ColumnType.UUID and not is_bound
 
     def condition(self, wanted: Condition) -> Sql:
         """Return a condition of the catalog or a registration. Every value is a parameter."""
@@ -118,8 +126,10 @@ class Query:
         return sql("{} {} {}", term, wanted.op, self._value_of(wanted.column, value))
 
     def _same(self, name: str, value: Any) -> Sql:
-        if self.kind(name) in (ColumnType.STRING, ColumnType.UUID):
-            return self.equal(name, str(value).lower() if self.kind(name) is ColumnType.UUID else str(value))
+        if self.kind(name) is ColumnType.STRING:
+            return self.equal(name, str(value))
+        if self.kind(name) is ColumnType.UUID:
+            return self.equal(name, str(UUID(value)))
         return sql("{} = {}", self._comparable(name), self._value_of(name, value))
 
     def _comparable(self, name: str) -> str:

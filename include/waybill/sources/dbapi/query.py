@@ -40,9 +40,17 @@ class TableQuery(Query):
         return sql("{} ORDER BY {}", rows, terms) if ordered else rows
 
     def condition(self, wanted: Condition) -> Sql:
-        """A time stored as text is compared where it has become a time."""
-        is_time = self.kind(wanted.column) is ColumnType.TIMESTAMP and self._as_text(wanted.column)
-        return sql("1 = 1") if is_time and wanted.values() else super().condition(wanted)
+        """What the database may compare otherwise than as it is delivered is compared where it has become what is delivered."""
+        return sql("1 = 1") if wanted.values() and self._compares_otherwise(wanted.column) else super().condition(wanted)
+
+    def _compares_otherwise(self, name: str) -> bool:
+        is_loose = self.flavour.database.dynamic and self.kind(name) is not ColumnType.STRING
+        return is_loose or self.holds_uuids_as_text(name)
+
+    def equal(self, name: str, value: str) -> Sql:
+        if self.holds_uuids_as_text(name):
+            return self.flavour.equal(f"lower({self.flavour.name(name)})", self.natives[name], value)
+        return super().equal(name, value)
 
     def _live(self) -> Sql:
         """A state that tells deletions is looked at where rows have their catalogued types."""
