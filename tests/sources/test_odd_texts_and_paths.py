@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime
 
 import psycopg
 import psycopg2
@@ -12,12 +13,15 @@ import pytest
 
 from tests.servers.postgres import Database
 from tests.servers.process import program
+from tests.sources.test_equal_ids import Place, place
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources.base import Source
 from waybill.sources.dbapi.source import DbApi
+
+__all__ = ["place"]
 
 TABLE = "create table public.orders (id int primary key, tenant_id text, name text, updated_at timestamptz default '2026-01-01')"
 
@@ -83,3 +87,16 @@ def test_the_search_path_of_a_role_is_taken_as_it_is(postgres: Database, path: s
     postgres.psql(f"{TABLE}; insert into public.orders values (1, 'acme', 'Ada'); alter database {postgres.name} set search_path = {path}")
     assert read(source(postgres)) == b"1,Ada\n"
     assert read(DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg.connect(postgres.dsn))) == b"1,Ada\n"
+
+
+def test_a_percent_sign_in_a_query_means_what_it_says(place: Place) -> None:
+    place.happens("create table orders (tenant_id varchar(9), id int, share varchar(9))")
+    place.happens("insert into orders values ('acme', 1, '100%'), ('acme', 2, '100%'), ('acme', 3, '50%')")
+    query = "select tenant_id, id, id % 2 as odd from orders where share = '100%'"
+    columns = {"id": {"type": "integer"}, "odd": {"type": "integer"}}
+    wanted = entity("append", relation="", query=query, columns=columns, changes={"mode": "append", "column": "id"})
+    with place.source.snapshot([wanted]) as snapshot:
+        selection = Selection(wanted, "acme", wanted.columns)
+        snapshot.check(selection)
+        assert snapshot.extent(wanted, "acme", None, datetime(2026, 6, 1, tzinfo=UTC)).position == 3
+        assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())) == b"1,1\n2,0\n"

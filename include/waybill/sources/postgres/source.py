@@ -343,8 +343,7 @@ class PostgresSnapshot:
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:
         """Return the columns of a query, as `_COLUMNS` does. NULLs and collations are unknown, so texts are compared exactly."""
-        text, _ = render(sql("SELECT * FROM {} LIMIT 0", relation_name(entity)))
-        cursor = self.connection.execute(text)
+        cursor = self.connection.execute(*render(sql("SELECT * FROM {} LIMIT 0", relation_name(entity))))
         result = cursor.pgresult
         mods = [result.fmod(at) for at in range(result.nfields)] if result else []
         codes = [column.type_code for column in cursor.description or ()]
