@@ -338,7 +338,8 @@ def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobod
     applied = apply(place.installation(), actor="test")
     assert [(finding.path, finding.code) for finding in applied.findings] == [("encryption.public_key", "pgp_key")]
     assert [(change.tenant, change.action) for change in applied.changes] == [("globex", "create")]
-    place.tenant("globex", entityList=["user"], **encrypted_to(ring.public("consumer")))
+    key = ring.public("consumer").replace("\n", '\nComment: User-ID: "Globex" C:\\keys\n', 1)
+    place.tenant("globex", entityList=["user"], **encrypted_to(key))
     (line,) = [item for item in apply(place.installation(), actor="test").lines(dry_run=False) if "encryption" in item]
     assert ("BEGIN" in line, 'null -> {"kind": "pgp", "public_key": "key with SHA-256 ' in line) == (False, True)
     assert place.installation().registered("acme").registration.entity_list == ("user",)

@@ -54,8 +54,9 @@ def test_columns_are_frozen_at_apply_and_new_ones_stay_until_they_are_let_go(pla
     home = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
     assert "the columns of orders are not frozen yet" in run_waybill("check", **home)
     assert not lock(place).exists()
-    said = applying.apply(place.installation(), actor="test", dry_run=True).notes
-    assert said == ("columns of orders would be frozen: tenant_id, id, total, span; api_key is left out: its name looks like a credential",)
+    rehearsed = applying.apply(place.installation(), actor="test", dry_run=True)
+    said = "columns of orders would be frozen: tenant_id, id, total, span; api_key is left out: its name looks like a credential"
+    assert (rehearsed.notes, rehearsed.first_loads()) == ((said,), {"acme": ("orders",)})
     assert not lock(place).exists()
     place.run(NOON)
     assert header(place) == ["tenant_id", "id", "total", "span"]
@@ -106,6 +107,26 @@ def test_a_column_left_out_later_stays_at_once(place: Place) -> None:
     place.clock = NOON + DAY
     place.run(NOON + DAY)
     assert header(place) == ["tenant_id", "id", "span"]
+
+
+def test_a_column_whose_name_yaml_reads_as_something_else_is_left_out_by_its_name(place: Place) -> None:
+    names = ("off", "no", "0123", "1_000", "2026-01-31")
+    for name in names:
+        place.sql(f'ALTER TABLE orders ADD COLUMN "{name}" VARCHAR')
+    place.run(NOON)
+    assert header(place) == ["tenant_id", "id", "total", "span", *names]
+    place.write("catalog.yaml", catalog(f"all except [inner_note, {', '.join(names)}]"))
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert header(place) == ["tenant_id", "id", "total", "span"]
+
+
+def test_a_rehearsal_of_freezing_anew_keeps_what_is_delivered(place: Place) -> None:
+    place.run(NOON)
+    lock(place).unlink()
+    rehearsed = applying.apply(place.installation(), actor="test", dry_run=True)
+    assert (rehearsed.changed, [note.partition(":")[0] for note in rehearsed.notes]) == ([], ["columns of orders would be frozen"])
+    assert applying.apply(place.installation(), actor="test").changed == []
 
 
 @pytest.mark.parametrize("columns", ["all", "all except []", " all  except [inner_note ] ", 'all except ["inner_note", api_key]'])

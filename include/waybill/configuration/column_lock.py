@@ -37,10 +37,10 @@ def excluded(columns: Any) -> tuple[str, ...] | None:
     if found is None:
         return None
     try:
-        names = yaml.safe_load(found[1] or "[]")
+        names = yaml.load(found[1] or "[]", yaml.BaseLoader)  # noqa: S506 (it makes nothing but texts of scalars)
     except yaml.YAMLError:
         return None
-    return tuple(map(str, names)) if all(isinstance(name, str | int) for name in names) else None
+    return tuple(names) if all(isinstance(name, str) for name in names) else None
 
 
 def listed(body: Mapping[str, Any], frozen: Any) -> tuple[dict[str, Any], tuple[str, ...] | None]:
@@ -58,9 +58,10 @@ def listed(body: Mapping[str, Any], frozen: Any) -> tuple[dict[str, Any], tuple[
 
 
 def text(frozen: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the lock file that holds these columns, by entity."""
     return _HEAD + yaml.safe_dump({name: dict(columns) for name, columns in frozen.items()}, sort_keys=False, allow_unicode=True)
 
 
 def beside(catalog: Path) -> Path:
-    """Return the text of a catalog's lock file."""
+    """Return where the lock file of a catalog is."""
     return catalog.with_name(LOCK)

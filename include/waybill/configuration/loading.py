@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from waybill.access import TENANT_ID
@@ -181,22 +182,22 @@ class Configuration:
         return self.catalog
 
 
-def load(config_dir: Path) -> Configuration:
+def load(config_dir: Path, locked: Mapping[str, Any] = MappingProxyType({})) -> Configuration:
     """Read what all tenants share. Tenant files follow when somebody asks for them. This never raises for bad content: the findings say it
-    all, in plain words, because they are kept for everybody.
+    all, in plain words, because they are kept for everybody. `locked` columns of entities count beside those of the lock file.
     """
     with plain():
-        return _load(config_dir)
+        return _load(config_dir, locked)
 
 
-def _load(config_dir: Path) -> Configuration:
+def _load(config_dir: Path, locked: Mapping[str, Any]) -> Configuration:
     findings: list[Finding] = []
     root = config_dir.name
     if not config_dir.is_dir():
         findings.append(
             Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR")
         )
-    catalog, known_names, unfrozen = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
+    catalog, known_names, unfrozen = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", locked, findings)
     unruly: list[Finding] = []
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", unruly)
     presets = _load_presets(config_dir / "presets", f"{root}/presets", unruly)
@@ -296,7 +297,9 @@ def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str
     return presets
 
 
-def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None, dict[str, Unfrozen]]:
+def _load_catalog(
+    path: Path, shown: str, locked: Mapping[str, Any], findings: list[Finding]
+) -> tuple[Catalog, frozenset[str] | None, dict[str, Unfrozen]]:
     """Return the catalog's valid part, every entity spelling in the file, valid or not (None if no entity can be read), and the entities
     whose columns are not locked yet. Those are not part of the catalog.
     """
@@ -304,16 +307,18 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     if raw is None:
         return Catalog(), None, {}
     found: list[Finding] = []
-    for key in raw.keys() - {"sources", "entities"}:
-        found.append(Finding(shown, str(key), "unknown key", "sources, entities", closest(str(key), ["sources", "entities"])))
+    sections = ["sources", "entities"]
+    for key in (str(key) for key in raw if key not in sections):
+        found.append(Finding(shown, key, "unknown key", ", ".join(sections), closest(key, sections)))
     sources = _section(raw, "sources", shown, found)
     shell = validated(Catalog, {"sources": sources}, shown, found)
     bodies = _section(raw, "entities", shown, found)
     if not bodies and not found:
         found.append(Finding(shown, "entities", "no entity is defined", "at least one entity"))
     entities, unfrozen = {}, {}
-    locked = column_lock.beside(path)
-    lock = read_yaml(locked, f"{locked.parent.name}/{locked.name}", found) or {} if locked.exists() else {}
+    lock_file = column_lock.beside(path)
+    written = read_yaml(lock_file, f"{lock_file.parent.name}/{lock_file.name}", found) if lock_file.exists() else None
+    lock = {**(written or {}), **locked}
     for entity_id, body in bodies.items():
         if not isinstance(body, dict):
             found.append(Finding(shown, f"entities.{entity_id}", f"holds {kind_of(body)}", "a mapping of keys to values"))

@@ -27,7 +27,8 @@ from waybill.registrations.sharing import rivals, without_files
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
-_KEY = re.compile(r"-----BEGIN [^\"]+")
+_KEY = re.compile(r"-----BEGIN (?:[^\"\\]|\\.)+")
+"""A key inside JSON. Its comments may hold quotes, which are escaped there."""
 _SIGNS = {"create": "+", "change": "~", "deactivate": "-"}
 
 

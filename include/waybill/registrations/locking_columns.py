@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.configuration import column_lock
+from waybill.configuration import column_lock, loading
 from waybill.configuration.catalog import closest, is_credential
 from waybill.configuration.column_lock import Unfrozen
 from waybill.configuration.values.columns import Column
@@ -28,6 +28,8 @@ class FrozenColumns:
 def freeze(installation: Installation, *, dry_run: bool = False) -> FrozenColumns:
     """Write what open lists of columns stand for, and say what they are; nothing where all is frozen.
 
+    With `dry_run` nothing is written, and the installation goes on as if it were.
+
     Never raises for a source: an entity that cannot be looked into waits for the next round, and nobody receives it until then.
     """
     waiting = installation.configuration.unfrozen
@@ -38,9 +40,12 @@ def freeze(installation: Installation, *, dry_run: bool = False) -> FrozenColumn
         looks |= _looks(installation, source, {name: unfrozen for name, unfrozen in waiting.items() if unfrozen.entity.source == source})
     found = {name: look for name, look in looks.items() if isinstance(look, _Look)}
     refused = {name: error for name, error in looks.items() if isinstance(error, WaybillError)}
-    if found and not dry_run:
+    columns = {name: look.columns for name, look in found.items()}
+    if found and dry_run:
+        installation.__dict__["configuration"] = loading.load(installation.settings.config_dir, columns)
+    elif found:
         try:
-            _write(installation, {name: look.columns for name, look in found.items()})
+            _write(installation, columns)
         except PermanentError as error:
             refused |= dict.fromkeys(found, error)
             found = {}
