@@ -42,10 +42,8 @@ def refuse(files: Any, entity: Entity, paths: Sequence[str], root: str, known: S
 
 def _marks(files: Any, folder: str, own: int) -> Iterator[str]:
     """Return the marks in a folder with about so many files. One listing costs a store less than a question for each mark."""
-    if own >= _ONE_LISTING:
-        there = {mark for mark in _MARKS if files.exists(f"{folder}/{mark}")}
-    else:
-        there = _names(files, folder or "/")
+    asked_by_name = own >= _ONE_LISTING
+    there = {mark for mark in _MARKS if files.exists(f"{folder}/{mark}")} if asked_by_name else _names(files, folder or "/")
     return iter([mark for mark in _MARKS if mark in there and (mark != "metadata" or _of_iceberg(files, folder))])
 
 
