@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.scenes import delta
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -130,3 +134,19 @@ def test_the_paths_that_commands_print_exist(run_waybill: Callable[..., str], tm
         for line in said:
             path = Path(re.findall(r" (/\S+)", line)[-1])
             assert path.is_dir() if "max_rows_per_file" in csv else path.is_file(), line
+
+
+def test_a_run_that_tells_known_rows_from_new_ones_does_not_pay_for_importing_pandas(tmp_path: Path) -> None:
+    """It takes a third of a second in each process, and `pyarrow.array` imports it on its first call."""
+    scene = delta(tmp_path / "scene")
+    code = "import atexit, sys; from waybill.cli.app import main; atexit.register(lambda: print('pandas' in sys.modules)); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *scene.argv],
+        env={**os.environ, "WAYBILL_CONFIG_DIR": str(scene.root / "config"), "PYTHONPATH": "include:consumer/src"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert "4 rows" in done.stdout
+    assert done.stdout.endswith("\nFalse\n")

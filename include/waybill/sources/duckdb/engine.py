@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from waybill import canonical_sql
@@ -223,7 +224,9 @@ def unknown(batches: Iterator[pa.RecordBatch], known: Container[bytes] | None) -
         yield from batches
         return
     for batch in batches:
-        fresh = batch.filter(pa.array([digest not in known for digest in batch.column(1).to_pylist()], pa.bool_()))
+        # From bits and not by pa.array, which imports pandas first and so takes a third of a second in each process.
+        bits = np.packbits([digest not in known for digest in batch.column(1).to_pylist()], bitorder="little")
+        fresh = batch.filter(pa.BooleanArray.from_buffers(pa.bool_(), len(batch), [None, pa.py_buffer(bits)]))
         if len(fresh):
             yield fresh
 
