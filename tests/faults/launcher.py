@@ -9,6 +9,7 @@ What runs is the whole command line, `waybill.cli.app.main`, in a process of its
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,9 +26,12 @@ from tests.faults.tracer import Released, Tracer, be_traced, end_with_parent, wa
 
 
 def serve(path: Path) -> None:
+    gc.disable()
     _import([*DEPENDENCIES, *PRODUCT])
     # Airflow brings in the rest of what a connection needs when the first one is made.
     importlib.import_module("airflow.sdk").Connection.from_json('{"conn_type": "sftp", "extra": {}}', conn_id="warm")
+    gc.enable()
+    gc.freeze()  # to look through what all runs share would copy it into each of them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -48,7 +52,8 @@ DEPENDENCIES = [
     "duckdb",
     "numpy",
     "psycopg",
-    "pyarrow",
+    "pyarrow.parquet",
+    "pytz",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "typer",
@@ -58,9 +63,14 @@ PRODUCT = [
     "waybill.cli.app",
     "waybill.deliveries.repairs",
     "waybill.deliveries.running",
+    "waybill.deliveries.sweeping",
     "waybill.deliveries.reports.describing",
+    "waybill.deliveries.reports.sending",
     "waybill.destinations.folder",
     "waybill.destinations.sftp.session",
+    "waybill.formats.lines",
+    "waybill.housekeeping",
+    "waybill.requests.upkeep",
     "waybill.sources.dbapi.source",
     "waybill.sources.duckdb.lake",
     "waybill.sources.duckdb.source",
