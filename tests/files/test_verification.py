@@ -324,6 +324,16 @@ def test_a_day_manifest_must_agree_with_the_manifests(installation: Installation
     assert any(found in problem for problem in problems(installation.verify()))
 
 
+NOT_AN_ENTRY: list[dict[str, Any]] = [{"files": ["user.csv"]}, {"manifest": 5}, {"delivery_id": []}, {"entity": {}}, {"sha256": None}]
+
+
+@pytest.mark.parametrize("changed", NOT_AN_ENTRY, ids=repr)
+def test_a_day_manifest_with_an_entry_that_is_none_is_told_as_that(installation: Installation, changed: dict[str, Any]) -> None:
+    installation.deliver()
+    installation.close_day(1, **changed)
+    assert any("is not a day manifest" in problem for problem in problems(installation.verify()))
+
+
 def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_that_lists_it(installation: Installation) -> None:
     for number in (1, 2):
         installation.deliver()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ BESIDE = re.compile(r"/(?:feed\.json|_README\.txt|feed/[0-9a-f]{32}/page-\d{6,}(
 UNFINISHED = re.compile(r"^\..+\.part\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 _DAY_FIELDS = {"tenant": str, "date": str, "number": int, "rows": int, "bytes": int, "deliveries": list}
-_ENTRY_FIELDS = ("delivery_id", "entity", "generation", "sequence", "rows", "bytes", "sha256")
+_ENTRY_FIELDS = {"delivery_id": str, "entity": str, "generation": int, "sequence": int, "rows": int, "bytes": int, "sha256": str}
 
 
 class Item(Protocol):
@@ -312,13 +312,16 @@ def day_manifest(data: bytes) -> dict[str, Any]:
     """Return a day manifest from its bytes. Raises Refused if it is none."""
     wrong = Refused("is not a day manifest")
     day = manifest.json_object(data)
-    if day is None or not all(isinstance(day.get(name), kind) for name, kind in _DAY_FIELDS.items()):
+    if day is None or not _has(day, _DAY_FIELDS):
         raise wrong
     for entry in day["deliveries"]:
-        fits = isinstance(entry, dict) and {*_ENTRY_FIELDS, "manifest"} <= set(entry) and isinstance(entry.get("files"), list)
-        if not fits or not all(isinstance(entry[name], int) for name in ("generation", "sequence", "rows", "bytes")):
+        if not _has(entry, {**_ENTRY_FIELDS, "manifest": str, "files": list}) or not all(isinstance(file, dict) for file in entry["files"]):
             raise wrong
     return day
+
+
+def _has(facts: Any, kinds: Mapping[str, type]) -> bool:
+    return isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in kinds.items())
 
 
 def _hidden(path: str, name: str) -> Remark:
