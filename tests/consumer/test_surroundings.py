@@ -28,7 +28,7 @@ from tests.consumer.test_pull import tree
 from tests.servers.postgres import Database
 from tests.servers.process import program
 from tests.servers.sshd import SftpAccess, serve_sshd
-from waybill_consumer.places import without_password
+from waybill_consumer.errors import without_password
 
 POSITION = ".waybill-consumer.json"
 
@@ -459,3 +459,27 @@ def test_a_bucket_that_may_not_be_listed_is_told_with_the_right_it_needs(tmp_pat
 )
 def test_a_password_in_a_source_is_never_shown_whatever_it_holds(source: str, shown: str) -> None:
     assert without_password(source) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:s3cret%zz@db.example/shop",
+        "postgresql://ann@db.example/shop?password=s3cret%zz",
+        "postgresql://ann:s3cret@[::1/shop",
+    ],
+)
+def test_a_database_url_that_cannot_be_read_is_refused_without_its_password(sender: Sender, tmp_path: Path, url: str) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    refused = consumer("load", copy, "--to", url)
+    assert refused.code == 1
+    assert "not one PostgreSQL understands" in refused.err
+    assert "s3cret" not in refused.err
+    assert "s3cret" not in "".join(path.read_text() for path in copy.glob(".waybill-consumer*.json"))
+
+
+def test_a_database_url_without_a_password_is_refused_with_what_is_wrong_with_it(sender: Sender, tmp_path: Path) -> None:
+    well("pull", sender.root, tmp_path / "copy")
+    refused = consumer("load", tmp_path / "copy", "--to", "postgresql://ann@db.example/shop?tempo=1")
+    assert 'invalid URI query parameter: "tempo"' in refused.err

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill_consumer import __version__
-from waybill_consumer.errors import Refused
+from waybill_consumer.errors import Refused, without_password
 from waybill_consumer.progress import Progress, seen
 
 Outcome = tuple[bool, dict[str, Any], list[str]]
@@ -118,7 +118,7 @@ def _duration(text: str) -> float:
 
 
 def _pull(arguments: argparse.Namespace) -> Outcome:
-    from waybill_consumer.places import Login, open_place, without_password
+    from waybill_consumer.places import Login, open_place
     from waybill_consumer.pull.failures import keep_failures
     from waybill_consumer.pull.pulling import pull
     from waybill_consumer.signatures import read_signers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Refused(Exception):
     """The command, or one entity, cannot go on. `where` names the file or entity, and `next_step` what a person can do."""
@@ -29,3 +31,15 @@ class Damaged(Refused):
 
 class Unreachable(Refused):
     """A server, a bucket or a database does not answer. The next run may find it again."""
+
+
+def without_password(url: str) -> str:
+    """Return the URL of a source or database as it may be shown and kept.
+
+    A password may contain what ends it in a URL, such as a slash. So everything from its colon to the last `@` is left out.
+    """
+    scheme, mark, rest = url.partition("://")
+    login, colon, secret = rest.partition(":")
+    if not colon or set("/@[") & set(login) or "@" not in secret or re.match(r"\d{1,5}(/|\Z)", secret):
+        return url  # no password: what follows the colon, if there is one, is a port or belongs to the path
+    return f"{scheme}{mark}{login}@{secret.rpartition('@')[2]}"

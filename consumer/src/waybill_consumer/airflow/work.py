@@ -10,7 +10,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
 
 from waybill_consumer.airflow.connections import login_of
-from waybill_consumer.errors import Refused
+from waybill_consumer.errors import Refused, without_password
 
 
 def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[str] = (), once: bool = False) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
 
     Raises AirflowException if something is missing.
     """
-    from waybill_consumer.places import open_place, without_password
+    from waybill_consumer.places import open_place
     from waybill_consumer.progress import Progress
     from waybill_consumer.pull.failures import keep_failures
     from waybill_consumer.pull.pulling import pull as fetch

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from waybill_consumer.errors import without_password
 from waybill_consumer.folder.files import write_whole
 from waybill_consumer.folder.position import Kept
 from waybill_consumer.manifest import json_object, now_text
 from waybill_consumer.own_files import LOADS
-from waybill_consumer.places import without_password
 from waybill_consumer.targets import Applied
 
 FORMAT = 1

@@ -6,14 +6,13 @@ below the SOURCE. The caller never sees what is above it. `folder`, `sftp` and `
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from waybill_consumer.errors import Refused
+from waybill_consumer.errors import Refused, without_password
 
 __all__ = [
     "LARGEST_READ",
@@ -24,7 +23,6 @@ __all__ = [
     "Place",
     "open_place",
     "whole",
-    "without_password",
 ]
 
 LARGEST_READ = 64 << 20
@@ -120,15 +118,3 @@ def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
 
         return s3_place(parts.netloc, unquote(parts.path).strip("/"))
     raise Refused(f"{without_password(source) or 'nothing'} is no SOURCE", next_step=_SHAPES)
-
-
-def without_password(source: str) -> str:
-    """Return a SOURCE as it may be shown and kept.
-
-    A password may contain what ends it in a URL, such as a slash. So everything from its colon to the last `@` is left out.
-    """
-    scheme, mark, rest = source.partition("://")
-    login, colon, secret = rest.partition(":")
-    if not colon or set("/@[") & set(login) or "@" not in secret or re.match(r"\d{1,5}(/|\Z)", secret):
-        return source  # no password: what follows the colon, if there is one, is a port or belongs to the path
-    return f"{scheme}{mark}{login}@{secret.rpartition('@')[2]}"

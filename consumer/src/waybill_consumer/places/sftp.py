@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, unquote
 
 import asyncssh
 
-from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Answer, Entry, Login, whole, without_password
+from waybill_consumer.errors import Damaged, Refused, Unreachable, without_password
+from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Answer, Entry, Login, whole
 
 CHUNK = 4 << 20
 AT_ONCE = 32

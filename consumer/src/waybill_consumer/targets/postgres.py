@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from waybill_consumer.errors import Refused, Unreachable
+from waybill_consumer.errors import Refused, Unreachable, without_password
 from waybill_consumer.manifest import Column
 from waybill_consumer.targets import Shape, Widen
 from waybill_consumer.targets.data import DataFile
@@ -328,9 +328,11 @@ def postgres_target(url: str, schema: str) -> Iterator[Postgres]:
     try:
         connection = psycopg.connect(f"{scheme.partition('+')[0]}{mark}{rest}", autocommit=True, connect_timeout=30, client_encoding="utf8")
     except psycopg.ProgrammingError as error:
-        raise Refused(
-            f"the URL is not one PostgreSQL understands: {_first(error)}", next_step="Write postgresql://user@host/database"
-        ) from None
+        # What the library says of a URL may quote the password.
+        is_open = without_password(url) == url and "password" not in url.lower()
+        why = f": {_first(error)}" if is_open else ""
+        step = "Write postgresql://user@host/database; a password goes into PGPASSWORD or ~/.pgpass"
+        raise Refused(f"the URL is not one PostgreSQL understands{why}", next_step=step) from None
     except psycopg.OperationalError as error:
         step = "Check host, user and database; a password goes into PGPASSWORD or ~/.pgpass"
         raise Unreachable(f"the database cannot be reached: {_first(error)}", next_step=step) from None
