@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.installations import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.servers.http import HttpServer
 from waybill.airflow import tasks
 from waybill.configuration.channels import Event
@@ -178,6 +178,15 @@ def test_a_tenant_without_a_promise_is_late_after_the_house_s_time(place, smtp):
     place.run(NOON)
     assert at(place, 13) == [("acme", "recovered")]
     assert at(place, 4, days=1) == [("acme", "breach")]
+
+
+def test_a_name_with_a_line_break_of_its_own_keeps_no_message_back(place, smtp):
+    policy(place, {"kind": "mail", "to": ["ops@example.org"], "events": ["delivered"]})
+    place.write("catalog.yaml", catalog(user={**USER, "name": "people\u2028and robots"}))
+    place.tenant(entityList=["user"])
+    place.run(NOON)
+    assert sending.send_due(place.installation()) == []
+    assert [message.message["Subject"] for message in smtp.received] == ["Waybill: people and robots of acme is delivered"]
 
 
 def test_nobody_is_late_whose_run_delivered_or_who_was_just_registered(place, smtp):

@@ -7,6 +7,7 @@ import logging
 import smtplib
 import ssl
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from email.message import EmailMessage
 
 from waybill.connection import Connection
@@ -22,7 +23,7 @@ REFUSED = "mail_refused"
 log = logging.getLogger(__name__)
 
 
-def sender_of(connection: Connection, wanted: str) -> str:
+def _sender_of(connection: Connection, wanted: str) -> str:
     """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an
     address.
     """
@@ -34,6 +35,21 @@ def sender_of(connection: Connection, wanted: str) -> str:
             code="mail_sender",
         )
     return found
+
+
+def composed(connection: Connection, sender: str, to: Iterable[str], subject: str, text: str, *, key: str, at: datetime) -> EmailMessage:
+    """Return a message. Every try of it has the same `key`, and so the same id, by which a mail program recognises a repetition.
+
+    `sender` is the wanted one, as in `_sender_of`, whose errors it raises.
+    """
+    message, found = EmailMessage(), _sender_of(connection, sender)
+    # Names and words of others may hold a line break, which no header may.
+    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), found, ", ".join(" ".join(each.split()) for each in to)
+    message["Message-ID"] = f"<{key}@{found.rpartition('@')[2].strip('>')}>"
+    message["Date"] = at
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    return message
 
 
 def send(connection: Connection, message: EmailMessage) -> None:

@@ -73,15 +73,8 @@ def _message(installation: Installation, connection: Connection, request: Export
             subject, text = ready(request, export_policy, names, zone, _link(installation, request), page)
         else:
             subject, text = failed(request, export_policy, names, zone)
-    message = EmailMessage()
-    sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
-    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, request.email
-    # Every try of a mail has the same id, so that a mail program recognises a repetition.
-    message["Message-ID"] = f"<{request.id}.{request.mail}@{sender.rpartition('@')[2].strip('>')}>"
-    message["Date"] = installation.now()
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text)
-    return message
+    sender, key = installation.configuration.policy.mail.sender, f"{request.id}.{request.mail}"
+    return mail.composed(connection, sender, [request.email], subject, text, key=key, at=installation.now())
 
 
 def _link(installation: Installation, request: ExportRequest) -> str:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from email.message import EmailMessage
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -141,15 +140,8 @@ def _guarded(installation: Installation, url: str) -> str:
 def _mail(installation: Installation, notice: Notice) -> None:
     settings = installation.configuration.policy.mail
     connection = installation.connections(settings.connection)
-    subject, text = _words(installation, notice)
-    message, sender = EmailMessage(), mail.sender_of(connection, settings.sender)
-    message["Subject"], message["From"], message["To"] = subject, sender, ", ".join(notice.channel["to"])
-    # The same message has the same id however often it is sent, so that a reader can tell a repetition.
-    message["Message-ID"] = f"<{notice.id}@{sender.rpartition('@')[2].strip('>')}>"
-    message["Date"] = notice.created_at
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text)
-    mail.send(connection, message)
+    words = _words(installation, notice)
+    mail.send(connection, mail.composed(connection, settings.sender, notice.channel["to"], *words, key=notice.id, at=notice.created_at))
 
 
 def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
