@@ -17,8 +17,9 @@ import pytest
 from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, opened
 from waybill.configuration import loading
-from waybill.deliveries import repairs
+from waybill.deliveries import planning, repairs
 from waybill.deliveries.recovery import reconciling
+from waybill.deliveries.reports import describing
 from waybill.files.places import verify
 from waybill.registrations.applying import apply
 
@@ -86,6 +87,26 @@ def test_manifest_and_names_tell_the_format_and_the_rest_stays(place: Place, sha
             packing = {"ndjson in parts": ".gz", "parquet in parts": ".zst"}.get(shape, "")
             assert column["deletes"]["path"] == f"everything.deletes.csv{packing}"
     assert whole(place)
+
+
+def test_what_is_only_planned_is_listed_under_the_names_that_its_files_get(place: Place, shape: str) -> None:
+    place.clock = NOON + 2 * DAY
+    installation = place.installation()
+    [first] = [value["delivery_id"] for _, value in place.manifests() if value["entity"] == "user" and value["kind"] == "full"]
+    repairs.queue_redelivery(installation, "acme", first, actor="test")
+    due = planning.preview(installation, "acme", NOON + 2 * DAY)
+    shown = {each["delivery_id"]: each for each in describing.describe(installation, due)}
+    assert len(shown) == 3
+    planning.plan(installation, "acme", NOON + 2 * DAY)
+    before = {each["delivery_id"]: each for each in describing.listed(installation, "acme", status="open")}
+    assert len(before) == 4
+    place.tenant(entityList=["user", "theme", "everything"])  # CSV from now on, but not for what is planned
+    place.run(NOON + 2 * DAY)
+    for after in describing.listed(installation, "acme", status="committed"):
+        if known := before.get(after["delivery_id"]):
+            assert known["manifest"] == after["manifest"]
+            assert after["path"] == known["path"] or after["path"].startswith(f"{known['path']}/")
+            assert all(file["path"].endswith(SUFFIX.get(shape, f".{shape}")) for file in after["files"])
 
 
 def test_a_redelivery_repeats_the_bytes_under_the_formats_own_name(place: Place, shape: str) -> None:

@@ -197,12 +197,8 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for note in narrowed(installation, [delivery.entity for delivery in planned]):
         complain(f"warning: {note}")
     file = installation.configuration.file_of(tenant)
-    style = (file or installation.registered(tenant)).registration.csv.file_style
-    connections = {name: entity.streams for name, entity in installation.catalog.entities.items()}
-    due = [
-        describing.describe(delivery, style=style, source_connections=connections.get(delivery.entity, 1))
-        for delivery in [*planned, *repairs.unfinished_repairs(installation, tenant)]
-    ]
+    style = (file or installation.registered(tenant)).registration.file_style
+    due = describing.describe(installation, [*planned, *repairs.unfinished_repairs(installation, tenant)], style)
     if as_json:
         dump(due)
         return

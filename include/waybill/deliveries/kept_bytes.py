@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from waybill.canonical import timestamp_text
-from waybill.configuration.selection import FileStyle
 from waybill.deliveries.extraction.columns import from_json
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
 from waybill.deliveries.key_changes import changes
 from waybill.deliveries.key_changes.changes import Repeated
-from waybill.deliveries.manifests import format_of, is_encrypted, is_in_parts, target_of_attempt
+from waybill.deliveries.manifests import format_of, style_of, target_of_attempt
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
@@ -26,7 +25,6 @@ from waybill.sink import Plain, Sink
 from waybill.sources import Source
 from waybill.states import DeliveryStatus
 
-BLOCK = 1 << 20
 Blocks = Callable[[], Iterable[bytes]]
 
 
@@ -47,7 +45,7 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
         raise
     gone = attempt.deletes
     keys = changes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
-    return replace(job, file_style=_style(attempt)), _repeat(attempt, files, keys)
+    return replace(job, file_style=style_of(attempt)), _repeat(attempt, files, keys)
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
@@ -114,13 +112,6 @@ def _hash(place: Blocks) -> str:
     for block in place():
         digest.update(block)
     return digest.hexdigest()
-
-
-def _style(attempt: Attempt) -> FileStyle:
-    """Return how the original was written. Its number of rows per file only matters in that it was in parts."""
-    csv = attempt.facts["csv"]
-    most = attempt.rows or 1 if is_in_parts(attempt) else None
-    return FileStyle(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))
 
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:

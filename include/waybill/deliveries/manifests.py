@@ -55,6 +55,13 @@ def is_encrypted(attempt: Attempt) -> bool:
     return attempt.facts.get("encryption") is not None
 
 
+def style_of(attempt: Attempt) -> FileStyle:
+    """Return how a recorded attempt's files are written. Its number of rows per file only matters in that it is in parts."""
+    csv = attempt.facts["csv"]
+    most = (attempt.rows or 1) if is_in_parts(attempt) else None
+    return FileStyle(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))
+
+
 def facts_of(job: DeliveryJob, extracted: Extracted, filled_from: Mapping[str, int]) -> Facts:
     """Return what the manifest says beyond the attempt's own columns. The ledger freezes it with the attempt."""
     entity = job.entity

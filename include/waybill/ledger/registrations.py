@@ -133,7 +133,7 @@ def current(connection: Connection, tenant_id: str) -> Registered | None:
 
 
 def version(connection: Connection, tenant_id: str, number: int) -> Registered:
-    """Return one recorded version."""
+    """Return one recorded version. Raises SQLAlchemy's NoResultFound if there is none."""
     query = select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number)
     try:
         return _registered(connection.execute(query).one())

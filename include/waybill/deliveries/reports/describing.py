@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import TypedDict
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import NoResultFound
 
 from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination
 from waybill.configuration.selection import FileStyle
-from waybill.deliveries.manifests import target_of, target_of_attempt
+from waybill.deliveries.manifests import style_of, target_of, target_of_attempt
 from waybill.deliveries.reports.causes import words_for_outsiders
+from waybill.errors import PermanentError
 from waybill.installation import Installation
-from waybill.ledger import deliveries
+from waybill.layout import Target
+from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
 
-_PLAIN = FileStyle()
+_CSV = FileStyle()
 
 
 class Described(TypedDict):
@@ -50,15 +56,51 @@ class Described(TypedDict):
     committed_at: str | None
 
 
-def describe(delivery: Delivery, attempt: Attempt | None = None, style: FileStyle = _PLAIN, source_connections: int = 1) -> Described:
-    """Describe a delivery.
+def describe(installation: Installation, found: Iterable[Delivery], planned_now: FileStyle = _CSV) -> list[Described]:
+    """Describe deliveries. Before one has files, the registration that it was planned under decides their names.
 
-    Before a delivery has files, `style` and the number of the entity's `source_connections` decide their names. For a delivery in parts,
-    `path` is the folder of the parts.
+    `planned_now` is how the files of a delivery are written whose registration the ledger does not have yet.
     """
-    parts = style.max_rows_per_file is not None or (source_connections > 1 and delivery.reads_all)
-    target = target_of_attempt(delivery, attempt) if attempt else target_of(delivery, style, parts=parts)
-    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
+    found = list(found)
+    with installation.ledger.read() as connection:
+        adopted = deliveries.adopted_of(connection, found)
+        styles = _PlannedStyles(connection, planned_now)
+        planned = {delivery.id: styles.of(delivery) for delivery in found if delivery.id not in adopted}
+    streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
+    described = []
+    for delivery in found:
+        if attempt := adopted.get(delivery.id):
+            described.append(_described(delivery, target_of_attempt(delivery, attempt), attempt, in_parts=len(attempt.files) > 1))
+        else:
+            style = planned[delivery.id]
+            parts = style.max_rows_per_file is not None or (streams.get(delivery.entity, 1) > 1 and delivery.reads_all)
+            described.append(_described(delivery, target_of(delivery, style, parts=parts), None, in_parts=parts))
+    return described
+
+
+class _PlannedStyles:
+    """How the files of deliveries will be written that have none yet."""
+
+    def __init__(self, connection: Connection, planned_now: FileStyle) -> None:
+        self._connection, self._planned_now = connection, planned_now
+        self._known: dict[tuple[str, int], FileStyle] = {}
+
+    def of(self, delivery: Delivery) -> FileStyle:
+        """Return the style of the registration, or for a redelivery that of the original."""
+        if delivery.redelivers:
+            originals = deliveries.several(self._connection, [delivery.redelivers]).values()
+            return next(map(style_of, deliveries.adopted_of(self._connection, originals).values()), self._planned_now)
+        version = delivery.tenant, delivery.registration_version
+        if version not in self._known:
+            self._known[version] = self._planned_now
+            with suppress(NoResultFound, PermanentError):  # it is only to come, or cannot be read any more
+                self._known[version] = registrations.version(self._connection, *version).registration.file_style
+        return self._known[version]
+
+
+def _described(delivery: Delivery, target: Target, attempt: Attempt | None, *, in_parts: bool) -> Described:
+    """Describe one delivery. For a delivery in parts, `path` is the folder of the parts."""
+    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt else target.data
     return {
         "delivery_id": delivery.id,
         "tenant": delivery.tenant,
@@ -73,7 +115,7 @@ def describe(delivery: Delivery, attempt: Attempt | None = None, style: FileStyl
             "to": optional_timestamp_text(delivery.window_to or delivery.planned_to),
         },
         "export_date": delivery.export_date,
-        "path": target.folder if (len(attempt.files) > 1 if attempt else parts) else path,
+        "path": target.folder if in_parts else path,
         "manifest": target.manifest,
         "rows": attempt.rows if attempt else None,
         "bytes": attempt.bytes if attempt else None,
@@ -97,8 +139,8 @@ def described_outside(described: Described) -> Described:
 def where(installation: Installation, delivery: Delivery) -> str:
     """Return where a delivered file, or the folder of its parts, is: a path of this machine or of the server, or a place in a bucket."""
     with installation.ledger.read() as connection:
-        adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [delivery.id]).values()))
-    path = describe(delivery, adopted.get(delivery.id))["path"]
+        [current] = deliveries.several(connection, [delivery.id]).values()
+    path = describe(installation, [current])[0]["path"]
     spec = installation.destination_spec(installation.registered(delivery.tenant))
     if isinstance(spec, FolderDestination):
         return f"{(installation.settings.base / spec.root).as_posix().rstrip('/')}{path}"
@@ -114,16 +156,14 @@ def listed(
         installation.registered(tenant)
     with installation.ledger.read() as connection:
         found = deliveries.listed(connection, tenant, entity=entity, status=status, limit=limit, before=before)
-        adopted = deliveries.adopted_of(connection, found)
-    return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
+    return describe(installation, found)
 
 
 def committed_since(installation: Installation, tenant: str, first: str) -> list[Described]:
     """Return the tenant's committed scheduled deliveries from the delivery `first` on, oldest first."""
     with installation.ledger.read() as connection:
         found = deliveries.committed_since(connection, tenant, first)
-        adopted = deliveries.adopted_of(connection, found)
-    return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
+    return describe(installation, found)
 
 
 def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[Described]:
@@ -131,5 +171,4 @@ def committed(installation: Installation, tenant: str, ids: Collection[str], sin
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, list(ids)) if ids else {}
         found |= {delivery.id: delivery for delivery in deliveries.unlisted_since(connection, tenant, since)} if since else {}
-        adopted = deliveries.adopted_of(connection, found.values())
-    return [describe(delivery, adopted.get(delivery.id)) for _, delivery in sorted(found.items())]
+    return describe(installation, [delivery for _, delivery in sorted(found.items())])

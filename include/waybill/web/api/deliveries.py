@@ -130,4 +130,5 @@ def redeliver(
     planned = queue_redelivery(installation, tenant, delivery, actor=caller.actor)
     started = scheduler.run_now(tenant, caller)
     when = "now" if started else "next"
-    return JSONResponse({"delivery": camel(describing.describe(planned)), "when": when, "detail": RUN_STARTED[started]}, 202)
+    [described] = describing.describe(installation, [planned])
+    return JSONResponse({"delivery": camel(described), "when": when, "detail": RUN_STARTED[started]}, 202)
