@@ -17,6 +17,7 @@ from waybill import doctor
 from waybill.configuration import loading
 from waybill.errors import InvalidInput
 from waybill.files import places
+from waybill.ledger import streams
 from waybill.registrations import applying, estimating, replacing
 from waybill.requests.fulfilment import running
 
@@ -69,6 +70,21 @@ def test_other_conditions_begin_anew_and_the_same_ones_do_not(place: Place) -> N
     place.run(NOON)
     assert [row[1] for row in place.rows()] == ["Ada", "Ada", "Joan"]
     assert sorted(delivery["generation"] for _, delivery in place.manifests()) == [1, 2]
+
+
+def test_rows_begin_anew_where_what_was_registered_before_cannot_be_read_any_more(place: Place) -> None:
+    place.run(NOON)
+    with place.installation().ledger.begin() as connection:
+        connection.exec_driver_sql("update registration set body = json_set(body, '$.timezone', 'No/Where')")
+    place.tenant(entityList=["user"], sourceTenant="ORG-7", frequency="weekly")
+    assert [change.action for change in applying.apply(place.installation(), actor="test").changes] == ["change"]
+    with place.installation().ledger.begin() as connection:
+        assert [stream.generation for stream in streams.active(connection, "acme")] == [1], "the same rows go on"
+        connection.exec_driver_sql("update registration set body = json_set(body, '$.timezone', 'No/Where')")
+    place.tenant(entityList=["user"])
+    place.run(NOON)
+    assert sorted((delivery["generation"], delivery["kind"]) for _, delivery in place.manifests()) == [(1, "full"), (2, "full")]
+    assert names(place) == ["Ada", "Joan", "Grace"]
 
 
 def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place) -> None:

@@ -100,11 +100,12 @@ class Provenance(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The version in force after a replace, what it activated and deactivated, and whether the replace made that version."""
+    """The version in force after a replace, what it activated and deactivated, whether the replace made that version, and the one before."""
 
     version: int
     difference: Difference
     changed: bool
+    before: Registered | None
 
 
 class LostUpdate(Exception):
@@ -211,7 +212,7 @@ def replace(
     before = current(connection, tenant_id)
     change = difference((stream.entity for stream in streams.active(connection, tenant_id)), entities)
     if before is not None and before.body == wanted.body() and before.origin == by.origin and change.is_empty:
-        return Recorded(version, change, changed=False)
+        return Recorded(version, change, changed=False, before=before)
     moved = connection.execute(update(tenant).where(tenant.c.id == tenant_id, tenant.c.version == version).values(version=version + 1))
     if moved.rowcount != 1:
         raise LostUpdate
@@ -229,7 +230,7 @@ def replace(
         )
     )
     note(connection, tenant_id, by.actor, "register", {"version": version + 1, "origin": by.origin, **diff}, now)
-    return Recorded(version + 1, change, changed=True)
+    return Recorded(version + 1, change, changed=True, before=before)
 
 
 def note(connection: Connection, tenant_id: str, actor: str, action: str, detail: dict[str, Any], now: datetime) -> None:

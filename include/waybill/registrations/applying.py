@@ -20,6 +20,7 @@ from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
+from waybill.ledger.database.rows import UNREADABLE
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import encryption_keys, locking_columns, redefining
 from waybill.registrations.locking_columns import FrozenColumns
@@ -191,11 +192,6 @@ def _is_disabled(registered: Registered) -> bool:
     return bool(registered.body.get("exportOption") == ExportOption.DISABLE)
 
 
-def _words(registered: Registered | None) -> Registration:
-    """Return what a registration says, or the defaults if there is none or it can no longer be read."""
-    return registered.registration if registered and registrations.readable([registered]) else Registration()
-
-
 def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
     """Return why changes that deactivate many tenants at once are refused. A folder that is not mounted looks exactly like that."""
     active = {tenant for tenant, registered in before.items() if not _is_disabled(registered)}
@@ -228,10 +224,10 @@ def _carry_out(installation: Installation, change: Change, files: TenantFiles, b
     if file := files.tenants.get(change.tenant):
         wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
-        words = _words(before)
+        words = before.registration if before and registrations.readable([before]) else Registration()
         wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
-    version, diff, _ = record(installation, change.tenant, wanted, entities, by=Provenance(origin, actor))
-    return Change(change.tenant, change.action, change.file, diff, change.fields, version)
+    recorded = record(installation, change.tenant, wanted, entities, by=Provenance(origin, actor))
+    return Change(change.tenant, change.action, change.file, recorded.difference, change.fields, recorded.version)
 
 
 def record(
@@ -259,10 +255,9 @@ def replace_in(
     expected: int | None = None,
 ) -> Recorded:
     """Replace a registration in an open transaction. Streams with other rows from now on begin a new generation. Raises LostUpdate."""
-    before = registrations.current(connection, tenant)
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-    if before is not None:
-        for entity in other_rows(installation, tenant, _words(before), wanted, done.difference.kept):
+    if done.before is not None:
+        for entity in _of_other_rows(installation, done.before, wanted, done.difference.kept):
             streams.begin_generation(connection, tenant, entity, installation.now(), "other rows are delivered now")
         _move_copies(connection, installation, tenant, wanted, by)
     return done
@@ -281,10 +276,15 @@ def _move_copies(connection: Connection, installation: Installation, tenant: str
             replace_in(connection, installation, copy.tenant, moved, entities, by=origin)
 
 
-def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:
+def _of_other_rows(installation: Installation, before: Registered, wanted: Registration, entities: Collection[str]) -> list[str]:
     """Return the entities of which a registration asks for other rows than the one before. Their streams begin a new generation."""
     catalogued = [entity for name in entities if (entity := installation.configuration.catalog.entity(name))]
-    return [entity.id for entity in catalogued if before.reads(tenant, entity) != wanted.reads(tenant, entity)]
+    if registrations.readable([before]):
+        words, tenant = before.registration, before.tenant
+        return [entity.id for entity in catalogued if words.reads(tenant, entity) != wanted.reads(tenant, entity)]
+    stored, body = before.body, wanted.body()
+    is_other = stored == UNREADABLE or any(stored.get(field) != body.get(field) for field in ("sourceTenant", "copyOf", "where"))
+    return [entity.id for entity in catalogued if is_other]
 
 
 @dataclass(frozen=True)
