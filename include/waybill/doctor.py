@@ -116,6 +116,7 @@ def _configuration(settings: Settings) -> Check:
 def _ledger(ledger: Ledger, settings: Settings) -> Check:
     shown = "SQLite" if settings.ledger_url.startswith("sqlite") else "PostgreSQL"
     try:
+        ledger.require_known()
         revision, head = ledger.revision(), ledger.head()
     except WaybillError as error:
         return Check("ledger", "failed", error.what, error.next_step or "Correct WAYBILL_LEDGER_URL")

@@ -1,7 +1,9 @@
 """The ledger itself: migrations on both databases, constraints that hold under races, instants that keep their microseconds."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -71,6 +73,38 @@ def test_many_processes_may_upgrade_at_once(request, tmp_path):
         assert {ledger.revision() for ledger in ledgers} == {Ledger.head()}
         for ledger in ledgers:
             ledger.close()
+
+
+def test_what_another_process_wrote_first_is_tried_again(ledger):
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
+    with pytest.raises(TransientError, match="Run again") as caught, ledger.begin() as connection:
+        streams.activate(connection, "acme", ["user"], NOW)
+    assert caught.value.code == "overtaken"
+
+
+def test_workers_that_see_a_destination_fail_for_the_first_time_at_once_are_both_counted(postgres):
+    shared = Ledger(postgres.url)
+    shared.ready()
+
+    def fail() -> None:
+        with shared.begin() as connection:
+            destinations.note_failure(connection, "there", NOW)
+
+    def waiting() -> bool:
+        with shared.read() as connection:
+            return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one())
+
+    with ThreadPoolExecutor(1) as another:
+        with shared.begin() as connection:
+            destinations.note_failure(connection, "there", NOW)
+            second, deadline = another.submit(fail), time.monotonic() + 60
+            while not waiting():
+                assert time.monotonic() < deadline
+        second.result()
+    with shared.read() as connection:
+        assert destinations.failures_of(connection, "there") == (2, None)
+    shared.close()
 
 
 def test_a_failed_rehearsal_is_kept_beside_the_last_good_one(ledger):
@@ -238,6 +272,15 @@ def test_a_shared_ledger_that_is_behind_asks_for_the_upgrade(postgres):
     with pytest.raises(PermanentError, match="waybill ledger upgrade"):
         ledger.ready()
     ledger.close()
+
+
+@pytest.mark.parametrize("step", [Ledger.ready, Ledger.upgrade])
+def test_a_ledger_that_a_newer_version_upgraded_is_refused_by_name(ledger, step):
+    with ledger.begin() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+    with pytest.raises(PermanentError, match="migration 9999, which a newer version of Waybill made") as caught:
+        step(ledger)
+    assert caught.value.code == "ledger_newer"
 
 
 def test_delivery_ids_sort_by_time_and_never_repeat():

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.database.rows import mapping
 from waybill.ledger.tables import breaker, tenant
@@ -24,9 +25,13 @@ def failures_of(connection: Connection, destination: str) -> tuple[int, datetime
 
 def note_failure(connection: Connection, destination: str, now: datetime) -> None:
     """Count one failed connection. From the fifth in a row the pause doubles each time, up to a quarter of an hour."""
-    counted = connection.execute(update(breaker).where(breaker.c.destination == destination).values(failures=breaker.c.failures + 1))
-    if counted.rowcount == 0:
-        connection.execute(insert(breaker).values(destination=destination, failures=1))
+    one_more = update(breaker).where(breaker.c.destination == destination).values(failures=breaker.c.failures + 1)
+    if connection.execute(one_more).rowcount == 0:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(breaker).values(destination=destination, failures=1))
+        except IntegrityError:  # another worker has just counted the first one
+            connection.execute(one_more)
     failures = connection.execute(select(breaker.c.failures).where(breaker.c.destination == destination)).scalar_one()
     if failures >= THRESHOLD:
         pause = min(FIRST_PAUSE * 2 ** min(failures - THRESHOLD, 10), LONGEST_PAUSE)

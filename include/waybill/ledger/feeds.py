@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page
@@ -110,8 +112,9 @@ def unpublished(connection: Connection, feed_id: str) -> list[Page]:
 
 
 def freeze(connection: Connection, page: Page) -> None:
-    """Record a page's bytes before they are published. Raises IntegrityError if another worker took the number."""
-    connection.execute(insert(feed_page).values(**vars(page)))
+    """Record a page's bytes before they are published. If another worker took the number, that worker's page counts."""
+    with suppress(IntegrityError), connection.begin_nested():
+        connection.execute(insert(feed_page).values(**vars(page)))
 
 
 def mark_published(connection: Connection, page: Page, now: datetime) -> None:

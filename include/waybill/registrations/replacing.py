@@ -150,7 +150,7 @@ def _refuse_chosen_rows(
         field = "sourceTenant" if wanted.source_tenant != in_force[0] else "copyOf"
         raise InvalidInput([Finding("", field, what, allowed, code="not_allowed")])
     mine = reader(tenant, wanted, entities)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         others = rivals(connection, mine)
     if problem := copy_problem(mine, others | {tenant: mine}):
         raise InvalidInput([problem])

@@ -11,8 +11,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
-
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import Landing
@@ -215,11 +213,8 @@ class _Writer:
         }
         document = files.feed_document(facts | status, [text for _, text in found])
         page = Page(feed.id, number, first, last, len(document), hashlib.sha256(document).hexdigest(), document, None)
-        try:
-            with self._installation.ledger.begin() as connection:
-                feeds.freeze(connection, page)
-        except IntegrityError:
-            return
+        with self._installation.ledger.begin() as connection:
+            feeds.freeze(connection, page)
 
     def _publish(self, feed: Feed) -> None:
         with self._installation.ledger.read() as connection:

@@ -37,7 +37,7 @@ class LedgerClock:
     def _compare(self) -> None:
         self._compared = time.monotonic()
         try:
-            with self._ledger.begin() as connection:
+            with self._ledger.read() as connection:
                 there: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         except TransientError:
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from waybill import private
 from waybill.errors import PermanentError, TransientError
@@ -47,7 +47,10 @@ class Ledger:
         self._reading = self.engine.execution_options(postgresql_readonly=True, waybill_reads=True)
 
     def begin(self) -> AbstractContextManager[Connection]:
-        """Open one write transaction. It is short and holds no other I/O. Raises TransientError if the ledger is locked or away."""
+        """Open one write transaction. It is short and holds no other I/O.
+
+        Raises TransientError if the ledger is locked or away, or if another process was faster with what can be there only once.
+        """
         return self._transaction(self.engine)
 
     def read(self) -> AbstractContextManager[Connection]:
@@ -66,8 +69,6 @@ class Ledger:
         try:
             with engine.begin() as connection:
                 yield connection
-        except IntegrityError:
-            raise
         except DBAPIError as error:
             reads = engine is self._reading
             failure = None if reads and sqlstate(error) in READ_ONLY else self.unreachable(error)  # a write where only reads belong is ours
@@ -109,11 +110,25 @@ class Ledger:
             step = "The next run goes on from there"
             raise TransientError(f"this machine could not go on: {error.strerror}", next_step=step, code="machine") from error
 
+    def require_known(self) -> None:
+        """Raises PermanentError for a ledger that a newer version of Waybill has upgraded."""
+        current, head = self.revision(), self.head()
+        if current is not None and current > head:
+            raise PermanentError(
+                f"the ledger stands at migration {current}, which a newer version of Waybill made, and this version knows {head} at most",
+                next_step="Run the newer version, or restore the ledger from a backup of before the upgrade and run `waybill reconcile`",
+                code="ledger_newer",
+            )
+
     def upgrade(self) -> None:
-        """Bring the tables to this version. Several processes may call this at once, and one does the work."""
+        """Bring the tables to this version. Several processes may call this at once, and one does the work.
+
+        Raises what `require_known` raises.
+        """
         from alembic import command  # 0.3 s that only an upgrade has to pay
         from alembic.config import Config
 
+        self.require_known()
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.begin() as connection:
@@ -123,11 +138,13 @@ class Ledger:
             command.upgrade(config, "head")
 
     def ready(self) -> None:
-        """Create the tables of an empty ledger, and keep a SQLite file up to date. Raises PermanentError when a shared ledger is behind."""
+        """Create the tables of an empty ledger, and keep a SQLite file up to date. Raises PermanentError when a shared ledger is behind, and
+        what `require_known` raises.
+        """
         current, head = self.revision(), self.head()
         if current == head:
             return
-        if current is not None and self.engine.dialect.name != "sqlite":
+        if current is not None and current < head and self.engine.dialect.name != "sqlite":
             raise PermanentError(
                 f"the ledger stands at migration {current}, this version needs {head}",
                 next_step="Run: waybill ledger upgrade",

@@ -18,6 +18,8 @@ READ_ONLY = ("25006", "0A000")
 _NO_TABLE = "42P01"
 _NO_RIGHT = "42501"
 _NO_SPACE = "53100"
+_TAKEN = ("23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+"""What PostgreSQL and SQLite call a row that is there already."""
 
 
 def sqlstate(error: DBAPIError) -> str:
@@ -44,6 +46,8 @@ def translated(error: DBAPIError, where: str) -> TransientError | PermanentError
         return PermanentError("the ledger's database does not let this account do that", where=where, next_step=step, code="ledger_refused")
     if state == _NO_SPACE:
         return _full(where)
+    if state in _TAKEN:
+        return _overtaken(where)
     if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
         return _silent(type(error.orig).__name__, where)
     return None
@@ -65,6 +69,8 @@ def _sqlite(error: sqlite3.Error, where: str) -> TransientError | PermanentError
         return PermanentError(f"the ledger cannot be written ({reason})", where=where, next_step=step, code="ledger_read_only")
     if name == "SQLITE_FULL":
         return _full(where)
+    if name in _TAKEN:
+        return _overtaken(where)
     return _silent(reason, where) if isinstance(error, sqlite3.OperationalError | sqlite3.InterfaceError) else None
 
 
@@ -75,6 +81,10 @@ def _no_tables(where: str) -> PermanentError:
 def _full(where: str) -> TransientError:
     step = "Free space on its disk; the next try goes on from there"
     return TransientError("the ledger's disk is full", where=where, next_step=step, code="ledger_full")
+
+
+def _overtaken(where: str) -> TransientError:
+    return TransientError("another process has just written the same", where=where, next_step="Run again", code="overtaken")
 
 
 def _silent(reason: Any, where: str) -> TransientError:
