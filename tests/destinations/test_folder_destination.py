@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,41 @@ def test_a_probe_leaves_nothing_behind(session: FolderSession, root: Path) -> No
     assert probe.free_bytes
     assert ("rename onto an existing file", "refused") in probe.steps
     assert list(root.iterdir()) == []
+
+
+def test_a_listing_holds_what_stays_while_somebody_collects_the_rest(session: FolderSession, root: Path) -> None:
+    session.prepare("/a")
+    session.upload("/a/stays", [b"1"])
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            names = [root / "a" / f"user-{number:04d}.csv" for number in range(300)]
+            for path in names:
+                path.touch()
+            for path in names:
+                path.unlink()
+
+    with ThreadPoolExecutor(1) as consumer:
+        running = consumer.submit(come_and_go)
+        found = ["/a/stays" in [item.path for item in session.entries("/a")] for _ in range(500)]
+        ended.set()
+        running.result()
+    assert all(found)
+
+
+class TakenAtOnce(FolderSession):
+    """A folder whose consumer collects each file in the moment after somebody looked at it."""
+
+    def size(self, path: str) -> int | None:
+        found = super().size(path)
+        self.remove(path)
+        return found
+
+
+def test_a_file_that_is_collected_between_a_look_and_reading_is_gone(session: FolderSession) -> None:
+    session.prepare("/a")
+    taken = TakenAtOnce(session.label, session._root)
+    for read in (taken.read, taken.sha256):
+        session.upload("/a/user.csv", [b"1"])
+        assert read("/a/user.csv") is None

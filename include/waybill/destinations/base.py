@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -236,17 +236,22 @@ class Reading(ABC):
                 yield from self.walk(item.path)
 
     def sha256(self, path: str) -> str | None:
-        if self.size(path) is None:
-            return None
         digest = hashlib.sha256()
-        for block in self.blocks(path):
-            digest.update(block)
-        return digest.hexdigest()
+        return digest.hexdigest() if self.size(path) is not None and self._hand_over(path, digest.update) else None
 
     def read(self, path: str) -> bytes | None:
-        size = self.size(path)
-        if size is None:
-            return None
-        if size > READ_LIMIT:
+        size, found = self.size(path), list[bytes]()
+        if size is not None and size > READ_LIMIT:
             raise too_large(path, self.label)
-        return b"".join(self.blocks(path))
+        return b"".join(found) if size is not None and self._hand_over(path, found.append) else None
+
+    def _hand_over(self, path: str, take: Callable[[bytes], object]) -> bool:
+        """Hand on the bytes of a file that was there a moment ago. Returns False if somebody has collected it since."""
+        try:
+            for block in self.blocks(path):
+                take(block)
+        except (PermanentError, TransientError) as error:
+            if error.code != "not_found":
+                raise
+            return False
+        return True

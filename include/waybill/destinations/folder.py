@@ -138,8 +138,11 @@ class FolderSession(Reading):
         if self._file(path) is None:
             raise no_such_file(path, self.label)
         parent, name = parent_and_name(path)
-        with translated(self.label, "read", path), self._opened(components(parent)) as folder:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            with translated(self.label, "read", path, FileNotFoundError), self._opened(components(parent)) as folder:
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError as error:
+            raise no_such_file(path, self.label) from error
         try:
             dropped_from_cache(descriptor)
             while True:
@@ -269,7 +272,7 @@ class FolderSession(Reading):
                 self._opened(components(folder)) as opened,
                 os.scandir(opened) as entries,
             ):
-                found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+                found = sorted(_still_there(entries))
         except FileNotFoundError:
             return []
         items = []
@@ -303,3 +306,10 @@ class FolderSession(Reading):
         if not onto_nothing or onto_existing or not kept:
             raise PermanentError("this file system cannot publish without overwriting", where=self.label, code="no_cas")
         return (("write", "ok"), ("rename onto nothing", "ok"), ("rename onto an existing file", "refused"), ("read back", "ok"))
+
+
+def _still_there(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the facts of each name. Somebody may take files away meanwhile: only a folder that is gone itself has nothing."""
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            yield entry.name, entry.stat(follow_symlinks=False)

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -93,8 +94,9 @@ class KeptInFolder:
         try:
             for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
                 if folder.is_dir() and not folder.is_symlink():
-                    times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
-                    yield folder.name, datetime.fromtimestamp(max(times), UTC)
+                    with suppress(FileNotFoundError):  # somebody is just replacing or removing it
+                        times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+                        yield folder.name, datetime.fromtimestamp(max(times), UTC)
         except OSError as error:
             raise unavailable(error) from error
 
