@@ -126,6 +126,22 @@ def test_a_source_that_fails_leaves_nothing(session: Session, s3: S3Server, buck
     assert "Uploads" not in s3.client().list_multipart_uploads(Bucket=bucket)
 
 
+def test_a_store_that_has_forgotten_the_parts_hides_no_cause(s3: S3Server, bucket: str) -> None:
+    def forgotten(request: http.server.BaseHTTPRequestHandler) -> bool:
+        return "uploadId" in request.path and refuse(404, "NoSuchUpload", "DELETE")(request)
+
+    def rows() -> Iterator[bytes]:
+        yield BYTES
+        raise RuntimeError("the query was cancelled")
+
+    with behind(s3.endpoint, forgotten) as endpoint, destination(connection_to(endpoint), bucket).connect() as session:
+        with pytest.raises(RuntimeError, match="cancelled"):
+            session.upload(PART, rows())
+        session.upload(PART, [BYTES])
+        with pytest.raises(TransientError, match="exists already"):
+            session.upload(PART, [BYTES])
+
+
 def test_a_part_that_is_already_there_is_not_written_over(session: Session) -> None:
     session.upload(PART, [b"first"])
     with pytest.raises(TransientError, match="exists already"):
@@ -307,9 +323,9 @@ def behind(endpoint: str, answer: Answer = lambda _: False, drop_header: str = "
             thread.join()
 
 
-def refuse(status: int, code: str) -> Answer:
+def refuse(status: int, code: str, *methods: str) -> Answer:
     def answer(request: http.server.BaseHTTPRequestHandler) -> bool:
-        if request.command not in ("PUT", "POST"):
+        if request.command not in (methods or ("PUT", "POST")):
             return False
         body = f"<Error><Code>{code}</Code><Message>{SECRET} of testing</Message></Error>".encode()
         request.send_response(status)

@@ -27,7 +27,7 @@ from waybill.destinations.base import (
     only_own_folder,
     rehearsal,
 )
-from waybill.destinations.s3_client import client_of, send, translated
+from waybill.destinations.s3_client import client_of, in_parts, send, translated
 from waybill.errors import PermanentError, TransientError
 
 _BLOCK = 1024 * 1024
@@ -205,8 +205,7 @@ class S3Session(Reading):
 
     def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int, condition: dict[str, str]) -> None:
         """Copy any size in parts. Servers have long known a condition on completing parts, unlike one on CopyObject."""
-        upload = {**to, "UploadId": self._client.create_multipart_upload(**to, ChecksumAlgorithm="SHA256")["UploadId"]}
-        try:
+        with in_parts(self._client, to) as upload:
             done = []
             for number, start in enumerate(range(0, size, _COPY_PART), 1):
                 copied = f"bytes={start}-{min(start + _COPY_PART, size) - 1}"
@@ -214,9 +213,6 @@ class S3Session(Reading):
                 result = answer["CopyPartResult"]
                 done.append({"PartNumber": number, **{key: result[key] for key in ("ETag", "ChecksumSHA256") if key in result}})
             self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, **condition)
-        except BaseException:
-            self._client.abort_multipart_upload(**upload)
-            raise
 
     def _publish_folder(self, hidden: str, final: str) -> bool:
         """Publish several files at once. Whoever puts the claim first wins, and everybody copies the winner's files to the end.

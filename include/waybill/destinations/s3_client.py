@@ -7,7 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -187,17 +187,29 @@ def checksum(data: bytes) -> str:
 
 
 def send(client: Any, bucket: str, key: str, blocks: Iterable[bytes], condition: dict[str, str]) -> Sent:
-    """Create the object under `condition`. Raises botocore's errors, and what `blocks` raises. Nothing is left behind then."""
+    """Create the object under `condition`. Raises botocore's errors, and what `blocks` raises. Nothing is left behind then, as
+    far as S3 still answers.
+    """
     pieces = parts(blocks)
     first, second = next(pieces), next(pieces, None)
     if second is None:
         client.put_object(Bucket=bucket, Key=key, Body=first, ChecksumSHA256=checksum(first), **condition)
         return Sent(len(first), hashlib.sha256(first).hexdigest(), checksum(first))
-    upload = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256")["UploadId"]
+    with in_parts(client, {"Bucket": bucket, "Key": key}) as upload:
+        return _send_parts(client, upload, _after([first, second], pieces), condition)
+
+
+@contextmanager
+def in_parts(client: Any, to: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Begin an object in parts, and give it up if the block fails. What the block raises counts, whatever S3 says to that."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    upload = {**to, "UploadId": client.create_multipart_upload(**to, ChecksumAlgorithm="SHA256")["UploadId"]}
     try:
-        return _send_parts(client, {"Bucket": bucket, "Key": key, "UploadId": upload}, _after([first, second], pieces), condition)
+        yield upload
     except BaseException:
-        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        with suppress(BotoCoreError, ClientError):
+            client.abort_multipart_upload(**upload)
         raise
 
 
