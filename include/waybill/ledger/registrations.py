@@ -100,7 +100,7 @@ class Provenance(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The version in force after a replace, what it activated and deactivated, whether the replace made that version, and the one before."""
+    """The version in force after a replace, what that switched on and off, whether the replace made the version, and the one before."""
 
     version: int
     difference: Difference

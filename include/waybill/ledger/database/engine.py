@@ -138,8 +138,9 @@ class Ledger:
             command.upgrade(config, "head")
 
     def ready(self) -> None:
-        """Create the tables of an empty ledger, and keep a SQLite file up to date. Raises PermanentError when a shared ledger is behind, and
-        what `require_known` raises.
+        """Create the tables of an empty ledger, and keep a SQLite file up to date.
+
+        Raises PermanentError when a shared ledger is behind, and what `require_known` raises.
         """
         current, head = self.revision(), self.head()
         if current == head:
