@@ -177,6 +177,21 @@ def test_a_format_that_came_later_than_the_program_is_named(tmp_path: Path) -> N
     assert "format" in said.err
 
 
+def test_a_file_that_was_put_in_place_of_another_is_read_anew_also_while_a_third_is_being_read(tmp_path: Path) -> None:
+    """One engine reads all of them, and keeps nothing of any."""
+    columns = [Column("n", "integer")]
+
+    def put(name: str, number: int) -> Path:
+        duckdb.execute(f"copy (select {number} as n from range(2)) to '{tmp_path}/{name}' (format parquet)")
+        return tmp_path / name
+
+    third = parquet_records(put("b.parquet", 3), columns)
+    assert next(iter(third)) == ["3"]
+    for number in (1, 2):
+        assert list(parquet_records(put("a.parquet", number), columns)) == [[str(number)]] * 2
+    assert list(third) == [["3"]]
+
+
 def test_times_that_parquet_holds_and_rfc_3339_does_not_are_spelt_as_in_csv(tmp_path: Path) -> None:
     times = ["0044-03-15 (BC) 12:00:00+00", "0999-12-31 23:59:59.5+00", "12026-02-01 00:00:00+00", "infinity", "-infinity"]
     values = ", ".join(f"('{text}'::timestamptz, '{text.split(' 12')[0].split(' 23')[0].split(' 00')[0]}'::date)" for text in times)

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def problem_text(problem: dict[str, str]) -> str:
     return f"{problem['what']}. {problem['next_step']}." if problem["next_step"] else f"{problem['what']}."
 
 
+@cache
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="waybill-consumer", description="Fetches, checks and loads the files Waybill delivers.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,14 @@ def _text(spelt: str, kind: str) -> str | None:
     return str(json.loads(spelt))
 
 
+@cache
+def _engine() -> DuckDBPyConnection:
+    """Return the engine that reads every Parquet file of this process: opening one takes longer than reading a small file."""
+    import duckdb
+
+    return duckdb.connect(config={"threads": 1, "memory_limit": "1GB", "enable_external_file_cache": False})
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
     """Return DuckDB and what reads the file. Raises Refused if DuckDB is not installed, and Damaged for a file that is no Parquet."""
@@ -86,7 +95,7 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
         step = 'Install it: pip install "waybill-consumer[duckdb]"; or ask the sender for files: {format: csv}'
         raise Refused("is Parquet, and reading that needs DuckDB", where=str(path), next_step=step) from None
     pattern = "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path)).replace("'", "''")
-    with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+    with _engine().cursor() as connection:
         connection.execute("set TimeZone = 'UTC'")
         try:
             yield connection, f"read_parquet('{pattern}')"

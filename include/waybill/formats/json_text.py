@@ -66,7 +66,7 @@ class TextWriter:
         if self._empty:
             self._output.write(self.opening)
         self._output.write(self.ending)
-        self._engine.close()
+        self._engine.release()
         return self._output.finish(self._intake.rows, header, self._intake.withheld)
 
     def _object(self) -> list[str]:

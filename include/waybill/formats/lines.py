@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
@@ -14,33 +15,59 @@ BLOCK = 8_192
 """Lines that are made before they are written."""
 
 
+MOST_SPARE = 4
+"""Engines that wait for the next file. Opening one takes longer than the text of a thousand rows."""
+_spare: list[duckdb.DuckDBPyConnection] = []
+
+
 class Lines:
-    """An engine that evaluates one SQL expression over the pieces of a file. It touches neither disk nor network."""
+    """An engine that evaluates one SQL expression over the pieces of a file. It touches neither disk nor network.
+
+    Nobody else uses it until it is released. The engine of a file that was written to its end serves the next file.
+    """
 
     def __init__(self) -> None:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": "512MB",
-            "autoinstall_known_extensions": "false",
-            "temp_directory": "",
-        }
-        self._connection = duckdb.connect(config=settings)
-        self._connection.execute("SET TimeZone = 'UTC'")
-        self._connection.execute("SET python_enable_replacements = false")
+        self.engine = _opened()
+        self._is_released = False
 
     def texts(self, piece: pa.RecordBatch, expression: str, values: Sequence[str] = ()) -> Iterator[memoryview]:
         """Return the text of `expression` for every row, in order and back to back.
 
         It uses the piece's columns or, with `values`, those as v0, v1, ...: what it repeats is then computed once.
         """
-        relation = self._connection.from_arrow(pa.Table.from_batches([piece]))
+        relation = self.engine.from_arrow(pa.Table.from_batches([piece]))
         if values:
             relation = relation.project(", ".join(f"{value} AS v{number}" for number, value in enumerate(values)))
         for batch in relation.project(f"{expression} AS line").to_arrow_reader(BLOCK):
             yield _bytes(batch.column(0))
 
+    def release(self) -> None:
+        """Leave the engine to the next file. It must have nothing left to do."""
+        self._is_released = True
+        if len(_spare) < MOST_SPARE:
+            _spare.append(self.engine)
+        else:
+            self.engine.close()
+
     def close(self) -> None:
-        self._connection.close()
+        """End the engine, whatever it is doing. It does nothing to one that was released."""
+        if not self._is_released:
+            self.engine.close()
+
+
+def _opened() -> duckdb.DuckDBPyConnection:
+    with suppress(IndexError):
+        return _spare.pop()
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": "512MB",
+        "autoinstall_known_extensions": "false",
+        "temp_directory": "",
+    }
+    connection = duckdb.connect(config=settings)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    return connection
 
 
 def _bytes(texts: pa.Array) -> memoryview:

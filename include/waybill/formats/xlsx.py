@@ -86,7 +86,7 @@ class SheetWriter:
             self._file.close()
             with self._path.open("rb") as finished:
                 digest = hashlib.file_digest(finished, "sha256").hexdigest()
-        self._engine.close()
+        self._engine.release()
         return Written(self._intake.rows, self._path.stat().st_size, digest, tuple(self._intake.columns), dict(self._intake.withheld))
 
     def discard(self) -> None:
