@@ -23,6 +23,7 @@ import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from tests import installations
 from tests.issuer import TestIssuer
 from waybill.configuration.loading import Settings
 from waybill.connection import Connection
@@ -55,7 +56,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(self.sample.config_dir), "WAYBILL_PUBLIC_URL": PUBLIC})
-        self.ledger = Ledger(settings.ledger_url)
+        self.ledger = installations.open_ledger(settings.ledger_url)
         self.ledger.ready()
         installation = Installation(settings, self.ledger, self.connections.__getitem__, lambda: self.clock)
         app = _application(self.issuer.settings)
@@ -139,7 +140,7 @@ class Shop:
 
     @contextmanager
     def warehouse(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with duckdb.connect(str(self.sample.folder / "warehouse.duckdb")) as connection:
+        with installations.opened(self.sample.folder / "warehouse.duckdb") as connection:
             connection.execute("set timezone = 'UTC'")
             yield connection
 

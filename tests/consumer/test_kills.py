@@ -19,7 +19,7 @@ from tests.servers.postgres import Database
 from tests.servers.sshd import SftpAccess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOME = 20
+SOME = 10
 """Points of a run that are tried; all of them with FAULTS=full."""
 
 

@@ -159,26 +159,26 @@ def batches(rows):
         name = pc.binary_join_element_wise("name ", text, "")
         yield pa.RecordBatch.from_arrays([ids, name, ids.cast(pa.float64()), profile], names=list(columns))
 
-path, result = written(Path(sys.argv[2]), sys.argv[1], batches(int(sys.argv[3])), columns)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, result.rows)
+for rows in map(int, sys.argv[3:]):
+    path, result = written(Path(sys.argv[2]), sys.argv[1], batches(rows), columns)
+    assert result.rows == rows
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-def peak(folder: Path, format: str, rows: int) -> int:
-    """The most megabytes a process held that wrote so many rows."""
-    command = [sys.executable, "-c", MEASURED, format, str(folder), str(rows)]
+def peaks(folder: Path, format: str, *rows: int) -> list[int]:
+    """The most megabytes a process had held by the time that it had written so many rows, and so many more."""
+    command = [sys.executable, "-c", MEASURED, format, str(folder), *map(str, rows)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env={"PYTHONPATH": f"{root / 'include'}:{root}"})
-    megabytes, written_rows = map(int, done.stdout.split())
-    assert written_rows == rows
-    return megabytes
+    return [int(megabytes) for megabytes in done.stdout.split()]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, format: str) -> None:
-    few, many = (100_000, 2_000_000) if format == "ndjson" else (100_000, 400_000)
-    assert peak(tmp_path, format, many) <= peak(tmp_path, format, few) + 40
+    few, many = peaks(tmp_path, format, 100_000, 2_000_000 if format == "ndjson" else 400_000)
+    assert many <= few + 40
 
 
 # Run with -B: a module imported under the limit would leave half a bytecode file behind.
@@ -189,23 +189,23 @@ from tests.format_rows import SAMPLE, batch, written
 from waybill.errors import TransientError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
-try:
-    written(Path(sys.argv[2]), sys.argv[1], [batch(SAMPLE * 20_000)] * 3)
-except TransientError as error:
-    print(error.code, error, sep="|")
+for format in sys.argv[2:]:
+    try:
+        written(Path(sys.argv[1]), format, [batch(SAMPLE * 20_000)] * 3)
+    except TransientError as error:
+        print(format, error.code, error, sep="|")
 """
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_full_disk_is_told_and_leaves_no_file(tmp_path: Path, format: str) -> None:
+def test_a_full_disk_is_told_and_leaves_no_file_of_any_format(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, format, str(tmp_path)],
+        [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, str(tmp_path), *FORMATS],
         capture_output=True, text=True, check=True, cwd=root, env={"PYTHONPATH": f"{root / 'include'}:{root}"},
     )  # fmt: skip
-    code, message = done.stdout.strip().split("|")
-    assert code == "storage_full"
-    assert "cannot write" in message
+    told = [line.split("|") for line in done.stdout.splitlines()]
+    assert [(format, code) for format, code, _ in told] == [(format, "storage_full") for format in FORMATS]
+    assert all("cannot write" in message for _, _, message in told)
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 
