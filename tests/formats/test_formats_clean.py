@@ -24,6 +24,11 @@ from waybill.formats import clean
 pytestmark = pytest.mark.fast
 
 
+def cleaned_column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
+    [found] = clean.columns([array], [column])
+    return found
+
+
 def _names(text: str) -> list[str]:
     return text.split()
 
@@ -76,7 +81,7 @@ def test_a_harmless_name_is_let_through(name: str) -> None:
 @pytest.mark.parametrize("escaped", [False, True])
 def test_a_member_of_json_is_judged_by_the_same_names_as_a_column(name: str, escaped: bool) -> None:
     texts = pa.array([json.dumps({name: "hunter2", "size": 1}, ensure_ascii=escaped)])
-    cleaned, withheld = clean.column(texts, Column(type=ColumnType.JSON))
+    cleaned, withheld = cleaned_column(texts, Column(type=ColumnType.JSON))
     assert (json.loads(cleaned[0].as_py()), withheld) == ({"size": 1}, 1)
 
 
@@ -181,16 +186,35 @@ def test_what_holds_no_credential_stays_as_it_is_spelt(value: str) -> None:
 def test_a_written_reason_lets_values_pass_but_no_secret_key() -> None:
     column = Column(type=ColumnType.JSON, reason="Test keys of our documentation.")
     array = pa.array(['{"example":"sk_test_0123456789ab","api_key":"x"}'])
-    cleaned, withheld = clean.column(array, column)
+    cleaned, withheld = cleaned_column(array, column)
     assert cleaned.to_pylist() == ['{"example":"sk_test_0123456789ab"}']
     assert withheld == 1
 
 
 def test_text_columns_are_searched_for_credentials_and_for_json(tmp_path: Path) -> None:
     values = ["hello", "see sk_live_" + "a" * 24, '{"api_key":"x","n":1}', None, "api_key: ask Anna"]
-    cleaned, withheld = clean.column(pa.array(values), COLUMNS["string"])
+    cleaned, withheld = cleaned_column(pa.array(values), COLUMNS["string"])
     assert cleaned.to_pylist() == ["hello", None, '{"n":1}', None, "api_key: ask Anna"]
     assert withheld == 2
+
+
+def test_columns_that_are_searched_at_once_are_judged_each_by_its_own_texts_type_and_reason() -> None:
+    key, text, body = "sk_live_" + "a" * 24, Column(type=ColumnType.STRING), Column(type=ColumnType.JSON)
+    allowed = Column(type=ColumnType.STRING, reason="Test keys of our documentation.")
+    hidden = Column(type=ColumnType.STRING, export="anonymize")
+    given = [
+        (pa.array([None, "a", key]), text, [None, "a", None], 1),
+        (pa.array([1, 2, 3]), Column(type=ColumnType.INTEGER), [1, 2, 3], 0),
+        (pa.array([key, "b", key]), text, [None, "b", None], 2),
+        (pa.array(["c", "d", "e"]), text, ["c", "d", "e"], 0),
+        (pa.array([key, None, "f"], pa.large_string()), text, [None, None, "f"], 1),
+        (pa.array([key, key, '{"api_key":"x","n":1}']), allowed, [key, key, '{"n":1}'], 1),
+        (pa.array([key, key, key]), hidden, [key, key, key], 0),
+        (pa.array(['{"n":1}', '{"api_key":"x","n":1}', None]), body, ['{"n":1}', '{"n":1}', None], 1),
+        (pa.array([None, None, '{"pin_code":4}'], pa.string()), body, [None, None, "{}"], 1),
+    ]
+    found = [(array.to_pylist(), count) for array, count in clean.columns([item[0] for item in given], [item[1] for item in given])]
+    assert found == [(texts, count) for _, _, texts, count in given]
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -280,7 +304,7 @@ def catalog(columns: dict[str, Any]) -> Catalog:
 )
 def test_credentials_named_by_what_stands_around_them_go(planted: Any) -> None:
     array = pa.array([json.dumps(planted)])
-    cleaned, withheld = clean.column(array, Column(type=ColumnType.JSON))
+    cleaned, withheld = cleaned_column(array, Column(type=ColumnType.JSON))
     assert withheld == 1
     assert PLANTED not in str(cleaned[0].as_py())
 
@@ -298,4 +322,4 @@ def test_credentials_named_by_what_stands_around_them_go(planted: Any) -> None:
 )
 def test_what_only_resembles_them_stays(harmless: Any) -> None:
     array = pa.array([json.dumps(harmless)])
-    assert clean.column(array, Column(type=ColumnType.JSON))[1] == 0
+    assert cleaned_column(array, Column(type=ColumnType.JSON))[1] == 0

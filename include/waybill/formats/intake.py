@@ -45,12 +45,11 @@ class Intake:
                 yield self._clean(piece)
 
     def _clean(self, piece: pa.RecordBatch) -> pa.RecordBatch:
-        arrays = []
-        for (name, column), array in zip(self.columns.items(), piece.columns, strict=True):
-            cleaned, withheld = clean.column(array, column) if self._cleans else (array, 0)
-            arrays.append(cleaned)
-            if withheld:
-                self.withheld[name] += withheld
+        arrays = piece.columns
+        if self._cleans:
+            found = list(clean.columns(arrays, list(self.columns.values())))
+            arrays = [cleaned for cleaned, _ in found]
+            self.withheld.update({name: count for name, (_, count) in zip(self.columns, found, strict=True) if count})
         return pa.RecordBatch.from_arrays(arrays, names=self.names)
 
 
