@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.servers.s3 import S3Server
 from tests.sources.test_source_postgres import entity
+from waybill import aws
 from waybill.configuration.catalog import LakeSource
 from waybill.configuration.registration import S3Destination
 from waybill.configuration.selection import FileStyle, Selection
@@ -78,6 +79,24 @@ def test_a_lake_and_a_destination_read_a_connection_alike(tmp_path: Path, s3: S3
     assert found == b"1,2\n"
     key = lake.s3_settings(connection)["key"]
     assert key == {"a profile": "OFPROFILE"}.get(name, "testing") or ("role" in name and key.startswith("ASIA"))
+
+
+def test_what_aws_says_of_its_services_is_read_once_for_all_connections_and_anew_where_it_lies_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = [Connection("lake", "aws", login=login, password="b", extra={"region_name": "eu-west-1"}) for login in "ab"]
+
+    def loaders() -> list[Any]:
+        return [aws.session_of(connection, {})._session.get_component("data_loader") for connection in connections]
+
+    first, second = loaders()
+    assert first is second
+    searched = list(first.search_paths)
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    third, fourth = loaders()
+    assert third is fourth is not first
+    assert str(tmp_path) in third.search_paths
+    assert first.search_paths == searched
 
 
 @pytest.mark.parametrize("verify", [False, "/etc/ssl/other.pem"])

@@ -72,7 +72,17 @@ class Lake:
                 code="config",
                 next_step="Set its connection in the catalog",
             )
-        return fsspec.filesystem("s3", **s3_settings(self.connections(self.spec.connection)))
+        target = self.connections(self.spec.connection)
+        return fsspec.filesystem("s3", session=_session(target), **s3_settings(target))
+
+
+def _session(target: Connection) -> Any:
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    with _unreadable(f"connection {target.id}"):
+        aws.share_models(session)
+    return session
 
 
 _LIMITS: dict[str, Any] = {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 1, "mode": "standard"}}
