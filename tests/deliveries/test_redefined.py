@@ -396,3 +396,40 @@ def test_a_column_that_is_anonymized_from_now_on_leaves_no_plain_value_in_a_copy
     books.deliver(1)
     assert {len(name) for name in books.copy()} == {64}
     books.close()
+
+
+ALTERED = {
+    "postgres": {
+        "a longer text": "alter table thing alter column name type varchar(40)",
+        "NULL allowed": "alter table thing alter column name drop not null",
+        "another type": "alter table thing alter column name type text",
+    },
+    "mariadb": {
+        "a longer text": "alter table thing modify name varchar(40) not null",
+        "NULL allowed": "alter table thing modify name varchar(20)",
+        "another type": "alter table thing modify name tinytext not null",
+    },
+    "duckdb": {"NULL allowed": "alter table thing alter column name drop not null"},
+}
+
+
+@pytest.mark.parametrize(
+    ("books", "what"),
+    [(kind, what) for kind, like in [*((kind, kind) for kind in ALTERED), ("dbapi over postgres", "postgres")] for what in ALTERED[like]],
+    indirect=["books"],
+)
+def test_a_column_that_the_source_alters_raises_the_schema_version(books: Books, what: str, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["books"]
+    books.begin(
+        f"alter table thing {'modify name varchar(20)' if kind == 'mariadb' else 'alter column name set'} not null", deletes="never"
+    )
+    books.deliver(1)
+    books.happens(ALTERED["postgres" if "postgres" in kind else kind][what])
+    books.deliver(2)
+    books.deliver(3)
+    told = [manifest for _, manifest in books.manifests()]
+    assert [manifest["schema_version"] for manifest in told] == [1, 1, 2, 2]
+    assert [manifest.get("previous_schema_version") for manifest in told] == [None, None, 1, None]
+    facts = [[(column["native_type"], column["nullable"]) for column in manifest["columns"]] for manifest in told]
+    assert facts[0] == facts[1] != facts[2] == facts[3]
+    books.close()

@@ -299,7 +299,7 @@ class _AttemptRun:
                 position_to=extracted.position_to,
                 snapshot_time=extracted.snapshot_time,
                 schema_version=extracted.schema_version,
-                columns=as_json(extracted.columns, filled_from),
+                columns=as_json(extracted.columns, filled_from, extracted.natives),
                 facts=facts,
                 files=[file_facts(self.target.name(file.number), file) for file in extracted.files],
                 rows=sum(file.rows for file in extracted.files),

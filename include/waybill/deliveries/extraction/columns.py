@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from waybill.configuration.values.columns import Column
+from waybill.files.source_types import Native
 from waybill.ledger.facts import ColumnFacts
 from waybill.registrations.filling import followed, source_of
 
 
-def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[ColumnFacts]:
+def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int], natives: Mapping[str, Native]) -> list[ColumnFacts]:
     """Return the columns in file order, as the ledger keeps them."""
     found: list[ColumnFacts] = []
     for name, column in columns.items():
@@ -18,6 +19,8 @@ def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> li
             found[-1]["source_name"] = column.source(name)
         if name in filled_from:
             found[-1]["filled_from_sequence"] = filled_from[name]
+        if native := natives.get(column.source(name)):
+            found[-1] |= {"native_type": native.native_type, "nullable": native.nullable}
     return found
 
 
@@ -53,6 +56,20 @@ def arranged(delivered: Sequence[ColumnFacts] | None, version: int, catalogued: 
     ]
     after = [(name, column.type.value, column.export, column.source(name)) for name, column in columns.items()]
     return columns, version + (before != after)
+
+
+def altered(delivered: Sequence[ColumnFacts] | None, natives: Mapping[str, Native]) -> bool:
+    """Return whether the source holds a delivered column in another native type now, or lets it be NULL otherwise than before.
+
+    A consumer who made a table by the manifest may have to alter it. What is not known on both sides is not compared.
+    """
+    for column in delivered or ():
+        native = natives.get(source_of(column))
+        now = (native.native_type, native.nullable) if native else (None, None)
+        was = column.get("native_type"), column.get("nullable")
+        if any(one != other for one, other in zip(was, now, strict=True) if one is not None and other is not None):
+            return True
+    return False
 
 
 def same_texts(some: Mapping[str, Column], other: Mapping[str, Column]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import Any, cast
@@ -10,7 +10,7 @@ from typing import Any, cast
 from waybill.configuration.catalog import Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection, first_day
 from waybill.deliveries.extraction import landmarks
-from waybill.deliveries.extraction.columns import arranged
+from waybill.deliveries.extraction.columns import altered, arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
@@ -18,7 +18,7 @@ from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, Extracted
 from waybill.deliveries.key_changes.changes import FoundKeys, with_key_changes
 from waybill.errors import PermanentError, TransientError
-from waybill.files.source_types import natives
+from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.language import tell
 from waybill.ledger.facts import Position
@@ -46,10 +46,10 @@ def extract(
     with source.snapshot([job.entity]) as snapshot:
         extent = _extent(job, snapshot)
         selection = Selection(job.entity, job.source_tenant, columns, _changed(extent), job.salt, where=job.conditions)
+        selection = _window_of(job, snapshot, selection)
         repeats, remembered = False, Remembered([])
-        if job.delivery.purpose == Purpose.BACKFILL:
-            selection = within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
         snapshot.check(selection)
+        told = natives(snapshot, job.entity)
         facts = _checked_definition(job, snapshot, selection) | _places(job, snapshot, selection, extent)
         if job.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(job.stream, snapshot, selection, known)
@@ -65,7 +65,7 @@ def extract(
             position_to=position,
             snapshot_time=snapshot.taken_at,
             columns=columns,
-            schema_version=version,
+            schema_version=_schema_version(job, version, told),
             files=files,
             digests=remembered.blobs,
             digests_from=remembered.digests_from,
@@ -73,10 +73,22 @@ def extract(
             may_repeat=repeats,
             keys=keys,
             source_rows=_source_rows(selection, snapshot, keys),
-            natives=natives(snapshot, job.entity),
+            natives=told,
             exact=_is_exact(job, selection),
             range_column=job.entity.time_column if selection.time_to else job.entity.changes.column,
         )
+
+
+def _window_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Selection:
+    if job.delivery.purpose != Purpose.BACKFILL:
+        return selection
+    return within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
+
+
+def _schema_version(job: DeliveryJob, catalogued: int, told: Mapping[str, Native]) -> int:
+    """Return the version by the catalog, or the next one if only the source holds the columns otherwise."""
+    was = job.stream.schema_version
+    return was + 1 if catalogued == was and altered(job.stream.columns, told) else catalogued
 
 
 def _changed(extent: Extent) -> ChangeSpan:
