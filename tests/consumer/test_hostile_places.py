@@ -115,14 +115,38 @@ def test_a_manifest_names_files_of_its_own_folder_only(sender: Sender, tmp_path:
 
 
 class Denies(TenantFolder):
-    """A file that the server lists and lets nobody read."""
+    """A file that the server lists and lets nobody read: `error` is what it answers, at once or when the open file is read."""
 
     denied = b""
+    error: ClassVar[asyncssh.SFTPError] = asyncssh.SFTPPermissionDenied("no")
+    when_read = False
+    opened: ClassVar[set[int]] = set()
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
-        if self.denied and path.endswith(self.denied):
-            raise asyncssh.SFTPPermissionDenied("no")
-        return super().open(path, pflags, attrs)
+        is_denied = bool(self.denied) and path.endswith(self.denied)
+        if is_denied and not self.when_read:
+            raise self.error
+        file = super().open(path, pflags, attrs)
+        if is_denied:
+            self.opened.add(id(file))
+        return file
+
+    def read(self, file_obj: Any, offset: int, size: int) -> Any:
+        if id(file_obj) in self.opened:
+            raise self.error
+        return super().read(file_obj, offset, size)
+
+    def close(self, file_obj: Any) -> Any:
+        self.opened.discard(id(file_obj))
+        return super().close(file_obj)
+
+
+ANSWERS = {  # what the server answers, and whether only when the open file is read
+    "denied": (asyncssh.SFTPPermissionDenied("no"), False),
+    "fails": (asyncssh.SFTPFailure(""), False),
+    "fails when it is read": (asyncssh.SFTPFailure(""), True),
+    "locked": (asyncssh.SFTPLockConflict("in use"), False),
+}
 
 
 def too_large(path: Path) -> None:
@@ -145,7 +169,7 @@ UNREADABLE = {  # the file that nobody can read, whether the entity is there all
 }
 
 
-@pytest.mark.parametrize("trouble", ["too large", "loop", "denied"])
+@pytest.mark.parametrize("trouble", ["too large", "loop", *ANSWERS])
 @pytest.mark.parametrize("what", UNREADABLE)
 def test_one_file_that_nobody_can_read_keeps_nobody_from_the_others(sender: Sender, tmp_path: Path, what: str, trouble: str) -> None:
     """A pull goes on with what it can read, and names the file."""
@@ -158,11 +182,13 @@ def test_one_file_that_nobody_can_read_keeps_nobody_from_the_others(sender: Send
     unreadable = sender.root / path
     if not unreadable.exists():
         unreadable.write_text("{}")
-    if trouble != "denied":
+    if trouble not in ANSWERS:
         (too_large if trouble == "too large" else leads_to_itself)(unreadable)
         said = consumer("pull", sender.root, tmp_path / "copy")
     else:
-        said = pulled(tmp_path, type("DeniesOne", (Denies,), {"denied": path.encode()}))
+        error, when_read = ANSWERS[trouble]
+        facts = {"denied": path.encode(), "error": error, "when_read": when_read, "opened": set()}
+        said = pulled(tmp_path, type("DeniesOne", (Denies,), facts))
     came = {file.name for file in (tmp_path / "copy").rglob("*.manifest.json")}
     assert came == {"city.manifest.json", *(["user.manifest.json"] if is_there else [])}, said.err
     assert (said.code, says in said.out + said.err, "Traceback" in said.err) == (0 if is_there else 1, True, False), said

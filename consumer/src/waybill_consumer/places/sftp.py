@@ -61,10 +61,10 @@ class Sftp:
         return self._all([(path, self._answer(path)) for path in paths])
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
-        with self._translated(path):
+        with self._translated(path), _of_one_file(f"{self.label}{path}"):
             file = self._loop.run(_patiently(self._client.open(self._at(path), "rb")))
         try:
-            with self._translated(path):
+            with self._translated(path), _of_one_file(f"{self.label}{path}"):
                 coming = self._loop.start(_patiently(file.read(CHUNK, start)))
                 while block := coming():
                     start += len(block)
@@ -108,7 +108,7 @@ class Sftp:
 
     async def _answer(self, path: str) -> Answer:
         try:
-            with self._translated(path):
+            with self._translated(path), _of_one_file(f"{self.label}{path}"):
                 return await self._read(path)
         except Unreachable:
             raise
@@ -140,6 +140,17 @@ class Sftp:
             raise Refused("the server does not let this login read it", where=where, next_step=step) from error
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"the server stopped answering: {_said(error)}", where=where, next_step=_AGAIN) from error
+
+
+@contextmanager
+def _of_one_file(where: str) -> Iterator[None]:
+    """Refuse a file of which a server that goes on answering says that it fails, as OpenSSH does of a damaged disk, without a reason."""
+    try:
+        yield
+    except (*_MISSING, asyncssh.SFTPPermissionDenied, asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.SFTPBadMessage):
+        raise
+    except asyncssh.SFTPError as error:
+        raise Refused(f"the server cannot read it: {_said(error)}", where=where, next_step="Ask whoever runs the server") from error
 
 
 def _is_link(attrs: asyncssh.SFTPAttrs) -> bool:
