@@ -272,6 +272,47 @@ def test_a_query_knows_what_it_reads_outside_of_the_search_path(books: Books, wh
     books.close()
 
 
+AWAY = {
+    "the view itself": {"relation": "away.seen"},
+    "a view over it": {"relation": "shown"},
+    "a query": {"query": "select tenant_id, id, name, updated_at from away.seen", "relation": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("books", "reader", "changed"),
+    [
+        *(("mariadb", reader, changed) for reader in AWAY for changed in ("view", "table")),
+        ("sqlite", "the view itself", "view"),
+        ("sqlite", "a query", "view"),
+    ],
+    indirect=["books"],
+)
+def test_a_view_in_another_database_is_looked_into(books: Books, reader: str, changed: str, tmp_path: Path) -> None:
+    """In SQLite that is a database which the connection attaches. Its views follow columns that are renamed, and read no other one."""
+    if is_lite := books.spec["connection"] == "lite":
+        plain = books.open
+        books.open = lambda: attached(plain(), tmp_path / "away.sqlite")
+    kind, time, things = ("text", "text", "things") if is_lite else ("varchar(20)", "datetime", "away.things")
+    seen = f"create view away.seen as select tenant_id, id, {{}} as name, updated_at from {things}"
+    made = f"create table away.things (tenant_id {kind}, id bigint, name {kind}, other {kind}, updated_at {time})"
+    rows = "insert into away.things select tenant_id, id, name, other, updated_at from thing"
+    shown = "create view shown as select * from away.seen"
+    more = {**AWAY[reader], "columns": {**ENTITY["columns"], "updated_at": {"type": "timestamp"}}}
+    begun = ["drop database if exists away", "create database away"] * (not is_lite)
+    books.begin(*begun, made, rows, seen.format("name"), *[shown] * (reader == "a view over it"), **more)
+    again = ["drop view away.seen", seen.format("upper(name)")]
+    books.happens(*(again if changed == "view" else [statement.replace("thing", "away.things") for statement in SWAP]))
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (["N1", "N2"] if changed == "view" else ["o1", "o2"], ["full", "full"])
+    books.close()
+
+
+def attached(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    connection.execute("attach ? as away", (str(path),))
+    return connection
+
+
 @pytest.mark.parametrize("books", ["postgres", "dbapi over postgres"], indirect=True)
 def test_a_function_that_puts_statements_together_is_told(books: Books) -> None:
     function = """create function f(x varchar) returns varchar language plpgsql as

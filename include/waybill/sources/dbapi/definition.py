@@ -2,45 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.configuration.catalog import Entity
 from waybill.sources import definitions
 from waybill.sources.definitions import Definition
-from waybill.sources.sql import Sql, sql
+from waybill.sources.sql import Bind, Sql, join, quote, sql
 
-_VIEWS = {
-    "SQLite": "SELECT name, sql FROM sqlite_master WHERE type = 'view'",
-    "MySQL": "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()",
-}
-_FUNCTIONS = {
-    "MySQL": """
-SELECT routine_name, coalesce(routine_definition, last_altered) FROM information_schema.routines
- WHERE routine_schema = DATABASE() AND routine_type = 'FUNCTION'
+_MYSQL_SCHEMAS = """
+SELECT schema_name, schema_name = DATABASE() FROM information_schema.schemata
+ WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')
 """
-}
-_COLUMNS = {
-    "SQLite": """
-SELECT m.name, x.name, x.type FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS x WHERE m.type = 'table' ORDER BY m.name, x.cid
-""",
-    "MySQL": """
+_MYSQL_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema IN ({}) ORDER BY table_schema"
+_MYSQL_FUNCTIONS = """
+SELECT routine_name, coalesce(routine_definition, last_altered) FROM information_schema.routines
+ WHERE routine_schema IN ({}) AND routine_type = 'FUNCTION' ORDER BY routine_schema
+"""
+_MYSQL_COLUMNS = """
 SELECT table_name, column_name, column_type FROM information_schema.columns
- WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position
-""",
-}
+ WHERE table_schema IN ({}) ORDER BY table_name, table_schema, ordinal_position
+"""
+_SQLITE_VIEWS = "SELECT name, sql FROM {}.sqlite_master WHERE type = 'view'"
+_SQLITE_COLUMNS = """
+SELECT m.name, x.name, x.type
+  FROM {}.sqlite_master AS m
+  JOIN pragma_table_xinfo(m.name, {}) AS x
+ WHERE m.type = 'table'
+ ORDER BY m.name, x.cid
+"""
+
+Ask = Callable[[Sql], Sequence[Any]]
 
 
-def definition(ask: Callable[[Sql], Sequence[Any]], database: str, entity: Entity, columns: Mapping[str, str]) -> Definition:
+@dataclass
+class _Told:
+    """The texts of views and functions by name. Things of one name in several schemas count as one, so that none is overlooked."""
+
+    views: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+    schemas: list[str] = field(default_factory=list)
+
+    def texts(self) -> str:
+        return " ".join([*self.views.values(), *self.functions.values()])
+
+
+def definition(ask: Ask, database: str, entity: Entity, columns: Mapping[str, str]) -> Definition:
     """Return what gives an entity's rows their values. `columns` are those of its relation.
 
     Views and queries find columns by name, so that every table behind them counts.
     """
+    told = {"SQLite": _sqlite, "MySQL": _mysql}.get(database, _nothing)(ask, entity)
+    if not entity.query and not definitions.behind(definitions.text_of(entity), told.views):
+        listed: Sequence[Any] = [(entity.relation, name, native) for name, native in columns.items()]
+    elif database == "MySQL":
+        listed = ask(sql(_MYSQL_COLUMNS, _names(told.schemas)))
+    else:
+        listed = [row for schema in told.schemas for row in ask(sql(_SQLITE_COLUMNS, quote(schema), Bind(schema)))]
+    return definitions.by_words(entity, told.views, told.functions, listed)
 
-    def texts(statements: Mapping[str, str]) -> dict[str, str]:
-        return {name: text or "" for name, text in ask(sql(statements[database]))} if database in statements else {}
 
-    views, functions = texts(_VIEWS), texts(_FUNCTIONS)
-    if not entity.query and not definitions.behind(definitions.text_of(entity), views):
-        return definitions.by_words(entity, views, functions, [(entity.relation, name, native) for name, native in columns.items()])
-    return definitions.by_words(entity, views, functions, ask(sql(_COLUMNS[database])) if database in _COLUMNS else [])
+def _nothing(ask: Ask, entity: Entity) -> _Told:
+    return _Told()
+
+
+def _sqlite(ask: Ask, entity: Entity) -> _Told:
+    """Look into every database that is attached to the connection."""
+    told = _Told(schemas=[name for (name,) in ask(sql("SELECT name FROM pragma_database_list ORDER BY seq"))])
+    for schema in told.schemas:
+        _add(told.views, ask(sql(_SQLITE_VIEWS, quote(schema))))
+    return told
+
+
+def _mysql(ask: Ask, entity: Entity) -> _Told:
+    """Look into the connection's own database, and into each that the texts found so far name."""
+    own: set[str] = set()
+    others: dict[str, str] = {}
+    for name, is_own in ask(sql(_MYSQL_SCHEMAS)):
+        if is_own:
+            own.add(name)
+        else:
+            others[name.casefold()] = name
+    told, text, new = _Told(), definitions.text_of(entity), own
+    while True:
+        new = new | {others.pop(word) for word in definitions.words(f"{text} {told.texts()}") & others.keys()}
+        if not new:
+            return told
+        _add(told.views, ask(sql(_MYSQL_VIEWS, _names(new))))
+        _add(told.functions, ask(sql(_MYSQL_FUNCTIONS, _names(new))))
+        told.schemas, new = [*told.schemas, *sorted(new)], set()
+
+
+def _names(schemas: Collection[str]) -> Sql:
+    return join(", ", (sql("{}", Bind(name)) for name in sorted(schemas))) or sql("''")
+
+
+def _add(found: dict[str, str], rows: Sequence[Any]) -> None:
+    for name, text in rows:
+        found[name] = f"{found.get(name, '')}{text or ''}"

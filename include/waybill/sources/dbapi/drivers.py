@@ -146,7 +146,7 @@ class Database:
     def never_null(self, relation: list[str]) -> Sql:
         """Return the statement that lists a relation's columns that are declared NOT NULL."""
         if self.dynamic:  # a primary key that is no INTEGER may hold NULL in SQLite
-            return sql("""SELECT name FROM pragma_table_xinfo({}) WHERE "notnull" = 1""", Bind(relation[-1]))
+            return sql("""SELECT name FROM pragma_table_xinfo({}, {}) WHERE "notnull" = 1""", Bind(relation[-1]), _attached(relation))
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         return sql(self.declared_not_null, Bind(relation[-1]), schema)
 
@@ -161,8 +161,13 @@ class Database:
         """Return the statement that lists a relation's columns and declared types."""
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         if self.dynamic:
-            return sql("SELECT name, type FROM pragma_table_xinfo({})", Bind(relation[-1]))
+            return sql("SELECT name, type FROM pragma_table_xinfo({}, {})", Bind(relation[-1]), _attached(relation))
         return sql(self.columns, Bind(relation[-1]), schema)
+
+
+def _attached(relation: list[str]) -> Bind:
+    """Return the database of SQLite's that a relation names. None lets SQLite look into all that are attached."""
+    return Bind(relation[-2] if len(relation) > 1 else None)
 
 
 def database(connection: Any) -> Database:
