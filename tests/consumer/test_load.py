@@ -340,3 +340,24 @@ def test_duckdb_gets_more_memory_where_the_index_of_a_key_needs_it(tmp_path: Pat
         assert connection.execute('select count(*) from "user"').fetchall() == [(150_000,)]
         (limit,) = connection.execute("select current_setting('memory_limit')").fetchall()[0]
     assert float(limit.split()[0]) > 8
+
+
+def test_a_key_of_numbers_is_one_in_all_its_spellings_if_it_is_at_the_source(sender: Sender, database: str) -> None:
+    """SQLite holds such numbers as texts, so one spelling has to replace another. What the source holds as texts stays apart."""
+    numbers: dict[str, Any] = {
+        "columns": {"id": {"type": "decimal", "native_type": "numeric"}, "part": "string", "name": "string"},
+        "key": ("id", "part"),
+    }
+    texts: dict[str, Any] = {"entity": "code", "columns": {"id": {"type": "string", "native_type": "text"}, "name": "string"}}
+    sender.deliver([("1.0", "a", "old"), ("1.0", "b", "other"), ("-20", "a", "kept")], kind="full", **numbers)
+    sender.deliver([("1.0", "x")], kind="full", **texts)
+    well("load", sender.root, "--to", database)
+    sender.day = 1
+    sender.deliver([("1.00", "a", "new"), ("0.10", "a", "x"), ("-20", "a", "kept too")], **numbers)
+    sender.deliver([("1.00", "y")], **texts)
+    sender.day = 2
+    sender.deliver([("1", "a", "newest"), ("0.1", "a", "y")], **numbers)
+    well("load", sender.root, "--to", database)
+    found = sorted((float(number), part, name) for number, part, name in rows(database, "user", "id, part, name"))
+    assert found == [(-20.0, "a", "kept too"), (0.1, "a", "y"), (1.0, "a", "newest"), (1.0, "b", "other")]
+    assert [name for _, name in rows(database, "code", "id, name")] == ["x", "y"]

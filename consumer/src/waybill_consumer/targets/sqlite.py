@@ -109,16 +109,48 @@ class Sqlite(RebuildingTarget):
 
     def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         for file in files:
-            self._insert(entity, shape, file, on_conflict(file.columns, shape.key))
+            self._insert(entity, shape, file, on_conflict(file.columns, shape.key), self._numbers_in_key(shape))
+
+    def _numbers_in_key(self, shape: Shape) -> list[str]:
+        """Return the columns of the key in which the source takes 1.0 and 1.00 for one number, while each is a text of its own here."""
+        return [name for name in shape.key if (column := shape.column(name)).type == "decimal" and column.native_type == "numeric"]
+
+    @contextmanager
+    def _one_spelling(self, entity: str, key: Sequence[str], numbers: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Delete at the end the rows whose key is spelt otherwise than one that was handed over, and is the same."""
+        self._connection.create_function("_waybill_plain", 1, _plain, deterministic=True)
+        terms = ", ".join(f"k{at}" for at, _ in enumerate([*key, *numbers]))
+        self._run("drop table if exists temp._waybill_keys")
+        self._run(f"create temp table _waybill_keys ({terms})")
+        insert = f"insert into _waybill_keys values ({', '.join('?' * (len(key) + len(numbers)))})"
+
+        def keep(row: dict[str, Any]) -> None:
+            same = [_plain(row[name]) if name in numbers else row[name] for name in key]
+            self._connection.execute(insert, [*same, *(row[name] for name in numbers)])
+
+        yield keep
+        same = " and ".join(
+            f"k{at} = {f'_waybill_plain(t.{quoted(name)})' if name in numbers else f't.{quoted(name)}'}" for at, name in enumerate(key)
+        )
+        other = " or ".join(f"k{len(key) + at} <> t.{quoted(name)}" for at, name in enumerate(numbers))
+        self._run(f"create index temp._waybill_same on _waybill_keys ({terms})")
+        found = f"select t.rowid from {quoted(entity)} as t cross join _waybill_keys where {same} and ({other})"
+        self._run(f"delete from {quoted(entity)} where rowid in ({found})")
+        self._run("drop table temp._waybill_keys")
 
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
         places = " and ".join(f"{quoted(column.name)} = ?" for column in file.columns[:-1])
         self._many(entity, shape, f"delete from {quoted(entity)} where {places}", (row[:-1] for row in _values(file)))
 
-    def _insert(self, entity: str, shape: Shape, file: DataFile, conflict: str) -> None:
+    def _insert(self, entity: str, shape: Shape, file: DataFile, conflict: str, numbers: Sequence[str] = ()) -> None:
         marks = ", ".join("?" * len(file.columns))
         statement = f"insert into {quoted(entity)} ({names(file.columns)}) values ({marks}) {conflict}"
-        self._many(entity, shape, statement, _values(file))
+        if not numbers:
+            self._many(entity, shape, statement, _values(file))
+            return
+        read = [column.name for column in file.columns]
+        with self._one_spelling(entity, shape.key, numbers) as keep:
+            self._many(entity, shape, statement, _each(_values(file), lambda row: keep(dict(zip(read, row, strict=True)))))
 
     def _many(self, entity: str, shape: Shape, statement: str, rows: Iterator[list[Any]]) -> None:
         try:
@@ -137,6 +169,22 @@ class Sqlite(RebuildingTarget):
             raise refused_by_database(self.entity or "sqlite", str(error)) from error
         except sqlite3.DatabaseError as error:
             raise refused_by_database(self.entity or "sqlite", str(error)) from error
+
+
+def _plain(number: str | None) -> str | None:
+    """Return the spelling of a number that all its spellings share."""
+    if number is None or not number[-1:].isdigit():
+        return number
+    sign, whole = ("-", number[1:]) if number.startswith("-") else ("", number)
+    if "." in whole:
+        whole = whole.rstrip("0").rstrip(".")
+    return sign + whole if whole != "0" else whole
+
+
+def _each(rows: Iterator[list[Any]], see: Callable[[list[Any]], None]) -> Iterator[list[Any]]:
+    for row in rows:
+        see(row)
+        yield row
 
 
 def _values(file: DataFile) -> Iterator[list[Any]]:
