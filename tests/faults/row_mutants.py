@@ -352,7 +352,7 @@ ROW_MUTANTS = [
     Mutant(
         "a key that came back waits for a change",
         "deliveries/key_changes/keysets.py",
-        "missing = there - delivered_before - delivered",
+        "missing = (there - delivered_before - delivered) | ((was_dead & there) - dead - delivered)",
         "missing = set()",
         vanished,
     ),

@@ -22,7 +22,7 @@ from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.key_changes import keysets
-from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Comparison, Packed, Step
 from waybill.files.records import fields_of
 from waybill.ledger import Ledger
 from waybill.ledger.delivered import keys
@@ -61,6 +61,8 @@ class FoundKeys:
     change: NewChange
     added: Packed | None
     gone: Packed | None
+    left: Packed | None
+    """`gone`, with the marks of deleted rows that go."""
     noticed_at: datetime
     key: tuple[str, ...]
     folder: Path
@@ -69,8 +71,8 @@ class FoundKeys:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         """Return what the ledger keeps, by kind. A whole change needs no `gone`."""
         found: dict[str, Iterable[bytes]] = {"added": self.added.blobs()} if self.added else {}
-        if self.gone and not self.change.whole:
-            found["gone"] = self.gone.blobs()
+        if self.left and not self.change.whole:
+            found["gone"] = self.left.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
 
@@ -99,7 +101,7 @@ def with_key_changes(
     if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
         change = replace(change, whole=True, held=now.count, compared_at=snapshot.taken_at)
-        return selection, _found(change, keysets.packed(now, store.folder), None, scan, rows=now.count)
+        return selection, _found(change, keysets.packed(now, store.folder, scan.live(selection)), None, scan, rows=now.count)
     with store.ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     lost = _why_lost(before, stream, change.made_of)
@@ -111,16 +113,21 @@ def with_key_changes(
     change = replace(change, after=before[-1].number or 0)
     if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, store.zone):
         now = scan.delivered(selection)
-        return selection, _found(replace(change, changed=now.count), keysets.packed(now, store.folder), None, scan)
+        return selection, _found(replace(change, changed=now.count), keysets.packed(now, store.folder, scan.live(selection)), None, scan)
     return _compared(store, before, change, scan, selection)
 
 
 def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, FoundKeys]:
     now = scan.delivered(selection)
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
-    later = scan.later(selection)
+    later, live = scan.later(selection), scan.live()
     whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(change.changed for change in before[1:]) * 4 > before[0].held
-    compared = keysets.compare(_consumer_keys(store.ledger, before), here, now, later, store.folder, whole=whole, most_back=MOST_BACK)
+
+    def compared_with(now: Buckets) -> Comparison:
+        held = _consumer_keys(store.ledger, before)
+        return keysets.compare(held, here, now, later, store.folder, whole=whole, most_back=MOST_BACK, live=live)
+
+    compared = compared_with(now)
     if compared.missing > MOST_BACK:
         why = f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one"
         raise NewGenerationNeeded(why)
@@ -128,9 +135,9 @@ def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _S
     if back:
         selection = replace(selection, changed=scan.with_back(selection, back))
         now = scan.delivered(selection)
-        compared = keysets.compare(_consumer_keys(store.ledger, before), here, now, later, store.folder, whole=whole, most_back=MOST_BACK)
+        compared = compared_with(now)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
-    return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
+    return selection, _found(change, compared.added, compared, scan, rows=here.count)
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,15 @@ class _Scan:
     def delivered(self, selection: Selection) -> Buckets:
         """Return the keys of exactly the rows that a selection delivers."""
         return self._read(replace(selection, columns=self._plain.columns, changed=self.with_known_columns(selection), in_key_order=False))
+
+    def live(self, delivered: Selection | None = None) -> Buckets | None:
+        """Return the keys of rows that are not deleted, of all or of those that a selection delivers.
+
+        None if no consumer learns from a row whether it is deleted.
+        """
+        if not (self.entity.tombstone_column or self.entity.deleted_when):
+            return None
+        return self._read(replace(self._plain, live_only=True)) if delivered is None else self.delivered(replace(delivered, live_only=True))
 
     def equal(self, gone: Packed, here: Buckets, now: Buckets, later: Buckets) -> Iterator[bytes]:
         """Yield the digests of keys that equal a gone one as numbers, such as 1.00 and 1.0, and that are delivered neither now nor next.
@@ -252,15 +268,19 @@ def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) ->
     """Return a reader of the keys that the stream's consumer holds, bucket by bucket. None if the ledger does not know them."""
     with ledger.read() as connection:
         before = keys.changes(connection, stream.id)
-    return None if _why_lost(before, stream, _key_spelling(entity, snapshot)) else _consumer_keys(ledger, before)
+    if _why_lost(before, stream, _key_spelling(entity, snapshot)):
+        return None
+    held = _consumer_keys(ledger, before)
+    return lambda bucket: keysets.unmarked(held(bucket))
 
 
 def _change(stream: Stream, delivery: Delivery, spelling: KeySpelling) -> NewChange:
     return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, spelling)
 
 
-def _found(change: NewChange, added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> FoundKeys:
-    return FoundKeys(change, added, gone, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
+def _found(change: NewChange, added: Packed, compared: Comparison | None, scan: _Scan, rows: int | None = None) -> FoundKeys:
+    gone, left = (compared.gone, compared.left) if compared else (None, None)
+    return FoundKeys(change, added, gone, left, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
 
 
 def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callable[[], Iterable[bytes]]) -> Repeated:

@@ -31,6 +31,8 @@ _IN_MEMORY = 200_000
 _BLOB = 1 << 20
 _RUN_BLOCK = 1 << 16
 _FRAME = struct.Struct("<HI")
+_DEAD = b"\0"
+"""Before a key: the consumer's version of it is a deleted row. It stands beside the key itself."""
 
 
 def records(block: bytes | memoryview) -> list[bytes]:
@@ -197,7 +199,10 @@ class ByBucket:
 
 @dataclass(frozen=True)
 class Step:
-    """The change of one delivery to its consumer's keys: first `gone`, then `added`. If `whole`, nothing before it counts."""
+    """The change of one delivery to its consumer's keys: first `gone`, then `added`. If `whole`, nothing before it counts.
+
+    A key that is added is live, unless its mark is added with it.
+    """
 
     whole: bool
     added: ByBucket
@@ -213,20 +218,31 @@ def consumer_keys(steps: list[Step]) -> Callable[[int], set[bytes]]:
             if step.whole:
                 keys.clear()
             keys.difference_update(step.gone.at(bucket))
-            keys.update(step.added.at(bucket))
+            added = step.added.at(bucket)
+            if not step.whole:
+                keys.difference_update(map(_DEAD.__add__, added))
+            keys.update(added)
         return keys
 
     return at
 
 
+def unmarked(keys: Iterable[bytes]) -> set[bytes]:
+    """Return the keys without the marks of deleted rows."""
+    return {key for key in keys if not key.startswith(_DEAD)}
+
+
 @dataclass
 class Comparison:
-    """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now.
+    """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now, or that
+    were delivered as deleted and live again.
 
-    `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came.
+    `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came. `left` is `gone` with the marks
+    that go.
     """
 
     gone: Packed
+    left: Packed
     added: Packed
     back: list[bytes]
     missing: int = 0
@@ -235,18 +251,31 @@ class Comparison:
 
 
 def compare(
-    before: Callable[[int], set[bytes]], here: Buckets, now: Buckets, later: Buckets, folder: Path, *, whole: bool, most_back: int
+    before: Callable[[int], set[bytes]],
+    here: Buckets,
+    now: Buckets,
+    later: Buckets,
+    folder: Path,
+    *,
+    whole: bool,
+    most_back: int,
+    live: Buckets | None = None,
 ) -> Comparison:
     """Compare exactly: `before` was delivered, `here` is in the source, `now` is delivered now, `later` is not due yet.
 
+    `live` holds those keys of `here` whose rows are not deleted, if the source marks deleted rows.
+
     `added` holds the keys that the delivery adds, or with `whole` every key held after it. At most `most_back` digests are kept.
     """
-    found = Comparison(Packed(folder), Packed(folder), [])
+    found = Comparison(Packed(folder), Packed(folder), Packed(folder), [])
     for bucket in range(BUCKETS):
         stopping.check()
-        delivered_before, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
+        held, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
+        delivered_before = held if live is None else unmarked(held)
+        was_dead = {mark[1:] for mark in held - delivered_before} if live else set()
+        dead = there.difference(live.at(bucket)) if live else set()
         gone = delivered_before - there
-        missing = there - delivered_before - delivered
+        missing = (there - delivered_before - delivered) | ((was_dead & there) - dead - delivered)
         if missing:
             missing.difference_update(later.at(bucket))
             found.missing += len(missing)
@@ -254,18 +283,26 @@ def compare(
                 found.back += map(key_digest, sorted(missing))
         kept = delivered_before - gone if gone else delivered_before
         new = delivered - kept
+        is_dead = dead & ((kept | new).difference(later.at(bucket)) | was_dead) if dead else dead
+        left, added = gone | _marks(was_dead - is_dead), new | _marks(is_dead - was_dead)
         found.kept += len(kept) + len(new)
-        found.changed += len(gone) + len(new)
+        found.changed += len(left) + len(added)
         found.gone.add(bucket, sorted(gone))
-        found.added.add(bucket, sorted(kept | new if whole else new))
+        found.left.add(bucket, sorted(left))
+        found.added.add(bucket, sorted(kept | new | _marks(is_dead) if whole else added))
     return found
 
 
-def packed(keys: Buckets, folder: Path) -> Packed:
-    """Return each of these keys once, packed."""
+def _marks(keys: set[bytes]) -> set[bytes]:
+    return set(map(_DEAD.__add__, keys))
+
+
+def packed(keys: Buckets, folder: Path, live: Buckets | None = None) -> Packed:
+    """Return each of these keys once, packed, with the marks of those that are not `live`."""
     done = Packed(folder)
     for bucket in range(BUCKETS):
-        done.add(bucket, sorted(set(keys.at(bucket))))
+        found = set(keys.at(bucket))
+        done.add(bucket, sorted(found if live is None else found | _marks(found.difference(live.at(bucket)))))
     return done
 
 
