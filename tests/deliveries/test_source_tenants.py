@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.copies import Copy
 from tests.exports import Office, make_office
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill import doctor
@@ -85,6 +86,16 @@ def test_rows_begin_anew_where_what_was_registered_before_cannot_be_read_any_mor
     place.run(NOON)
     assert sorted((delivery["generation"], delivery["kind"]) for _, delivery in place.manifests()) == [(1, "full"), (2, "full")]
     assert names(place) == ["Ada", "Joan", "Grace"]
+
+
+def test_a_row_that_no_longer_meets_the_conditions_is_gone_where_keys_are_compared(place: Place) -> None:
+    place.write("catalog.yaml", catalog(user=USER | {"deletes": "compare"}))
+    place.tenant(entityList=["user"], sourceTenant="ORG-7", where={"user": [{"column": "name", "op": "!=", "value": "draft"}]})
+    place.run(NOON)
+    place.user(1, "draft", NOON, tenant="ORG-7")
+    place.run(NOON + DAY)
+    assert [manifest["deletes"] and manifest["deletes"]["rows"] for _, manifest in place.manifests()] == [None, 1]
+    assert list(Copy().catch_up(place.out).rows) == [("3",)]
 
 
 def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place) -> None:

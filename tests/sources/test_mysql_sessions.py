@@ -85,6 +85,30 @@ def test_a_table_without_transactions_is_refused_where_two_statements_must_agree
     assert read(mariadb, "full") == BYTES
 
 
+BEHIND = {
+    "a view": {"relation": "shown"},
+    "a view of a view": {"relation": "outer_view"},
+    "a query": {"relation": "", "query": "select o.* from orders o"},
+    "a query over a view": {"relation": "", "query": "select * from shown join (select 1 as one) as x on one = 1"},
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_a_table_without_transactions_is_refused_behind_views_and_queries_too(mariadb, what):
+    """A table of that kind that is not read, and has the name of a column, does no harm."""
+    views = ["create or replace view shown as select o.* from orders as o", "create or replace view outer_view as select * from shown"]
+    execute(mariadb, TABLE.format("MyISAM"), ROWS, *views)
+    wanted = entity("lookback", columns={"id": {"type": "integer"}, "name": {"type": "string"}, "updated_at": {"type": "timestamp"}})
+    wanted = wanted.model_copy(update={"tenant_column": "tenant_id", **BEHIND[what]})
+    source = DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb))
+    with source.snapshot([wanted]) as snapshot, pytest.raises(PermanentError, match="orders has the engine MyISAM") as refused:
+        snapshot.check(Selection(wanted, "acme", wanted.columns))
+    assert refused.value.code == "no_snapshot"
+    execute(mariadb, "alter table orders engine = InnoDB", "create table name (id int) engine = MyISAM")
+    with source.snapshot([wanted]) as snapshot:
+        snapshot.check(Selection(wanted, "acme", wanted.columns))
+
+
 @pytest.mark.parametrize("replacement", ["truncate orders", "alter table orders force", "alter table orders modify name varchar(20)"])
 def test_a_table_replaced_while_it_is_read_is_read_again(mariadb, replacement):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,14 @@ _MYSQL_COLUMNS = """
 SELECT table_name, column_name, column_type FROM information_schema.columns
  WHERE table_schema IN ({}) ORDER BY table_name, table_schema, ordinal_position
 """
+_MYSQL_WITHOUT_TRANSACTIONS = """
+SELECT t.table_schema, t.table_name, t.engine, t.table_schema = DATABASE()
+  FROM information_schema.tables AS t
+  JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
+ WHERE t.table_schema IN ({})
+"""
+_READ_BY = re.compile(r"\b(?:from|join)\s+(`[^`]+`|\w+)(?:\s*\.\s*(`[^`]+`|\w+))?", re.IGNORECASE)
+"""A table as a query names it, maybe behind its database. The text of a view names each table with its database, in quotes."""
 _SQLITE_VIEWS = "SELECT name, sql FROM {}.sqlite_master WHERE type = 'view'"
 _SQLITE_COLUMNS = """
 SELECT m.name, x.name, x.type
@@ -61,6 +70,21 @@ def definition(ask: Ask, database: str, entity: Entity, columns: Mapping[str, st
     else:
         listed = [row for schema in told.schemas for row in ask(sql(_SQLITE_COLUMNS, quote(schema), Bind(schema)))]
     return definitions.by_words(entity, told.views, told.functions, listed)
+
+
+def without_transactions(ask: Ask, entity: Entity) -> list[tuple[str, str]]:
+    """Return the tables of MySQL behind views and queries whose engine has no transactions, each with that engine."""
+    text = definitions.text_of(entity)
+    told = _mysql(ask, entity)
+    texts = " ".join(definitions.behind(text, told.views).values())
+    named = {tuple(part.strip("`").casefold() for part in found if part) for found in _READ_BY.findall(entity.query)}
+    if not texts and not named:
+        return []
+    return [
+        (table, engine)
+        for schema, table, engine, is_own in ask(sql(_MYSQL_WITHOUT_TRANSACTIONS, _names(told.schemas)))
+        if f"`{schema}`.`{table}`" in texts or {(schema.casefold(), table.casefold()), (table.casefold(),) if is_own else ()} & named
+    ]
 
 
 def _nothing(ask: Ask, entity: Entity) -> _Told:

@@ -22,7 +22,7 @@ from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Stream
 from waybill.sources.dbapi import chunks, drivers, over_postgres
-from waybill.sources.dbapi.definition import definition
+from waybill.sources.dbapi.definition import definition, without_transactions
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.dbapi.refusals import errors
@@ -225,15 +225,18 @@ class DbApiSnapshot:
         """Refuse a table without transactions, unless one statement reads everything."""
         if entity.changes.mode is Mode.FULL:
             return
-        for name in (joined.relation for joined in (entity, *entity.parents()) if joined.relation):
-            statement = self.database.without_snapshots(split_name(name))
-            for table, kind in self._rows(statement) if statement else []:
-                raise PermanentError(
-                    f"the table {table} has the engine {kind}, which has no transactions: rows written while it is read would be lost",
-                    where=entity.id,
-                    code="no_snapshot",
-                    next_step=f"ALTER TABLE {table} ENGINE = InnoDB, or set entities.{entity.id}.changes.mode to full",
-                )
+        names = [joined.relation for joined in (entity, *entity.parents()) if joined.relation]
+        statements = [statement for name in names if (statement := self.database.without_snapshots(split_name(name)))]
+        found = [row for statement in statements for row in self._rows(statement)]
+        if self.database.name == "MySQL":
+            found += without_transactions(self._rows, entity)
+        for table, kind in found:
+            raise PermanentError(
+                f"the table {table} has the engine {kind}, which has no transactions: rows written while it is read would be lost",
+                where=entity.id,
+                code="no_snapshot",
+                next_step=f"ALTER TABLE {table} ENGINE = InnoDB, or set entities.{entity.id}.changes.mode to full",
+            )
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         native = self._natives(entity).get(entity.changes.column, "")
