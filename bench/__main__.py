@@ -19,7 +19,20 @@ from pathlib import Path
 
 from bench.leg import Line, NotRun
 
-MODULES = ("extract", "streams", "rivals", "delivery", "deletes", "loading", "memory", "push", "writers", "asking", "airflow_cost")
+MODULES = (
+    "extract",
+    "streams",
+    "rivals",
+    "delivery",
+    "deletes",
+    "parents",
+    "loading",
+    "memory",
+    "push",
+    "writers",
+    "asking",
+    "airflow_cost",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 HEADING = "## Last run"
 COLUMNS = "leg | against | ours | theirs | ratio | goal | met"
