@@ -269,3 +269,40 @@ def test_a_manifest_that_reconcile_restores_is_spelt_as_it_was(place: Place, fac
     place.run(NOON + DAY)
     done = reconcile(place.installation(), "acme", actor="test")
     assert (len(done.imported), done.problems, done.notes) == (2, [], [])
+
+
+@pytest.mark.parametrize("unknown", ["parts", "delta", "delta, then full load", "another frequency", "another zone"])
+@pytest.mark.parametrize("later", [1, 40])
+def test_a_restored_ledger_begins_anew_where_whatever_it_does_not_know_was_taken_away(place: Place, unknown: str, later: int) -> None:
+    """Also when the next run delivers the very date of what was taken. Parts of a later delivery of a date have a folder of their own."""
+    place.run(NOON)
+    back_up(place)
+    UNKNOWN[unknown](place)
+    restore(place)
+    place.tenant(entityList=["user"])
+    collect(place)
+    assert [result.error for result in place.run(NOON + later * DAY)] == [None]
+    [(_, manifest)] = place.manifests()
+    assert (manifest["kind"], manifest["sequence"], manifest["generation"] > 1_000_000) == ("full", 1, True)
+
+
+def test_a_full_load_on_a_known_date_is_found_by_what_a_consumer_left_of_it(place: Place) -> None:
+    place.run(NOON)
+    back_up(place)
+    place.run(NOON, full_load=True)
+    restore(place)
+    collect(place, "*.manifest.json", "_*")
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    [(_, manifest)] = place.manifests()
+    assert (manifest["kind"], manifest["generation"] > 1_000_000) == ("full", True)
+
+
+def test_a_crash_in_a_first_upload_begins_nothing_anew(place: Place) -> None:
+    place.run(NOON)
+    changed(place, 1, 1)
+    place.sql('alter table "user" rename to hidden')
+    assert [result.error is None for result in place.run(NOON + DAY)] == [False]
+    assert (place.out / "exports/acme/2026/06/01/user").is_dir()
+    place.sql('alter table hidden rename to "user"')
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    assert [(manifest["generation"], manifest["sequence"]) for _, manifest in place.manifests()] == [(1, 1), (1, 2)]

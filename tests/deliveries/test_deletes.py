@@ -336,8 +336,10 @@ def test_old_deletes_files_are_removed_with_their_delivery(tmp_path):
 def test_a_foreign_deletes_file_is_never_touched(place):
     place.user(1, "Ada", MIDNIGHT - 40 * DAY)
     delivered(place, NOON)
+    place.sql('alter table "user" rename to hidden')
+    assert [result.error is None for result in place.run(NOON + DAY)] == [False]  # it has made its folder
+    place.sql('alter table hidden rename to "user"')
     foreign = place.out / "exports/acme/2026/06/01/user/user.deletes.csv"
-    foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
     results = place.run(NOON + DAY)
     assert [result.error.code for result in results if result.error] == ["foreign_file"]

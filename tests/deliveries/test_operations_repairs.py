@@ -507,11 +507,16 @@ def test_data_whose_manifest_was_never_written_is_pointed_out(restored: Place) -
     done = reconcile(restored)
     assert len(done.imported) == 1
     assert [problem.what for problem in done.problems] == [
-        "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
+        "no manifest lists it, and the ledger does not know it. Move it away and run again"
     ]
+    (failed,) = restored.run(NOON + 3 * DAY)
+    assert failed.error is not None
+    assert failed.error.code == "foreign_file"
     (restored.out / "exports/acme/2026/06/03/user/user.csv").unlink()
-    restored.run(NOON + 3 * DAY)
-    assert marks(restored)[0] == 4
+    # Nobody can tell whether a consumer has taken the manifest.
+    assert [result.error for result in restored.run(NOON + 3 * DAY)] == [None]
+    _, manifest = list(restored.manifests())[-1]
+    assert (manifest["kind"], manifest["sequence"], manifest["generation"] > 1_000_000) == ("full", 1, True)
     check(restored)
 
 

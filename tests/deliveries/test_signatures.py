@@ -355,6 +355,7 @@ def test_a_signature_that_an_earlier_attempt_left_is_replaced_and_a_foreign_one_
     folder.mkdir(parents=True)
     place.close()
     shutil.rmtree(place.root / ".waybill")
+    blocker.write_text("in the way")
     signature.write_text("somebody's own file")
     (failed,) = [result.error for result in place.run(NOON) if result.error]
     assert isinstance(failed, ConflictError)

@@ -246,9 +246,10 @@ def test_a_delivery_keeps_its_layout_although_streams_change_before_it_is_commit
     folder = place.out / planned.folder.lstrip("/")
     in_the_way = folder if before > 1 else folder / f"{planned.stem}.manifest.json"
     in_the_way.mkdir(parents=True)
-    (in_the_way / "theirs").touch()  # an empty folder makes way
+    theirs = in_the_way / f"{planned.stem}.manifest.json"
+    theirs.touch()  # an empty folder makes way
     assert run(installation, "acme", NOON)[0].error
-    (in_the_way / "theirs").unlink()
+    theirs.unlink()
     in_the_way.rmdir()
     use(place, {"kind": "postgres", "connection": "warehouse"}, streams=after)
     full = deliver(place, NOON)

@@ -366,8 +366,8 @@ ROW_MUTANTS = [
     Mutant(
         "a ledger that is behind goes on",
         "deliveries/recovery/stale_ledger.py",
-        "if entry.delivery_id not in known and",
-        "if False and entry.delivery_id not in known and",
+        "if not is_known and",
+        "if False and",
         restored,
     ),
     Mutant(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
-from waybill.deliveries.generations import CATALOGUED, FULL_LOAD_ASKED
+from waybill.deliveries.generations import CATALOGUED, FULL_LOAD_ASKED, MANIFESTS_COLLECTED
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -161,7 +161,9 @@ def _window(connection: Connection, registration: Registration, catalog: Catalog
 def _next(connection: Connection, stream: Stream, window: Window, kind: Kind, registered: Registered, now: datetime) -> NewDelivery:
     """Return the stream's next delivery, over this window."""
     day = export_date(window.end, registered.registration.zone)
-    first = deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
+    # What an unknown delivery of the date has left must not be in the way.
+    unseen = stream.reason == MANIFESTS_COLLECTED and stream.sequence == 0
+    first = not unseen and deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
     return NewDelivery(
         stream=stream.id,
         tenant=stream.tenant,

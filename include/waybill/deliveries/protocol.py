@@ -101,7 +101,6 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
         return run.verify()
     keeps_spool = False
     try:
-        run.prepare()
         adopted = run.adopt_published() or run.publish(run.extract(read))
         run.publish_deletes(adopted)
         run.write_manifest(adopted)
@@ -162,6 +161,10 @@ class _AttemptRun:
         return self.target.in_parts and not self.resources.blind
 
     def prepare(self) -> None:
+        """Make the folder. The ledger knows before that a folder may be there: `recovery.stale_ledger` asks who made it."""
+        if self.job.delivery.begun_at is None:
+            with self.resources.ledger.begin() as connection:
+                deliveries.begin(connection, self.job.delivery.id, self.resources.now())
         folder = self.target.folder
         self.resources.session.prepare(folder.rpartition("/")[0] if self._is_resumable else folder)
 
@@ -209,22 +212,21 @@ class _AttemptRun:
             return deliveries.adopt(connection, preferred)
 
     def _collected(self, first: str) -> Attempt | None:
-        """Return the adopted attempt if its manifest is there and only the data is gone: the consumer was faster than COMMIT.
+        """Return the attempt whose manifest is there while its data is gone: the consumer was faster than COMMIT.
 
-        Another worker may have published and adopted between our look at the data and our look at the ledger. Its data is there now. If
-        data and manifest are both gone, the adoption is taken back: the window is delivered again, and its manifest says that it may
-        repeat rows.
+        A restored ledger may know that attempt as recorded only. Another worker may have published and adopted between our look at the data
+        and our look at the ledger. Its data is there now. If data and manifest are both gone, the adoption is taken back: the window is
+        delivered again, and its manifest says that it may repeat rows.
         """
         with self.resources.ledger.read() as connection:
             current = deliveries.get(connection, self.job.delivery.id)
-            adopted = next(
-                (attempt for attempt in deliveries.attempts(connection, self.job.delivery.id) if current and attempt.id == current.adopted),
-                None,
-            )
+            recorded = deliveries.attempts(connection, self.job.delivery.id)
+        seen = self.resources.session.read(self.target.manifest) if recorded else None
+        if found := next((attempt for attempt in recorded if manifest_bytes(self.job.delivery, attempt) == seen), None):
+            return self._adopt(found)
+        adopted = next((attempt for attempt in recorded if current and attempt.id == current.adopted), None)
         if adopted is None:
             return None
-        if self.resources.session.read(self.target.manifest) == manifest_bytes(self.job.delivery, adopted):
-            return adopted
         if self.resources.session.sha256(first) is not None:
             return self.adopt_published()
         with self.resources.ledger.begin() as connection:
@@ -236,6 +238,7 @@ class _AttemptRun:
 
         A drop box shows bytes as they arrive, so nothing is sent there before RECORD.
         """
+        self.prepare()
         if self._is_resumable:
             self.resources.session.prepare(self.hidden)
         with Uploads(

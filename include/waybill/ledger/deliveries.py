@@ -22,6 +22,8 @@ from waybill.states import DeliveryStatus, Purpose
 class Delivery:
     """One stream and one window. `planned_to` is the boundary. `window_to` is the end that was really covered, known after the commit.
 
+    `begun_at` is the time before which nothing at the destination can come from it. It is None for a delivery that is only planned.
+
     `purpose`, `kind` and `status` hold words of `waybill.states`.
     """
 
@@ -50,6 +52,7 @@ class Delivery:
     error_code: str
     failures: int
     created_at: datetime
+    begun_at: datetime | None
     committed_at: datetime | None
     day_number: int | None
     feed_number: int | None
@@ -244,6 +247,11 @@ def plan(connection: Connection, new: NewDelivery) -> Delivery | None:
     except IntegrityError:
         return None
     return Delivery(**row._mapping)
+
+
+def begin(connection: Connection, delivery_id: str, now: datetime) -> None:
+    """Note that a worker is about to touch the destination for a delivery. The first time counts."""
+    connection.execute(update(delivery).where(delivery.c.id == delivery_id, delivery.c.begun_at.is_(None)).values(begun_at=now))
 
 
 def record(connection: Connection, new: Attempt, stream_id: int, digests: Sequence[bytes]) -> Attempt:

@@ -183,6 +183,7 @@ delivery = Table(
     Column("error_code", String(64), nullable=False, server_default=""),
     Column("failures", Integer, nullable=False, server_default="0"),
     _at("created_at", required=True),
+    _at("begun_at"),
     _at("committed_at"),
     Column("day_number", Integer),
     Column("feed_number", Integer),

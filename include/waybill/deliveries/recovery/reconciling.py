@@ -280,9 +280,7 @@ class _Import:
             explained = restoring.unfinished(connection, self._registered.tenant) | self._listed
         for path in sorted(self._paths - explained):
             if DATA.match(path.rpartition("/")[2]):
-                self._problem(
-                    path, "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
-                )
+                self._problem(path, "no manifest lists it, and the ledger does not know it. Move it away and run again")
 
     def bring_back_days(self, items: list[Item]) -> None:
         """Import the day manifests, so that the next one of a date gets the next number."""
@@ -371,6 +369,7 @@ def _delivery(published: Manifest, stream: Stream, place: re.Match[str], adopted
         error_code="",
         failures=0,
         created_at=now,
+        begun_at=now,
         committed_at=now,
         day_number=None,
         feed_number=None,

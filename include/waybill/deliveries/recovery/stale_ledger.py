@@ -3,18 +3,25 @@
 Such a ledger would use sequence numbers twice and send rows again. Watermarks only rise, so an unknown delivery lies under the last date
 that the ledger knows of the entity, or under a later one. The folders of these dates are listed: one date on an ordinary night. Only
 documents with unknown names are read.
+
+The ledger notes each delivery before anything of it reaches the destination (`Delivery.begun_at`). So a folder that no begun delivery
+explains was made by an unknown one, and a crash is never taken for that.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from sqlalchemy import Connection
+
 from waybill import layout
 from waybill.deliveries.generations import MANIFESTS_COLLECTED
+from waybill.deliveries.manifests import manifest_bytes
 from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
@@ -26,11 +33,14 @@ from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus, Purpose
 from waybill_consumer.manifest import SUFFIX as MANIFEST
+from waybill_consumer.verification import DATA
 
 NEWEST = 7
 """The number of dates to look at if the ledger knows no delivery of the tenant. One date with a manifest settles it."""
 
 _DAY = re.compile(r"_MANIFEST(?:\.(\d+))?\.json\Z")
+_NUMBERED = re.compile(r"[a-z][a-z0-9_]*\.g\d+\.\d+(?=[.-](?!r\d)|\Z)")
+"""The stem of a later delivery of a date. A redelivery moves no sequence, so it is left out."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +57,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         return set()
     with installation.ledger.read() as connection:
         placed = restoring.placed(connection, registered.tenant, list(due))
-        begun = {
+        renewed = {
             name
             for name, delivery in due.items()
             if streams.get(connection, delivery.stream).reason == MANIFESTS_COLLECTED and delivery.sequence == 1
@@ -58,17 +68,30 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     except PermanentError as error:  # without the right to list, deliveries go on as before (docs/guarantees.md)
         _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
         return set()
-    with installation.ledger.read() as connection:
-        known = deliveries.several(connection, [entry.delivery_id for _, entry in scan.seen])
-    for path, entry in scan.seen:
-        if entry.delivery_id not in known and (not placed.since or _follows(due.get(entry.entity), entry.generation)):
+    with installation.ledger.read() as connection:  # after the scan, because other workers note what they do before they do it
+        if unknown := next(_unknown(connection, scan), None):
             raise ConflictError(
-                f"{path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
-                where=f"entity {entry.entity}, {session.label}",
+                f"{unknown.path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
+                where=f"entity {unknown.entry.entity}, {session.label}",
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
-    return {due[name].id for name in scan.emptied - begun}
+        touched = restoring.placed(connection, registered.tenant, list(due)).touched if scan.emptied else set()
+    return {due[name].id for name, places in scan.emptied.items() if name not in renewed and places - touched}
+
+
+def _unknown(connection: Connection, scan: _DestinationScan) -> Iterator[_Seen]:
+    """Yield what tells of a delivery that the ledger does not know, or of one that it knows as open while another attempt was published."""
+    known = deliveries.several(connection, [seen.entry.delivery_id for seen in scan.seen])
+    for seen in scan.seen:
+        delivery = known.get(seen.entry.delivery_id)
+        if delivery is not None and delivery.status == DeliveryStatus.OPEN:
+            recorded = deliveries.attempts(connection, delivery.id)
+            is_known = any(manifest_bytes(delivery, attempt) == seen.manifest for attempt in recorded)
+        else:
+            is_known = delivery is not None
+        if not is_known and (not scan.placed.since or _follows(scan.due.get(seen.entry.entity), seen.entry.generation)):
+            yield seen
 
 
 def _follows(due: Delivery | None, generation: int) -> bool:
@@ -76,16 +99,25 @@ def _follows(due: Delivery | None, generation: int) -> bool:
     return due is not None and not (due.sequence == 1 and due.generation > generation)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A document that names a delivery. `manifest` are the bytes of the delivery's own manifest. A day manifest has none of that."""
+
+    path: str
+    entry: Listed
+    manifest: bytes = b""
+
+
 @dataclass
 class _DestinationScan:
-    """One scan of a tenant's newest dates. `seen` are paths and their meaning, `emptied` are entities with an emptied date."""
+    """One scan of a tenant's newest dates. `emptied` are, by entity, places that a delivery made and that show no manifest."""
 
     session: Session
     tenant: str
     due: Mapping[str, Delivery]
     placed: KnownPlaces
-    seen: list[tuple[str, Listed]] = field(default_factory=list)
-    emptied: set[str] = field(default_factory=set)
+    seen: list[_Seen] = field(default_factory=list)
+    emptied: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def through(self) -> None:
         since = self.placed.since
@@ -96,20 +128,19 @@ class _DestinationScan:
             items = self.session.entries(self._folder(day))
             self._day_manifests(day, items)
             for name in _folders(items):
-                if name in since and since[name] <= day and not self._manifests(day, name) and day <= self.due[name].export_date:
-                    self.emptied.add(name)
+                if name in since and since[name] <= day:
+                    self.emptied[name] |= self._entity(day, name)
 
     def _newest(self) -> None:
-        """Look at the newest dates for a ledger that knows nothing. A date that it has not planned shows that another ledger delivered."""
+        """Look at the newest dates for a ledger that knows nothing. A date that it has not begun shows that another ledger delivered."""
         for number, day in enumerate(self._dates("")):
             if number == NEWEST or self.seen:
                 return
             items = self.session.entries(self._folder(day))
             self._day_manifests(day, items)
-            for name in _folders(items):
-                self._manifests(day, name)
-            if not any(known == day for known, _ in self.placed.planned):
-                self.emptied |= set(self.due)
+            shown = {name: self._entity(day, name) for name in _folders(items)}
+            for name in self.due:
+                self.emptied[name] |= shown.get(name, {self._folder(day)})
 
     def _folder(self, day: str) -> str:
         return layout.day_folder(self.tenant, date.fromisoformat(day))
@@ -132,12 +163,16 @@ class _DestinationScan:
         for item in items:
             numbered = _DAY.fullmatch(item.path.rpartition("/")[2])
             if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
-                self.seen += [(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
+                self.seen += [_Seen(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
 
-    def _manifests(self, day: str, entity: str) -> bool:
-        """Note the deliveries of an entity on a date that are not committed in the ledger. Returns whether the date shows or knows any."""
+    def _entity(self, day: str, entity: str) -> set[str]:
+        """Note the deliveries of an entity on a date that are not committed in the ledger.
+
+        Returns the places that deliveries made. They are nothing to go by where a manifest tells more, and neither is the name of a planned
+        delivery that a foreign file has: LOOK stops there.
+        """
         folder = f"{self._folder(day)}/{entity}"
-        before, known = len(self.seen), (day, entity) in self.placed.planned
+        before, places, taken = len(self.seen), {folder}, set()
         for item in self.session.entries(folder):
             name = item.path.rpartition("/")[2]
             stem = name.removesuffix(MANIFEST)
@@ -147,11 +182,24 @@ class _DestinationScan:
                 self._read(f"{item.path}/{name}{MANIFEST}")
             elif name.endswith(MANIFEST):
                 self._read(item.path)
-        return known or len(self.seen) > before
+            numbered = _NUMBERED.match(name)
+            place = f"{folder}/{numbered[0]}" if numbered else folder
+            places.add(place)
+            if place == self._planned(entity) and (name.endswith(MANIFEST) or (DATA.match(name) and ".deletes." not in name)):
+                taken.add(place)
+        return places - taken if len(self.seen) == before else set()
+
+    def _planned(self, entity: str) -> str:
+        """Return the place of the planned delivery, in the words of `_entity`."""
+        delivery = self.due.get(entity)
+        if delivery is None:
+            return ""
+        return f"{delivery.folder}/{delivery.stem}" if delivery.stem != entity else delivery.folder
 
     def _read(self, path: str) -> None:
-        if delivery := named(self.session.read(path) or b""):
-            self.seen.append((path, delivery))
+        data = self.session.read(path) or b""
+        if delivery := named(data):
+            self.seen.append(_Seen(path, delivery, data))
 
 
 def _folders(items: list[Item]) -> list[str]:

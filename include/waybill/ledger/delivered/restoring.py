@@ -9,6 +9,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from waybill import layout
 from waybill.ledger.days import Day
 from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -23,13 +24,13 @@ class KnownPlaces:
     """The places of a tenant's deliveries that the ledger knows.
 
     `since` is, by entity, the first date that can hold an unknown delivery. It is empty if nothing was ever committed for the tenant. From
-    the earliest of these dates on: `committed` (folder, stem), `planned` (date, entity) in any state, and `days` (date, number), the day
-    manifests.
+    the earliest of these dates on: `committed` (folder, stem), `touched`, the folders and names that deliveries which have begun explain,
+    and `days` (date, number), the day manifests.
     """
 
     since: dict[str, str]
     committed: set[tuple[str, str]]
-    planned: set[tuple[str, str]]
+    touched: set[str]
     days: set[tuple[str, int]]
 
 
@@ -42,17 +43,28 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Kn
     since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
     first = min(since.values(), default="")
     rows = connection.execute(
-        select(delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status).where(
-            mine, delivery.c.export_date >= first
-        )
+        select(
+            delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status, delivery.c.begun_at
+        ).where(mine, delivery.c.export_date >= first)
     ).all()
     numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
     return KnownPlaces(
         since,
         {(row.folder, row.stem) for row in rows if row.status == DeliveryStatus.COMMITTED},
-        {(row.export_date, row.entity) for row in rows},
+        {
+            place
+            for row in rows
+            if row.begun_at is not None or row.status == DeliveryStatus.COMMITTED
+            for place in _places(tenant, row.export_date, row.entity, f"{row.folder}/{row.stem}")
+        },
         {(row.export_date, row.number) for row in numbers},
     )
+
+
+def _places(tenant: str, export_date: str, entity: str, named: str) -> tuple[str, str, str]:
+    """Return everything that a delivery makes at its destination: the folders of its date and entity, and its own name."""
+    day = date.fromisoformat(export_date)
+    return layout.day_folder(tenant, day), layout.entity_folder(tenant, day, entity), named
 
 
 def _earliest(newest: str) -> str:
