@@ -1,5 +1,7 @@
 """Several workers on one stream, and workers that come back from the dead: one delivery, one truth."""
 
+import json
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +51,24 @@ def test_a_worker_that_slept_while_another_finished_wakes_up_to_the_same_result(
         woken = sleeper.wait()
     assert (other.status, woken.status) == (0, 0), other.said + woken.said
     assert watcher.violations + judge(scene.out, dict(scene.versions)) == []
+
+
+@pytest.mark.parametrize("step", [r"^unlinkat \.user\.csv", r"^openat \.user\.manifest", r"^unlinkat \.user\.manifest", r"^rename .*archive"])
+def test_what_a_killed_worker_published_can_be_sent_again_before_housekeeping_has_kept_it(launcher, delta, tmp_path, step):
+    scene, env = copied(delta, tmp_path / "copy")
+    worker = launcher.start(scene.root, *scene.argv, env=env, hold=step)
+    worker.held()
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    assert launcher.run(scene.root, *scene.argv, env=env).status == 0
+    day = scene.out / "exports/acme/2026/06/01"
+    (path,) = day.rglob("user.manifest.json")
+    lost = {name: name.read_bytes() for name in visible(day)}
+    for name in lost:
+        name.unlink()
+    sent = launcher.run(scene.root, "redeliver", json.loads(lost[path])["delivery_id"], env=env)
+    assert sent.status == 0, sent.said
+    assert (day / "user/user.g1.2.r1.csv").read_bytes() == lost[day / "user/user.csv"]
 
 
 @pytest.mark.parametrize("step", [r"^openat \.user\.csv", r"^unlinkat \.user\.csv"])

@@ -13,6 +13,7 @@ from waybill.deliveries.key_changes import changes
 from waybill.deliveries.key_changes.changes import Repeated
 from waybill.deliveries.manifests import format_of, style_of, target_of_attempt
 from waybill.destinations import Session
+from waybill.destinations.resend_store import KeptInFolder
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
 from waybill.files.records import texts_of
@@ -51,6 +52,8 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
     """Return a reader for each file of the original, the deletes file last: from the kept bytes, or else from the destination.
 
+    The bytes of a worker that was killed before it kept them are in its spool until housekeeping does so.
+
     The hash of each file has been checked. Raises PermanentError if a file is in neither place; its next step names the remaining repair.
     """
     original = family[0]
@@ -58,7 +61,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
     committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
-        places = [*_stored(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
+        places = [*_stored(installation, committed, adopted, number, len(wanted)), *_delivered(session, committed, adopted, number)]
         intact = next((place for place in places if _hash(place) == sha256), None)
         if intact is None:
             raise bytes_gone(original)
@@ -80,12 +83,12 @@ def bytes_gone(original: Delivery) -> PermanentError:
     return PermanentError(what, next_step=step, code="bytes_gone")
 
 
-def _stored(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
-    kept = installation.kept
-    for delivery in family if kept else ():
-        files = kept.files(delivery.id) if kept else []
-        if len(files) == count:
-            yield files[number]
+def _stored(installation: Installation, family: list[Delivery], adopted: dict[str, Attempt], number: int, count: int) -> Iterator[Blocks]:
+    kept, spools = installation.kept, KeptInFolder(installation.settings.spool_dir)
+    for delivery in family:
+        for files in (kept.files(delivery.id) if kept else [], spools.files(adopted[delivery.id].id)):
+            if len(files) == count:
+                yield files[number]
 
 
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
