@@ -70,6 +70,49 @@ def test_rows_stamped_with_dates_come_with_the_delivery_after_they_were_written(
             written += 2
 
 
+VAGUE: dict[str, tuple[str, str, str, str]] = {
+    "a date": ("moved", "closed", "date", "date"),
+    "a date that SQLite keeps in a column without a type": ("moved", "closed", "", "date"),
+    "a date that SQLite keeps as text": ("moved", "closed", "text", "date"),
+    "a date as text that the catalog calls a time": ("moved", "closed", "text", "timestamp"),
+    "a date as text that changes": ("closed", "", "text", "timestamp"),
+}
+"""Columns that tell how rows changed and when they were deleted, the type of what holds dates, and what the catalog calls it."""
+
+
+@pytest.mark.parametrize(
+    ("books", "how", "mode"),
+    [
+        *((kind, "a date", "lookback") for kind in ("postgres", "duckdb", "sqlite", "mariadb")),
+        ("postgres", "a date", "horizon"),
+        *(("sqlite", how, "lookback") for how in VAGUE if "text" in how or "SQLite" in how),
+    ],
+    indirect=["books"],
+)
+def test_a_deletion_of_today_comes_though_a_date_says_nothing_about_the_hour(books: Books, how: str, mode: str) -> None:  # noqa: F811
+    changed, deleted, native, kind = VAGUE[how]
+    time = {"postgres": "timestamptz", "lite": "text"}.get(books.spec.get("connection", "").replace("pg", "postgres"), "timestamp")
+    books.happens(
+        f"create table dated (tenant_id varchar(20), id bigint primary key, moved {time}, closed {native})",
+        *(f"insert into dated values ('acme', {hour}, '2026-05-01 00:00:00', '2026-05-01')" for hour in range(48)),
+        *(["update dated set closed = null"] if deleted else []),
+    )
+    look_back = {"lookback": "0s"} if mode == "lookback" else {}
+    columns = {"id": {"type": "integer"}, "closed": {"type": kind}}
+    changes = {"mode": mode, "column": changed, **look_back}
+    catalogued(books, "America/Los_Angeles", changes=changes, columns=columns, **({"deleted_column": deleted} if deleted else {}))
+    begin = datetime(2026, 5, 20, tzinfo=UTC)
+    for hour in range(48):
+        now = begin + timedelta(hours=hour)
+        if hour % 24 == 8:
+            assert [str(result.error) for result in books.run(now) if result.error] == []
+        books.happens(f"update dated set closed = '{now:%Y-%m-%d}' where id = {hour}")
+    assert [str(result.error) for result in books.run(begin + 4 * DAY) if result.error] == []
+    rows = [row for path, item in books.manifests() for row in read_csv(path.parent / item["files"][0]["path"], item)]
+    assert {int(row[0]) for row in rows if row[1] and row[1] > "2026-05-02"} == set(range(48))
+    books.close()
+
+
 HOW: dict[str, dict[str, Any]] = {
     "a time column": {"changes": {"mode": "append", "column": "id"}, "time_column": "day"},
     "a change column": {"changes": {"mode": "lookback", "column": "day"}},

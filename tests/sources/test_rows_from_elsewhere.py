@@ -272,3 +272,11 @@ def test_a_database_west_of_utc_is_told_where_the_look_back_is_too_short(postgre
     with source(postgres).snapshot([wanted]) as snapshot:
         remarks = snapshot.extent(wanted, "acme", None, snapshot.taken_at).remarks
     assert ("the database's clock is 5 hours behind UTC" in remarks) is told
+
+
+def test_a_database_west_of_utc_is_told_of_a_deletion_time_without_a_zone(postgres):
+    postgres.psql(TABLE.format("orders", ", deleted_at timestamp"))
+    postgres.psql(f"alter database {postgres.name} set timezone = 'Etc/GMT+5'")
+    wanted = entity("lookback", deleted_column="deleted_at")
+    with source(postgres).snapshot([wanted]) as snapshot:
+        assert snapshot.extent(wanted, "acme", None, snapshot.taken_at).remarks.startswith("deleted_at has no zone and counts as UTC")

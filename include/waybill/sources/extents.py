@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -64,18 +64,19 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
     return Extent(boundary, ChangeSpan(since, until), until, short)
 
 
-def looks_back_too_little(entity: Entity, offset: timedelta) -> str:
-    """Return what may be missed if the change column has no zone and the database's clock is `offset` from UTC. Empty if nothing is.
+def looks_back_too_little(entity: Entity, zoneless: Sequence[str], offset: timedelta) -> str:
+    """Return what may be missed if columns of changes have no zone and the database's clock is `offset` from UTC. Empty if nothing is.
 
     A local time west of UTC reads as one that is hours past, which a short look back does not reach.
     """
     changes = entity.changes
-    if changes.mode not in (Mode.LOOKBACK, Mode.APPEND) or changes.lookback + offset >= timedelta(0):
+    if not zoneless or changes.mode not in (Mode.LOOKBACK, Mode.APPEND) or changes.lookback + offset >= timedelta(0):
         return ""
     behind = f"{-offset.total_seconds() / 3600:g} hours behind UTC"
+    name = zoneless[0]
     return (
-        f"{changes.column} has no zone and counts as UTC, but the database's clock is {behind}: if that clock fills it, rows are missed;"
-        f" look back for longer than that, or give {changes.column} a zone"
+        f"{name} has no zone and counts as UTC, but the database's clock is {behind}: if that clock fills it, rows are missed;"
+        f" look back for longer than that, or give {name} a zone"
     )
 
 

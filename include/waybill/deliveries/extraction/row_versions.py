@@ -59,18 +59,32 @@ def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:
     """Return how far below a window's end a version may still be committed late, or None if that is impossible."""
     if isinstance(end, int):
         return entity.changes.lag
-    if entity.changes.mode is Mode.HORIZON:
-        return timedelta(0) if "with time zone" in natives[entity.changes.column] else _WESTERNMOST
-    if entity.changes.mode not in (Mode.LOOKBACK, Mode.APPEND):
+    mode = entity.changes.mode
+    if mode not in (Mode.HORIZON, Mode.LOOKBACK, Mode.APPEND):
         return timedelta(0)
-    return entity.changes.lookback + (_OF_A_DATE if changes_by_date(entity, natives) else timedelta(0))
+    vague = max(_vagueness(entity, name, natives) for name in (entity.changes.column, entity.deleted_column) if name)
+    if mode is Mode.HORIZON:
+        return vague
+    return entity.changes.lookback + (vague if vague == _OF_A_DATE else timedelta(0))
+
+
+def _vagueness(entity: Entity, name: str, natives: Mapping[str, str]) -> timedelta:
+    """Return how far the position that a change or deletion column gives a row may lie before the instant it was written."""
+    native = natives.get(name, "").lower()
+    if _is_catalogued_date(entity, name) or "time" not in native:  # what is no time either way is a text of SQLite's, which may be a date
+        return _OF_A_DATE
+    return timedelta(0) if "with time zone" in native else _WESTERNMOST
 
 
 def changes_by_date(entity: Entity, natives: Mapping[str, str]) -> bool:
     """Return whether the change column holds dates."""
     column = entity.changes.column
-    catalogued = described(entity.columns, column)
-    return natives.get(column, "").lower() == "date" or (catalogued is not None and catalogued.type is ColumnType.DATE)
+    return natives.get(column, "").lower() == "date" or _is_catalogued_date(entity, column)
+
+
+def _is_catalogued_date(entity: Entity, name: str) -> bool:
+    catalogued = described(entity.columns, name)
+    return catalogued is not None and catalogued.type is ColumnType.DATE
 
 
 def earliest(entity: Entity, changed: ChangeSpan, natives: Mapping[str, str]) -> Any:

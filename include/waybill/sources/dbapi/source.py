@@ -239,14 +239,16 @@ class DbApiSnapshot:
             )
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
-        native = self._natives(entity).get(entity.changes.column, "")
-        by_id = self.flavour.kind(native) is ColumnType.INTEGER
+        natives = self._natives(entity)
+        by_id = self.flavour.kind(natives.get(entity.changes.column, "")) is ColumnType.INTEGER
         found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
         early = ""
-        if self.database.offset and native.lower().startswith("datetime"):
+        names = (entity.changes.column, entity.deleted_column)
+        zoneless = [name for name in names if natives.get(name, "").lower().startswith("datetime")]
+        if self.database.offset and zoneless:
             with errors(f"{entity.id} in {self.where}"):
                 [(seconds,)] = self._rows(sql(self.database.offset))
-            early = extents.looks_back_too_little(entity, timedelta(seconds=int(seconds or 0)))
+            early = extents.looks_back_too_little(entity, zoneless, timedelta(seconds=int(seconds or 0)))
         return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), self._unseen(entity), early))))
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:

@@ -176,8 +176,9 @@ class PostgresSnapshot:
         natives = self.columns(entity)
         found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
         unkept = heaps.require_stamps(entity, self._heaps(entity))
-        zoneless = natives.get(entity.changes.column, "").endswith("without time zone")
-        early = extents.looks_back_too_little(entity, session.offset(self.connection)) if zoneless else ""
+        names = (entity.changes.column, entity.deleted_column)
+        zoneless = [name for name in names if natives.get(name, "").endswith("without time zone")]
+        early = extents.looks_back_too_little(entity, zoneless, session.offset(self.connection)) if zoneless else ""
         unseen = self._unseen(entity)
         return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), unkept, unseen, early))))
 
