@@ -31,8 +31,8 @@ _IN_MEMORY = 200_000
 _BLOB = 1 << 20
 _RUN_BLOCK = 1 << 16
 _FRAME = struct.Struct("<HI")
-_DEAD = b"\0"
-"""Before a key: the consumer's version of it is a deleted row. It stands beside the key itself."""
+_DEAD = b"\xff"
+"""Before a key: the consumer's version of it is a deleted row. It stands beside the key itself, which is UTF-8 and never begins so."""
 
 
 def records(block: bytes | memoryview) -> list[bytes]:
