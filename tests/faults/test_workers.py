@@ -53,7 +53,10 @@ def test_a_worker_that_slept_while_another_finished_wakes_up_to_the_same_result(
     assert watcher.violations + judge(scene.out, dict(scene.versions)) == []
 
 
-@pytest.mark.parametrize("step", [r"^unlinkat \.user\.csv", r"^openat \.user\.manifest", r"^unlinkat \.user\.manifest", r"^rename .*archive"])
+AFTER_THE_RENAME = [r"^unlinkat \.user\.csv", r"^openat \.user\.manifest", r"^unlinkat \.user\.manifest", r"^rename .*archive"]
+
+
+@pytest.mark.parametrize("step", AFTER_THE_RENAME)
 def test_what_a_killed_worker_published_can_be_sent_again_before_housekeeping_has_kept_it(launcher, delta, tmp_path, step):
     scene, env = copied(delta, tmp_path / "copy")
     worker = launcher.start(scene.root, *scene.argv, env=env, hold=step)
