@@ -1,12 +1,12 @@
 """PLAN, step 1 of the delivery protocol: it decides which deliveries are due and freezes them in the ledger.
 
-Before that it asks each source for its time, and brings the tenant's streams up to what the catalog offers now. A stream for which a full
-load was asked begins its new generation here.
+Before that it asks the sources of what is due for their time, and brings the tenant's streams up to what the catalog offers now. A stream
+for which a full load was asked begins its new generation here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -37,7 +37,7 @@ def plan(installation: Installation, tenant: str, until: datetime, *, entities: 
     if registered.registration.is_disabled:
         return []
     chosen = entity_ids(installation, tenant, entities)
-    clocks = _source_clocks(installation, registered.tenant, until)
+    clocks = _source_clocks(installation, _due(installation, registered, until, chosen), until)
     with installation.ledger.begin() as connection:
         _sync_streams(connection, installation, registered)
         return _plan_streams(connection, installation, registered, clocks, until, chosen)
@@ -51,7 +51,9 @@ def preview(installation: Installation, tenant: str, until: datetime) -> list[De
     file = installation.configuration.file_of(tenant)
     if file is None:
         installation.registered(tenant)
-    clocks = _source_clocks(installation, tenant, until)
+    with installation.ledger.read() as connection:
+        active = [stream.entity for stream in streams.active(connection, tenant)]
+    clocks = _source_clocks(installation, active or installation.catalog.entities, until)
     with installation.ledger.rolled_back() as connection:
         if file is not None:
             replace_in(connection, installation, tenant, file.registration, file.entities, by=Provenance("preview", "preview"))
@@ -74,7 +76,7 @@ def _plan_streams(
     for stream in streams.active(connection, registered.tenant):
         if not chosen or stream.entity in chosen:
             entity = installation.catalog.entity(stream.entity)
-            boundary = clocks.get(entity.source, until) if entity else until
+            boundary = clocks.get(entity.source) if entity else until
             window = partial(_window, connection, registered.registration, installation.configuration.catalog, boundary)
             planned = _plan_stream(connection, stream, entity, registered, window, installation.now())
             found += [planned] if planned else []
@@ -109,18 +111,25 @@ def _sync_streams(connection: Connection, installation: Installation, registered
     streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), CATALOGUED)
 
 
-def _source_clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
-    """Return, by source, the earlier of `until` and the source's own clock. The sources of the tenant's active entities are asked, or all
-    of the catalog before it has any.
+def _due(installation: Installation, registered: Registered, until: datetime, chosen: set[str]) -> set[str]:
+    """Return the chosen entities for which a delivery may be due. Those of a source whose clock is behind `until` are due no sooner."""
+    tenant, registration = registered.tenant, registered.registration
+    with installation.ledger.read() as connection:
+        active = streams.active(connection, tenant)
+        next_of = partial(_window, connection, registration, installation.configuration.catalog, until)
+        due = {stream.entity for stream in active if stream.full_load or next_of(stream)}
+    wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
+    due |= {*wanted} - {stream.entity for stream in active}
+    return due & chosen if chosen else due
+
+
+def _source_clocks(installation: Installation, entities: Iterable[str], until: datetime) -> dict[str, datetime]:
+    """Return, by source of these entities, the earlier of `until` and the source's own clock.
 
     If a source is out of reach, this machine's clock counts: its deliveries are planned, fail with the source's own message, and are
     finished later.
     """
-    with installation.ledger.read() as connection:
-        entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, tenant)]
-    names = {entity.source for entity in entities if entity}
-    if not names:
-        names = set(installation.catalog.sources)
+    names = {entity.source for name in entities if (entity := installation.catalog.entity(name))}
     clocks = {}
     for name in names:
         try:
@@ -152,8 +161,13 @@ def _plan_stream(
     return deliveries.plan(connection, _next(connection, stream, window, kind, registered, now))
 
 
-def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime, stream: Stream) -> Window | None:
-    """Return the window that is due for a stream at its entity's frequency, or None."""
+def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime | None, stream: Stream) -> Window | None:
+    """Return the window that is due for a stream at its entity's frequency, or None.
+
+    Nothing is due where the source's clock was not asked: what has become due only since then waits for the next run.
+    """
+    if until is None:
+        return None
     reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
     return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, until, stream.watermark, reached)
 
