@@ -13,6 +13,7 @@ from tests.consumer.copies import consumer, rows, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.consumer.test_gaps import write_feed
 from tests.consumer.test_pull import tree
+from tests.products import pairs
 
 pytestmark = pytest.mark.fast
 POSITION = ".waybill-consumer.json"
@@ -20,7 +21,10 @@ GONE = [("2", "2026-06-03T00:00:00.000000Z")]
 WHOLE = {"user": [(1, "day 3"), (3, "day 2"), (4, "day 2"), (5, "old")], "other": [(1, "x"), (2, "x")]}
 
 
-@pytest.fixture(params=["folders", "feed"])
+SENDERS = ["folders", "feed"]
+
+
+@pytest.fixture(params=SENDERS)
 def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Sender:
     """Three days of `user` in parts and with deletes and a backfill, two of `other`; with a feed or without."""
     sender = Sender(tmp_path / "in")
@@ -84,8 +88,7 @@ LOSSES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("first", ["load", "status", "pull"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("sender", "first", "loss"), pairs(SENDERS, ["load", "status", "pull"], LOSSES), indirect=["sender"])
 def test_what_is_lost_before_it_was_loaded_is_noticed_at_once_and_comes_back(sender: Sender, tmp_path: Path, loss: str, first: str) -> None:
     copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
     well("pull", sender.root, copy)

@@ -12,6 +12,7 @@ import pytest
 from tests.consumer.copies import consumer, rows, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.consumer.test_losses import feed
+from tests.products import pairs
 
 pytestmark = pytest.mark.fast
 GONE = [("2", "2026-06-03T00:00:00.000000Z")]
@@ -125,15 +126,17 @@ def require_well(place: Place, copy: Path, to: str) -> None:
     well("status", copy, "--to", to)
 
 
-@pytest.fixture(params=["folders", "feed"])
+SENDERS = ["folders", "feed"]
+
+
+@pytest.fixture(params=SENDERS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     place = Place(tmp_path / "in", has_feed=request.param == "feed")
     place.deliver()
     return place
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(("place", "kind", "damage"), pairs(SENDERS, KINDS, DAMAGE), indirect=["place"])
 def test_a_redelivery_makes_up_for_what_is_damaged_at_the_sender(place: Place, tmp_path: Path, kind: str, damage: str) -> None:
     copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
     place.damage(kind, damage)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.deliveries.test_redefined import ENTITY, ROWS, Books, over_postgres
 from tests.ledger.test_ledger_states import wait_for_replay
+from tests.products import pairs
 from tests.servers.postgres import Cluster, Database
 from tests.sources.test_source_postgres import Role
 
@@ -37,15 +38,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 REFRESHES = {"whole": ["refresh materialized view kept"], "concurrently": ["refresh materialized view concurrently kept"]}
 
 
-@pytest.fixture(params=["postgres", "dbapi"])
+KINDS = ["postgres", "dbapi"]
+
+
+@pytest.fixture(params=KINDS)
 def books(request: pytest.FixtureRequest, tmp_path: Path, postgres: Database) -> Iterator[Books]:
     place = over_postgres(tmp_path, postgres, {"kind": request.param, "connection": "pg"})
     yield place
     place.close()
 
 
-@pytest.mark.parametrize("refresh", REFRESHES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("books", "shape", "refresh"), pairs(KINDS, SHAPES, REFRESHES), indirect=["books"])
 def test_a_refresh_starts_the_stream_over(books: Books, shape: str, refresh: str) -> None:
     books.begin(*MADE, **SHAPES[shape])
     books.happens(LATE)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, Place
+from tests.products import pairs
 from tests.servers.mariadb import MariaDatabase
 from tests.servers.postgres import Database
 from tests.sources.test_mysql_sessions import connect
@@ -216,16 +217,15 @@ _OF_DUCKDB = {
     ),
 }
 _OF_MARIADB = {"function": plain("create or replace function f(x varchar(20)) returns varchar(20) return {}(x)")}
+CALLERS = ["view", "query"]
 FUNCTIONS = [
-    *(("postgres", what) for what in _OF_POSTGRES),
-    *(("dbapi over postgres", what) for what in _OF_POSTGRES),
-    *(("duckdb", what) for what in _OF_DUCKDB),
-    *(("mariadb", what) for what in _OF_MARIADB),
+    *pairs(["postgres", "dbapi over postgres"], _OF_POSTGRES, CALLERS),
+    *pairs(["duckdb"], _OF_DUCKDB, CALLERS),
+    *pairs(["mariadb"], _OF_MARIADB, CALLERS),
 ]
 
 
-@pytest.mark.parametrize("relation", ["view", "query"])
-@pytest.mark.parametrize(("books", "what"), FUNCTIONS, indirect=["books"])
+@pytest.mark.parametrize(("books", "what", "relation"), FUNCTIONS, indirect=["books"])
 def test_a_function_that_is_defined_otherwise_starts_the_stream_over(books: Books, what: str, relation: str) -> None:
     function = {**_OF_POSTGRES, **_OF_DUCKDB, **_OF_MARIADB}[what]
     query = f"select tenant_id, id, {function.called} as name, other, updated_at from thing"
