@@ -61,7 +61,7 @@ class Mode:
     known: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        columns = as_json(self.entity.columns, {})
+        columns = as_json(self.entity.columns, {}, {})
         self.stream = Stream(1, "acme", "events", 1, True, "", 0, None, None, None, 1, columns, None, False, datetime.now(UTC), None)
 
     @property

@@ -83,7 +83,7 @@ class Stream:
     lost: str = ""
 
     def __post_init__(self) -> None:
-        columns = as_json(self.entity.columns, {})
+        columns = as_json(self.entity.columns, {}, {})
         self.kept = streams.Stream(1, "acme", "orders", 1, True, "", 0, None, None, None, 1, columns, None, False, NOW, None)
 
     def deliver(self, origin: Postgres, end: datetime | None = None) -> int:
