@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tests.servers.guardian import tell
+from tests.servers.guardian import mark, tell
 
 if TYPE_CHECKING:
     from tests.airflows import AirflowApi
@@ -158,6 +158,12 @@ def pytest_unconfigure() -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules:
     return Modules(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _marked() -> None:
+    """Here and not earlier, because the workers of a run are its processes, too, and end in order."""
+    mark()
 
 
 @pytest.fixture(scope="session", autouse=True)

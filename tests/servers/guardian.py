@@ -4,12 +4,15 @@
 
 The run writes a line for each process it starts and each folder it makes, and another when that is gone. When the pipe closes the run
 has ended, in whatever way. What is left then is killed, with everything it started, and removed.
+
+What was started in another way, such as by the demo that a test runs, is not told. It is known by a variable that it inherited, `MARK`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -18,16 +21,25 @@ import time
 from functools import cache
 from pathlib import Path
 
+MARK = "RUN_OF_TESTS"
+
 
 @cache
 def _guardian(run: int) -> subprocess.Popen[str]:
     """The guardian of process `run`: one that was forked off has its own."""
     argv = [sys.executable, "-I", "-S", __file__]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, cwd="/", start_new_session=True)
+    unmarked = {name: value for name, value in os.environ.items() if name != MARK}
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, cwd="/", env=unmarked, start_new_session=True)
 
 
-def tell(word: str, what: int | Path) -> None:
-    """`started` or `ended` with a process id, `made` or `removed` with a folder."""
+def mark() -> None:
+    """Let what is started from now on be known as this run's, by whatever means it is started."""
+    os.environ[MARK] = secrets.token_hex(16)
+    tell("marked", os.environ[MARK])
+
+
+def tell(word: str, what: int | str | Path) -> None:
+    """`started` or `ended` with a process id, `made` or `removed` with a folder, `marked` with what `MARK` holds."""
     pipe = _guardian(os.getpid()).stdin
     assert pipe is not None
     pipe.write(f"{word} {what}\n")
@@ -47,12 +59,19 @@ def _began(pid: int | str) -> str:
     return next(iter(_facts(pid)[19:20]), "")
 
 
-def _family(pids: set[int]) -> set[int]:
-    """The processes, their sessions, and everything they started that still has its parent."""
+def _marked(pid: str, marks: set[bytes]) -> bool:
+    with contextlib.suppress(OSError):
+        return not marks.isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    return False
+
+
+def _family(pids: set[int], marks: set[bytes]) -> set[int]:
+    """The processes, those with a mark, their sessions, and everything they started that still has its parent."""
     above: dict[int, set[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (facts := _facts(entry.name)):
             above[int(entry.name)] = {int(entry.name), int(facts[1]), int(facts[3])}
+    pids = pids | {pid for pid in above if _marked(str(pid), marks)}
     found: set[int] = set()
     while more := {pid for pid, names in above.items() if pid not in found and names & (found | pids)}:
         found |= more
@@ -63,15 +82,18 @@ def guard() -> None:
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     left: dict[str, str] = {}
+    marks: set[bytes] = set()
     for line in sys.stdin:
         word, _, what = line.rstrip("\n").partition(" ")
-        if word in ("started", "made"):
+        if word == "marked":
+            marks.add(f"{MARK}={what}".encode())
+        elif word in ("started", "made"):
             left[what] = _began(what) if word == "started" else ""
         else:
             left.pop(what, None)
     # The system may have given the number of a process to somebody else since.
     pids = {int(what) for what, began in left.items() if began and _began(what) in ("", began)}
-    while pids and (alive := _family(pids)):
+    while alive := _family(pids, marks):
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -25,9 +25,12 @@ subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(900)"], s
 time.sleep(900)
 '''
 
+UNTOLD = []
+
 @pytest.fixture
 def server():
     with scratch("ended") as folder, running([sys.executable, "-S", "-c", CHILD], ready=lambda: True, log=folder / "log", cwd=folder):
+        UNTOLD.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(900)"], cwd=folder, start_new_session=True))
         yield folder
 
 def test_that_waits(server):
@@ -56,7 +59,7 @@ def working_in(folder: str) -> list[str]:
     return found
 
 
-# An orderly end reaches the session of a server, the guardian what it started elsewhere, too.
+# An orderly end reaches the session of a server, the guardian what it started elsewhere, too, and what the test itself started.
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["one process", "workers"])
 def test_servers_and_what_they_started_end_with_the_run(tmp_path: Path, repository: Path, workers: list[str], how: signal.Signals) -> None:
@@ -66,7 +69,7 @@ def test_servers_and_what_they_started_end_with_the_run(tmp_path: Path, reposito
     argv += ["--rootdir", str(tmp_path), *workers, str(tmp_path / "test_waiting.py")]
     environment = {**os.environ, "PYTHONPATH": f"{repository}{os.pathsep}{repository / 'include'}"}
     run = spawn(argv, log=tmp_path / "log", env=environment, cwd=repository)
-    wait_for("the server", lambda: run.poll() is not None or (here.exists() and len(working_in(here.read_text())) == 2))
+    wait_for("the server", lambda: run.poll() is not None or (here.exists() and len(working_in(here.read_text())) == 3))
     assert run.poll() is None, (tmp_path / "log").read_text()
     folder = here.read_text()
     os.kill(run.pid, how)
