@@ -28,6 +28,7 @@ from tests.servers.postgres import Cluster
 from tests.servers.process import end, free_port, ordinary_account, scratch, spawn
 from tests.servers.redis import Redis
 from tests.servers.s3 import S3Server
+from waybill_demo.stage import SELDOM_GARBAGE
 
 WORKERS = ("worker1", "worker2")
 SECONDS = 900.0
@@ -189,6 +190,7 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
     values |= {"WAYBILL_OAUTH_JWKS_URL": "https://issuer.example/jwks"}
     for name in ("dags", "plugins"):
         (root / name).symlink_to(repository / name)
+    (root / "config/airflow_local_settings.py").write_text(SELDOM_GARBAGE)
     account = ordinary_account("postgres")
     with ExitStack() as stack:
         clusters = {}
