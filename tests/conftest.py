@@ -148,7 +148,6 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 
