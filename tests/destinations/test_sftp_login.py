@@ -128,9 +128,8 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
     for name in ("private_key_passphrase", "passphrase"):
         with Sftp(key_connection(openssh, private_key=key.read_text(), **{name: "correct horse"})).connect():
             pass
-    assert "private key in private_key cannot be used" in str(
-        refusal(key_connection(openssh, private_key=key.read_text(), passphrase="no"))
-    )
+    for given, says in (({"passphrase": "no"}, "the passphrase does not open the private key"), ({}, "has no passphrase for it")):
+        assert says in str(refusal(key_connection(openssh, private_key=key.read_text(), **given)))
     assert "cannot be read" in str(refusal(key_connection(openssh, private_key=None, key_file=str(tmp_path / "missing"))))
 
 
@@ -151,6 +150,9 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
             "is in PuTTY's format. Convert it with `puttygen",
         ),
         ({"extra": {"private_key": "ssh-ed25519 AAAA me@example.com"}}, "what stands in private_key is a public key"),
+        ({"extra": {"private_key": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nAAAA"}}, "is in the format of SSH Tectia"),
+        ({"extra": {"private_key": "-----BEGIN CERTIFICATE-----\nAAAA"}}, "what stands in private_key is a certificate"),
+        ({"extra": {"host_key": "# files.example.com:22 SSH-2.0-OpenSSH_9.2"}}, "pins no host key"),
         ({"extra": {"conn_timeout": "soon"}}, "conn_timeout in extra is not a number"),
         ({"extra": {"ciphers": ["rot13"]}}, "unknown ciphers in extra: rot13"),
     ],
@@ -162,6 +164,19 @@ def test_missing_settings_are_told_before_anything_is_opened(demo: RunningServer
     error = refusal(replace(connection, **change))
     assert isinstance(error, PermanentError)
     assert says in str(error)
+
+
+def test_line_breaks_as_a_file_of_the_environment_spells_them_and_comments_of_ssh_keyscan_do_no_harm(openssh: SftpAccess) -> None:
+    spelt = openssh.private_key.read_text().replace("\n", "\\n")
+    with Sftp(key_connection(openssh, private_key=spelt, host_key=f"# {openssh.host}:22 SSH-2.0\n{openssh.host_key}\n")).connect():
+        pass
+
+
+def test_a_line_of_known_hosts_that_names_nothing_is_told(openssh: SftpAccess, tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(f"garbage\n{openssh.host} {openssh.host_key}\n")
+    error = refusal(key_connection(openssh, host_key=None, known_hosts=str(file)))
+    assert "has a line that does not name a host and its key" in str(error)
 
 
 def test_a_known_hosts_file_that_names_only_an_authority_is_told(openssh: SftpAccess, tmp_path: Path) -> None:

@@ -59,13 +59,15 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
         raise unusable(label, "no_host_key_check is set, but Waybill talks only to a pinned host", f"Take it out. {how}")
     given, file = extra.get("host_key"), extra.get("known_hosts")
     text = "\n".join(map(str, given)) if isinstance(given, list) else str(given or "")
-    if text.strip():
-        return tuple(_host_key(label, line, how) for line in text.splitlines() if line.strip())
+    if lines := [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]:
+        return tuple(_host_key(label, line, how) for line in lines)
     if file and str(file).lower() != "none":
         try:
             known, authorities, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
-        except (OSError, ValueError) as error:
-            raise unusable(label, f"the known_hosts file {file} cannot be read", how) from error
+        except OSError as error:
+            raise unusable(label, f"the known_hosts file {file} cannot be read: {error.strerror}", how) from error
+        except ValueError as error:
+            raise unusable(label, f"the known_hosts file {file} has a line that does not name a host and its key", how) from error
         trusted = [key for key in known if key not in revoked]
         if found := tuple(key for key in trusted if not _why_weak(key)):
             return found
@@ -143,29 +145,41 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
     yield "private_key", extra
 
 
-def _no_key(label: str, place: str, text: str) -> PermanentError:
-    """Return the error for a private key that cannot be used, by how it begins."""
+def _no_key(label: str, place: str, text: str, error: Exception, passphrase: str | None) -> PermanentError:
+    """Return the error for a private key that cannot be used, by how it begins and what the parser missed."""
     begin = text.strip()
     if begin.startswith("PuTTY-User-Key-File"):
         step = "Convert it with `puttygen key.ppk -O private-openssh -o key`, or in PuTTYgen: Conversions, Export OpenSSH key"
         return unusable(label, f"the private key in {place} is in PuTTY's format", step)
     if begin.startswith(("ssh-", "ecdsa-", "sk-", "---- BEGIN SSH2 PUBLIC", "-----BEGIN PUBLIC", "-----BEGIN RSA PUBLIC")):
         return unusable(label, f"what stands in {place} is a public key", "Put the private key there: the file without .pub")
-    step = "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted"
-    return unusable(label, f"the private key in {place} cannot be used", step)
+    if begin.startswith("---- BEGIN SSH2 "):
+        step = "Take its passphrase off there and convert it with `ssh-keygen -i -f key`, or make a new one with `ssh-keygen -t ed25519`"
+        return unusable(label, f"the private key in {place} is in the format of SSH Tectia", step)
+    if begin.startswith("-----BEGIN CERTIFICATE"):
+        return unusable(label, f"what stands in {place} is a certificate", "Put the private key there that it belongs to")
+    if isinstance(error, asyncssh.KeyEncryptionError) and passphrase:
+        step = "Correct private_key_passphrase in extra, or the connection's password where that is missing"
+        return unusable(label, f"the passphrase does not open the private key in {place}", step)
+    if "passphrase" in str(error).lower():
+        step = "Set private_key_passphrase in extra, or take the passphrase off with `ssh-keygen -p`"
+        return unusable(label, f"the private key in {place} is encrypted, and the connection has no passphrase for it", step)
+    return unusable(label, f"the private key in {place} cannot be used", "It must be a whole PEM or OpenSSH key, with its line breaks")
 
 
 def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: str | None) -> asyncssh.SSHKey | None:
     text, file = given.get("private_key"), given.get("key_file")
     try:
         if text:
-            return asyncssh.import_private_key(str(text).strip() + "\n", passphrase)
+            lines = str(text).strip().replace("\\n", "\n")  # a file of the environment keeps line breaks as they are spelt
+            return asyncssh.import_private_key(lines + "\n", passphrase)
         if file:
             return asyncssh.read_private_key(str(Path(str(file)).expanduser()), passphrase)
     except OSError as error:
         raise unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
         # The cause is not chained, because what a parser says of a key may quote the key.
         place = where if text else f"the file {file}"
-        raise _no_key(label, place, str(text) if text else Path(str(file)).expanduser().read_text(errors="replace")) from None
+        content = str(text) if text else Path(str(file)).expanduser().read_text(errors="replace")
+        raise _no_key(label, place, content, error, passphrase) from None
     return None
