@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import IO
+from functools import cache
+from typing import IO, TYPE_CHECKING
 
 from waybill.canonical import ColumnType
 from waybill.files.manifest import records_of
 from waybill_consumer.manifest import Column, Csv
 from waybill_consumer.records import Stored, text, unpacked
 from waybill_consumer.shapes import ndjson_records
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, columns: Iterable[tuple[str, str]]) -> Iterator[list[str]]:
@@ -55,14 +59,21 @@ def _on_disk(blocks: Iterable[bytes]) -> IO[bytes]:
     return file
 
 
-def _parquet_records(file: IO[bytes], kinds: list[str]) -> Iterator[list[str]]:
+@cache
+def _engine() -> DuckDBPyConnection:
+    """Return the engine that spells the values of all Parquet files of this process. Opening one takes longer than a small file."""
     import duckdb
+
+    return duckdb.connect(config={"threads": 1})
+
+
+def _parquet_records(file: IO[bytes], kinds: list[str]) -> Iterator[list[str]]:
     import pyarrow as pa
     from pyarrow import parquet
 
     from waybill.formats import lines
 
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with _engine().cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for batch in parquet.ParquetFile(file).iter_batches():
             names = [f"c{number}" for number in range(batch.num_columns)]

@@ -43,9 +43,9 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Kn
     since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
     first = min(since.values(), default="")
     rows = connection.execute(
-        select(
-            delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status, delivery.c.begun_at
-        ).where(mine, delivery.c.export_date >= first)
+        select(delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status, delivery.c.begun_at).where(
+            mine, delivery.c.export_date >= first
+        )
     ).all()
     numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
     return KnownPlaces(
