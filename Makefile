@@ -33,7 +33,7 @@ test-fast: $(READY) ## what needs no server: the modules marked `fast`
 	@$(PYTEST) -m "fast and not slow" $$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.fast' tests)
 
 test-faults: $(READY) system ## the fault campaigns in full (half an hour and more): points tried, violations
-	@FAULTS=full $(PYTEST) tests/faults $$(grep -rlE --include="test_*.py" "from (hypothesis|tests.products) import|\"FAULTS\"" tests) -s -o faulthandler_timeout=0
+	@FAULTS=full $(PYTEST) tests/faults $$(grep -rlE --include="test_*.py" "from (hypothesis|tests.products|tests.schemathesis_sweep) import|\"FAULTS\"" tests) -s -o faulthandler_timeout=0
 
 lint: $(READY) ## ruff, sizes, pages of rooms, import floors; all of them, whichever fails first
 	@status=0; for check in ruff sizes rooms floors; do $(MAKE) $$check || status=1; done; exit $$status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import schemathesis
@@ -15,6 +16,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+EXAMPLES = 20 if os.environ.get("FAULTS") == "full" else 3
+"""Of valid data and of invalid data for each operation."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
 
 
@@ -26,7 +29,7 @@ def sweep(app: Any, path: str, headers: dict[str, str], tenant: str) -> list[str
         names.append(operation.label)
 
         @settings(
-            max_examples=5,
+            max_examples=EXAMPLES,
             deadline=None,
             derandomize=True,
             database=None,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.issuer import TestIssuer
 from tests.presets import NOW, PUBLIC, Shop, code, opened
 from tests.servers.smtp import SmtpServer
+from waybill_demo.sample import Sample
 
 HOUR = timedelta(hours=1)
 
@@ -28,10 +32,22 @@ def archive_of(shop: Shop) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> tuple[Sample, dict[str, Any]]:
+    """A shop that has carried out a request, closed again: to be copied."""
+    with opened("metrics", tmp_path_factory.mktemp("exported"), issuer) as shop:
+        return shop.sample, shop.done()
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "longer", "flipped", "flipped unseen", "gone", "a folder", "a pipe", "a link"])
 @pytest.mark.parametrize("looked_before", [False, True])
-def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_before: bool) -> None:
-    link = shop.link(shop.done())["url"]
+def test_a_damaged_archive_is_never_served(
+    exported: tuple[Sample, dict[str, Any]], issuer: TestIssuer, tmp_path: Path, damage: str, looked_before: bool
+) -> None:
+    sample, export = exported
+    shutil.copytree(sample.folder, tmp_path, dirs_exist_ok=True)
+    shop = Shop(replace(sample, folder=tmp_path), issuer)
+    link = shop.link(export)["url"]
     if looked_before:
         assert shop.download(link).status_code == 200
     path = archive_of(shop)
@@ -59,6 +75,7 @@ def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_befor
     if path.is_file() and not path.is_symlink():
         path.write_bytes(content)
         assert shop.download(link).content == content
+    shop.ledger.close()
 
 
 def test_looking_at_a_link_is_no_download(shop: Shop) -> None:
