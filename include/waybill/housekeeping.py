@@ -165,6 +165,9 @@ def _own(folder: Path) -> Iterator[Path]:
 
 
 def _youngest(folder: Path) -> datetime:
-    """Return when something last changed in a folder."""
-    times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+    """Return when something last changed in a folder. One that its worker is removing right now is young."""
+    try:
+        times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+    except FileNotFoundError:
+        return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(max(times), UTC)

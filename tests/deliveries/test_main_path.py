@@ -6,12 +6,14 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill.airflow import connect_db
 from waybill.connection import Connection
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan, preview
@@ -348,6 +350,56 @@ def test_until_is_bounded_by_the_sources_clock(place):
     due = preview(place.installation(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"))
     assert due
     assert due[0].planned_to.year < 2999
+
+
+def test_planning_asks_the_sources_of_what_it_looks_at_and_a_preview_those_of_what_joins(place):
+    """A run waits for no source that has nothing to do with it, and a preview shows what the next apply adds from another source."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as far:
+
+        def hang_up():
+            with suppress(OSError):
+                while True:
+                    far.accept()[0].close()
+                    asked.append("far")
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        place.connections["pg"] = Connection("pg", "postgres", "127.0.0.1", far.getsockname()[1], "u", password="p", schema="db")
+        catalogued = catalog(user=USER, theme={**THEME, "source": "far"})
+        catalogued["sources"]["far"] = {"kind": "postgres", "connection": "pg"}
+        place.write("catalog.yaml", catalogued)
+        place.tenant(entityList=["user"])
+        installation = replace(place.installation(), connect_db=connect_db)
+        apply(installation, actor="test")
+        plan(installation, "acme", NOON)
+        assert asked == []
+        place.tenant(exportOption="export all", entityList=[])
+        installation = replace(place.installation(), connect_db=connect_db)
+        assert [delivery.entity for delivery in preview(installation, "acme", NOON)] == ["theme", "user"]
+        assert asked
+        apply(installation, actor="test")
+        asked.clear()
+        plan(installation, "acme", NOON, entities=["user"])
+        assert asked == []
+
+
+def test_a_delivery_that_begins_anew_while_its_tenant_is_disabled_says_so(place):
+    place.run(NOON)
+    [delivery] = [delivery for delivery in plan(place.installation(), "acme", NOON + DAY) if delivery.entity == "user"]
+    place.write("catalog.yaml", catalog(user={**USER, "changes": {"mode": "lookback", "column": "deleted_at", "lookback": "24h"}}))
+    place.tenant(exportOption="disable export", entityList=[])
+
+    looks = []
+
+    def disabling():
+        looks.append("at the clock")
+        if len(looks) == 2:  # the first is for the ledger to know that the delivery begins, the second for its next generation
+            apply(place.installation(), actor="test", allow_mass_deactivation=True)
+        return NOON + DAY
+
+    [result] = deliver_batch(replace(place.installation(), now=disabling), [delivery.id])
+    assert result.error is not None
+    assert (result.error.code, type(result.error)) == ("abandoned", PermanentError)
 
 
 def test_a_removed_file_deactivates_the_tenant_and_mass_deactivation_is_refused(place):

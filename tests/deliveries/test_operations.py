@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,6 +163,28 @@ def test_housekeeping_removes_old_parts_of_unknown_attempts_and_nothing_else(pla
     assert (done.parts, done.failed) == (3, {})
     assert place.files() == sorted([*before, *(str(path.relative_to(place.out)) for path in kept)])
     assert not dead[1].parent.exists()
+
+
+def test_housekeeping_goes_on_where_a_worker_removes_its_spool_meanwhile(place: Place) -> None:
+    installation = place.installation()
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            spool = installation.settings.spool_dir / new_id()
+            spool.mkdir(parents=True)
+            for number in range(50):
+                (spool / str(number)).touch()
+            shutil.rmtree(spool)
+
+    with ThreadPoolExecutor() as pool:
+        worker = pool.submit(come_and_go)
+        try:
+            for _ in range(30):
+                assert housekeeping.housekeeping(installation).spools == 0
+        finally:
+            ended.set()
+        worker.result(10)
 
 
 def test_housekeeping_keeps_the_part_of_an_attempt_whose_delivery_is_open(place: Place) -> None:

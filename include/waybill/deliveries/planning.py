@@ -49,11 +49,11 @@ def preview(installation: Installation, tenant: str, until: datetime) -> list[De
     Raises PermanentError for a tenant that neither the ledger nor a file knows.
     """
     file = installation.configuration.file_of(tenant)
-    if file is None:
-        installation.registered(tenant)
+    registration = file.registration if file else installation.registered(tenant).registration
+    coming, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
     with installation.ledger.read() as connection:
-        active = [stream.entity for stream in streams.active(connection, tenant)]
-    clocks = _source_clocks(installation, active or installation.catalog.entities, until)
+        active = {stream.entity for stream in streams.active(connection, tenant)}
+    clocks = _source_clocks(installation, active.union(coming), until)
     with installation.ledger.rolled_back() as connection:
         if file is not None:
             replace_in(connection, installation, tenant, file.registration, file.entities, by=Provenance("preview", "preview"))

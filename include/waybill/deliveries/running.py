@@ -113,9 +113,7 @@ def _deliver(installation: Installation, registered: Registered, session: Sessio
     """Deliver. If it cannot be a delta any more, begin the next generation and deliver its full load instead."""
     job = job_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
-        raise PermanentError(
-            "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
-        )
+        raise _abandoned()
     resources = Resources(
         installation.ledger,
         installation.source(job.entity.source),
@@ -137,9 +135,19 @@ def _deliver(installation: Installation, registered: Registered, session: Sessio
 
 
 def _replaced(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
-    """Return the full load of the stream's next generation, or the delivery itself if it was committed meanwhile."""
-    committed = generations.begin_instead_of(installation, delivery, reason)
-    return committed or plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity])[0]
+    """Return the full load of the stream's next generation, or the delivery itself if it was committed meanwhile.
+
+    Raises PermanentError if the tenant was disabled meanwhile.
+    """
+    if committed := generations.begin_instead_of(installation, delivery, reason):
+        return committed
+    if planned := plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity]):
+        return planned[0]
+    raise _abandoned()
+
+
+def _abandoned() -> PermanentError:
+    return PermanentError("this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned")
 
 
 def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
