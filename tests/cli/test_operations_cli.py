@@ -77,6 +77,13 @@ def test_probe_reconcile_and_housekeeping_tell_what_they_found(waybill: Callable
     assert json.loads(waybill("housekeeping", "--json"))["failed"] == {}
 
 
+@pytest.mark.parametrize("command", ["run", "reconcile"])
+def test_a_tenants_bad_file_leaves_the_last_good_version_loudly(waybill: Callable[..., str], place: Place, command: str) -> None:
+    place.tenant(entityList=["user"], frequency="now and then")
+    assert "config/tenants/acme.yaml: frequency" in waybill(command, "acme")
+    place.tenant(entityList=["user"])
+
+
 def test_a_rehearsed_mass_deactivation_shows_the_plan_and_then_the_refusal(waybill: Callable[..., str], place: Place) -> None:
     (place.root / "config/tenants/acme.yaml").unlink()
     plan, _, refusal = waybill("apply", "--dry-run", status=1).partition("0 unchanged\n")

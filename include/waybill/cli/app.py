@@ -17,7 +17,20 @@ import typer
 from waybill import __version__
 from waybill.airflow import open_installation
 from waybill.cli import doctor, operations, project, status
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, sources_of, tell_source_findings, write
+from waybill.cli.options import (
+    AsJson,
+    Tenant,
+    actor,
+    applied,
+    complain,
+    counted,
+    dump,
+    instant,
+    reachable,
+    sources_of,
+    tell_source_findings,
+    write,
+)
 from waybill.cli.serve import app as web_commands
 from waybill.cli.tables import table_of_deliveries, table_of_plan
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -172,17 +185,6 @@ def _change(change: Change) -> dict[str, Any]:
     return {"tenant": change.tenant, "action": change.action, "file": change.file, "version": change.version, "fields": fields, **entities}
 
 
-@contextmanager
-def _applied(tenant: str) -> Iterator[Any]:
-    """Return the installation after applying this tenant's own file, if it has one. A bad file leaves the last good version, loudly."""
-    from waybill.registrations import applying
-
-    installation = open_installation()
-    for finding in applying.apply(installation, actor=actor(), only=tenant).findings:
-        complain(str(finding))
-    yield installation
-
-
 @app.command()
 def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     """Show the deliveries that are open or would be due once the tenant's file is applied. Changes nothing."""
@@ -220,7 +222,8 @@ def run(
     from waybill.deliveries import running, stopping
     from waybill.deliveries.reports import describing, sending
 
-    with _applied(tenant) as installation, _progress() as progress, stopping.on_sigterm():
+    installation = applied(tenant)
+    with _progress() as progress, stopping.on_sigterm():
         results = running.run(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )

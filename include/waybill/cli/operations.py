@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waybill.airflow import lookup, open_installation
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, midnight, moment, tell_source_findings, write
+from waybill.cli.options import AsJson, Tenant, actor, applied, complain, counted, dump, midnight, moment, tell_source_findings, write
 
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
@@ -222,10 +222,8 @@ def reconcile(
 ) -> None:
     """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
     from waybill.deliveries.recovery import reconciling
-    from waybill.registrations import applying
 
-    installation = open_installation()
-    applying.apply(installation, actor=actor(), only=tenant)
+    installation = applied(tenant)
     with _spinner() as progress:
         done = reconciling.reconcile(installation, tenant, actor=actor(), unsigned=unsigned, progress=progress)
     if as_json:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from waybill.configuration.loading import Settings
     from waybill.configuration.registration import Registration
     from waybill.doctor import Check
+    from waybill.installation import Installation
 
 __all__ = [
-    "AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "sources_of",
+    "AsJson", "Tenant", "actor", "applied", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "sources_of",
     "tell_source_findings", "write",
 ]  # fmt: skip
 
@@ -87,6 +88,17 @@ def sources_of(settings: Settings, tenants: Mapping[str, Registration]) -> list[
         return source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
     finally:
         ledger.close()
+
+
+def applied(tenant: str) -> Installation:
+    """Return the installation after applying this tenant's own file, if it has one. A bad file leaves the last good version, loudly."""
+    from waybill.airflow import open_installation
+    from waybill.registrations import applying
+
+    installation = open_installation()
+    for finding in applying.apply(installation, actor=actor(), only=tenant).findings:
+        complain(str(finding))
+    return installation
 
 
 def actor() -> str:
