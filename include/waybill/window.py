@@ -70,6 +70,11 @@ def cron(frequencies: Collection[Frequency], minute: int, hour: int) -> str:
     return f"{minute} {hour} {'1' if Frequency.MONTHLY in frequencies else '*'} * {'1' if Frequency.WEEKLY in frequencies else '*'}"
 
 
+def is_at_an_end(day: date) -> bool:
+    """Return whether a day is so near an end of the calendar that its neighbour does not exist in every zone."""
+    return not date.min + _DAY < day < date.max - _DAY
+
+
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """Return the first instant of `day` in `zone`, as UTC. It is local midnight, or the end of the gap if the clock skips midnight."""
     early, late = (datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))

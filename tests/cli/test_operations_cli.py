@@ -59,6 +59,8 @@ def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_messag
     assert waybill("backfill", "acme", "user", *span).split()[0] == "verified"
     assert "not an RFC 3339 time with an" in waybill("backfill", "acme", "user", "--from", "2026-05-29T00:00", *span[2:], status=2)
     assert "is no date" in waybill("backfill", "acme", "user", "--from", "2026-05-39", *span[2:], status=2)
+    assert "is no date" in waybill("backfill", "acme", "user", "--from", "0001-01-01", *span[2:], status=2)
+    assert "is no date" in waybill("backfill", "acme", "user", *span[:2], "--to", "9999-12-31", status=2)
     assert "--from" in waybill("backfill", "acme", "user", *span[2:], status=2)
     assert "does not receive site" in waybill("backfill", "acme", "site", *span, status=1)
     delivery = json.loads(waybill("deliveries", "acme", "--json"))[-1]["delivery_id"]

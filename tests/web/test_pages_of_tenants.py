@@ -197,6 +197,8 @@ def test_a_full_load_is_of_what_was_chosen_and_of_everything_only_when_that_was(
         ("2026-05-03", "2026-05-02", "to", "Last day must not lie before the first day"),
         ("1026-05-01", "2026-05-02", "from", "First day must be 1970-01-01 or later: a full load delivers whatever is older"),
         ("", "2026-05-02", "from", "First day is not a date (allowed: such as 2026-01-31)"),
+        ("0001-01-01", "2026-05-02", "from", "First day is not a date (allowed: such as 2026-01-31)"),
+        ("2026-05-02", "9999-12-31", "to", "Last day is not a date (allowed: such as 2026-01-31)"),
     ],
 )
 def test_days_that_cannot_be_delivered_again_are_told_as_days(desk: Desk, first: str, last: str, field: str, message: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waybill.airflow import lookup, open_installation
-from waybill.cli.options import AsJson, Tenant, actor, applied, complain, counted, dump, midnight, moment, tell_source_findings, write
+from waybill.cli.options import AsJson, Tenant, actor, applied, complain, counted, dump, moment, tell_source_findings, write
 
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
@@ -156,12 +156,13 @@ def backfill(
 ) -> None:
     """Deliver the rows of a past range as they are now, beside the stream. Asking twice finishes or verifies the same backfill."""
     from waybill.deliveries import repairs
+    from waybill.window import start_of_day
 
     installation = open_installation()
     zone = installation.registered(tenant).registration.zone
-    span = midnight(start, zone), midnight(end, zone)
+    first, last = (at if isinstance(at, datetime) else start_of_day(at, zone) for at in (start, end))
     with _rows() as progress:
-        result = repairs.backfill(installation, tenant, entity, *span, actor=actor(), again=again, progress=progress)
+        result = repairs.backfill(installation, tenant, entity, first, last, actor=actor(), again=again, progress=progress)
     _print_result(installation, result, as_json)
 
 

@@ -6,9 +6,8 @@ import getpass
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from waybill.installation import Installation
 
 __all__ = [
-    "AsJson", "Tenant", "actor", "applied", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "sources_of",
+    "AsJson", "Tenant", "actor", "applied", "complain", "counted", "dump", "instant", "moment", "reachable", "sources_of",
     "tell_source_findings", "write",
 ]  # fmt: skip
 
@@ -41,16 +40,18 @@ def instant(text: str) -> datetime:
 
 
 def moment(text: str) -> date:
-    """Do as `instant`, or read a date alone, which stands for its midnight in the tenant's zone."""
+    """Do as `instant`, or read a date alone, which stands for its begin in the tenant's zone."""
+    from waybill.window import is_at_an_end
+
+    if len(text) != len("2026-01-31"):
+        return instant(text)
     try:
-        return date.fromisoformat(text) if len(text) == len("2026-01-31") else instant(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no date, as in 2026-06-01") from error
-
-
-def midnight(at: date, zone: ZoneInfo) -> datetime:
-    """A moment as an instant."""
-    return at if isinstance(at, datetime) else datetime.combine(at, time(), zone).astimezone(UTC)
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = date.min
+    if is_at_an_end(day):
+        raise typer.BadParameter(f"{text!r} is no date, as in 2026-06-01")
+    return day
 
 
 def reachable(until: datetime | None, now: datetime) -> datetime:

@@ -14,7 +14,7 @@ from waybill.configuration.policy import RangeRule
 from waybill.errors import Finding
 from waybill.language import tell
 from waybill.ledger.on_demand.request_records import RangeAsked
-from waybill.window import start_of_day
+from waybill.window import is_at_an_end, start_of_day
 
 DAY = timedelta(days=1)
 PREVIOUS_PERIOD = "previous_period"
@@ -66,18 +66,13 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
             raise ValueError
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             day = date.fromisoformat(text)
-            return None if _is_last_or_first(day) else start_of_day(day + days * DAY, zone)
+            return None if is_at_an_end(day) else start_of_day(day + days * DAY, zone)
         instant = parse_timestamp(text)
-        return None if _is_last_or_first(instant.date()) else instant
+        return None if is_at_an_end(instant.date()) else instant
     except OverflowError:  # a time of the first or last day may lie beyond the calendar in its zone
         return None
     except ValueError as error:
         raise ValueError(field) from error
-
-
-def _is_last_or_first(day: date) -> bool:
-    """Return whether a day is so near the end of the calendar that its neighbour does not exist in every zone."""
-    return not date.min + DAY < day < date.max - DAY
 
 
 def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:

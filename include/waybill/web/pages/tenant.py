@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
@@ -38,6 +37,7 @@ from waybill.web.pages.registration import form_values
 from waybill.web.pages.render import HEADERS, below, moved, page
 from waybill.web.pages.signing_in.session import Form, Operator, SentForm, Viewer, takes_tokens
 from waybill.web.pages.words import LABELS, days_refused, place, words
+from waybill.window import is_at_an_end, start_of_day
 
 router = APIRouter(prefix="/tenants/{tenant}")
 
@@ -237,20 +237,23 @@ def backfill(
 ) -> Response:
     """Deliver a past range again, in days of the tenant's zone, including both."""
     zone = replacing.require(installation, tenant).registration.zone
-    start, end = (_midnight(form, name, zone) for name in ("from", "to"))
+    first, last = (_day(form, name) for name in ("from", "to"))
+    start, end = start_of_day(first, zone), start_of_day(last + timedelta(days=1), zone)
     try:
-        queue_backfill(installation, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
+        queue_backfill(installation, tenant, form.one("entity"), start, end, actor=caller.actor)
     except BadRange as error:
-        raise days_refused(error, empty=end < start, zone=zone) from error
+        raise days_refused(error, empty=last < first, zone=zone) from error
     return moved(request, f"tenants/{tenant}?said=backfill_{scheduler.run_now(tenant, caller)}")
 
 
-def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
+def _day(form: Form, name: str) -> date:
     try:
-        day = datetime.strptime(form.one(name), "%Y-%m-%d").date()  # noqa: DTZ007 (a date; the zone comes below)
-    except ValueError as error:
-        raise InvalidInput([Finding("", name, tell("refusal.no_date"), tell("refusal.no_date_allowed"))]) from error
-    return datetime.combine(day, time(), zone)
+        day = datetime.strptime(form.one(name), "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
+    except ValueError:
+        day = date.min
+    if is_at_an_end(day):
+        raise InvalidInput([Finding("", name, tell("refusal.no_date"), tell("refusal.no_date_allowed"))])
+    return day
 
 
 @router.post("/probe")
