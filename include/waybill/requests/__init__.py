@@ -10,7 +10,7 @@ and `states` holds the rules and sentences of one request.
 
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.requests.ranges import Span
-from waybill.requests.states import Refused, refused
+from waybill.requests.states import Refused
 from waybill.requests.submission import Scope, Submission
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "Span",
     "Status",
     "Submission",
-    "refused",
 ]

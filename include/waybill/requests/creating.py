@@ -21,7 +21,7 @@ from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Rang
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.rights import has_plan, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown
-from waybill.requests.states import Refused, refused
+from waybill.requests.states import Refused
 from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
 from waybill.requests.upkeep import fail_stalled
 
@@ -114,7 +114,7 @@ def _made_before(installation: Installation, actor: str, tenant: str, digest: st
     with installation.ledger.read() as connection:
         before = requests.by_key(connection, tenant, actor, key)
     if before is not None and before.body_hash != digest:
-        raise refused("idempotency_key_reused")
+        raise Refused("idempotency_key_reused")
     return before
 
 
@@ -181,7 +181,7 @@ def _insert(installation: Installation, export_policy: ExportPolicy, request: Ex
             return before
         if refusal is not None:
             raise refusal
-    raise refused("export_in_progress", retry_after=_TRY_AGAIN)
+    raise Refused("export_in_progress", retry_after=_TRY_AGAIN)
 
 
 def _entered(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest | None:
@@ -189,7 +189,7 @@ def _entered(installation: Installation, export_policy: ExportPolicy, request: E
     with installation.ledger.begin() as connection:
         _within_rate(connection, export_policy, request)
         if request.fingerprint and requests.standing(connection, request.tenant, request.fingerprint):
-            raise refused("duplicate_request")
+            raise Refused("duplicate_request")
         placed = _placed(connection, export_policy, request, checked)
         if not requests.create(connection, placed):
             return None
@@ -212,7 +212,7 @@ def _placed(connection: Connection, export_policy: ExportPolicy, request: Export
     wide = active.pop(TENANT_WIDE, 0)
     narrow = max(active.values(), default=0) if checked.slot == TENANT_WIDE else active[checked.slot]
     if wide + narrow >= most:
-        raise refused("export_in_progress", retry_after=_TRY_AGAIN)
+        raise Refused("export_in_progress", retry_after=_TRY_AGAIN)
     slots = (f"{checked.slot}#{number}" for number in range(1, most + 1))
     return replace(request, slot=next(slot for slot in slots if slot not in taken))
 
@@ -223,7 +223,7 @@ def _within_rate(connection: Connection, export_policy: ExportPolicy, request: E
         return
     made = requests.created_since(connection, request.tenant, request.created_at - limit.per)
     if len(made) >= limit.requests:
-        raise refused("rate_limited", retry_after=made[-limit.requests] + limit.per - request.created_at)
+        raise Refused("rate_limited", retry_after=made[-limit.requests] + limit.per - request.created_at)
 
 
 def resubmit(installation: Installation, caller: Caller, request: ExportRequest, key: str | None = None) -> ExportRequest:
@@ -232,7 +232,7 @@ def resubmit(installation: Installation, caller: Caller, request: ExportRequest,
     The request of a template keeps its dates: its body alone may name no range, which would mean everything.
     """
     if request.shown(installation.now()) in (*ACTIVE, Status.DONE):
-        raise refused("not_resubmittable")
+        raise Refused("not_resubmittable")
     submission = Submission.model_validate(request.submission)
     recurring = request.template is not None or request.range_asked.get("preset") == PREVIOUS_PERIOD
     period = request.range_asked if recurring else None

@@ -42,7 +42,7 @@ from waybill.requests.rights import (
     visible_tenants,
 )
 from waybill.requests.scopes import offered_levels
-from waybill.requests.states import advice, label, name_of, needs_support, refused
+from waybill.requests.states import Refused, advice, label, name_of, needs_support
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200
@@ -91,7 +91,7 @@ def get_request(installation: Installation, caller: Caller, tenant: str, request
     """Return a request that the caller may see at this tenant. Raises not_found for any other, and view_denied."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if not is_id(request_id):
-        raise refused("not_found")
+        raise Refused("not_found")
     with installation.ledger.begin() as connection:
         fail_stalled(connection, installation, tenant)
         request = requests.get(connection, request_id)
@@ -100,7 +100,7 @@ def get_request(installation: Installation, caller: Caller, tenant: str, request
         or request.tenant not in visible_tenants(installation, caller, tenant, export_policy)
         or not may_see(caller, request, export_policy)
     ):
-        raise refused("not_found")
+        raise Refused("not_found")
     return request
 
 
@@ -111,9 +111,9 @@ def cancel(installation: Installation, caller: Caller, tenant: str, request_id: 
         export_policy = installation.configuration.export_policy(request.tenant)
         if not may_cancel(caller, request, export_policy):
             note_denied(installation, caller, tenant, "cancel", request=request.id)
-            raise refused("cancel_denied")
+            raise Refused("cancel_denied")
         if not request.is_active:
-            raise refused("not_active")
+            raise Refused("not_active")
         with installation.ledger.begin() as connection:
             if requests.cancel(connection, request, installation.now()):
                 registrations.note(connection, request.tenant, caller.actor, "cancel_export", {"request": request.id}, installation.now())
@@ -130,7 +130,7 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
     for request in seen:
         if not may_delete(caller, request, installation.configuration.export_policy(request.tenant)):
             note_denied(installation, caller, tenant, "delete", request=request.id)
-            raise refused("delete_denied")
+            raise Refused("delete_denied")
     with installation.ledger.begin() as connection:
         gone = [_delete(connection, installation, caller, request) for request in seen]
     archives = archives_of(installation)
@@ -145,7 +145,7 @@ def _delete(connection: Connection, installation: Installation, caller: Caller, 
     while current is not None and not requests.remove(connection, current):
         current = requests.get(connection, seen.id)
     if current is None:
-        raise refused("not_found")  # somebody else deleted it, so this call does nothing
+        raise Refused("not_found")  # somebody else deleted it, so this call does nothing
     registrations.note(connection, seen.tenant, caller.actor, "delete_export", {"request": seen.id}, installation.now())
     return current.archive
 

@@ -25,7 +25,7 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import get_request
 from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
-from waybill.requests.states import LinkExpired, refused
+from waybill.requests.states import LinkExpired, Refused
 from waybill.requests.upkeep import archives_of
 
 DOWNLOADS = "/api/v1/downloads/"
@@ -57,7 +57,7 @@ def mint_link(installation: Installation, caller: Caller, tenant: str, request_i
     request = get_request(installation, caller, tenant, request_id)
     if not may_download(caller, request):
         note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, request=request.id)
-        raise refused("download_denied")
+        raise Refused("download_denied")
     _require_ready(request, installation.now())
     life = installation.configuration.export_policy(request.tenant).link_life
     link = sign(installation, request, caller.actor, roles_of(caller), life)
@@ -90,9 +90,9 @@ def keys(installation: Installation) -> tuple[bytes, ...]:
 def _require_ready(request: ExportRequest, now: datetime) -> None:
     status = request.shown(now)
     if status is Status.EXPIRED:
-        raise refused("expired")
+        raise Refused("expired")
     if status is not Status.DONE:
-        raise refused("not_ready")
+        raise Refused("not_ready")
 
 
 def open_download(
@@ -104,20 +104,20 @@ def open_download(
     """
     ticket, now = read(keys(installation), token), installation.now()
     if ticket is None:
-        raise refused("not_found")
+        raise Refused("not_found")
     with installation.ledger.read() as connection:
         request = requests.get(connection, ticket.request)
     if request is None or request.attempt != ticket.attempt or not _may_still(installation, ticket, request, still_may):
-        raise refused("not_found")
+        raise Refused("not_found")
     with installation.speaking_to(request.tenant):  # no address of a download names the tenant
         return _open(installation, request, ticket, now, taken=taken)
 
 
 def _open(installation: Installation, request: ExportRequest, ticket: Ticket, now: datetime, *, taken: bool) -> Download:
     if request.shown(now) is Status.EXPIRED:
-        raise refused("expired")
+        raise Refused("expired")
     if request.status != Status.DONE or request.archive is None:
-        raise refused("not_found")
+        raise Refused("not_found")
     if ticket.expires <= now:
         raise LinkExpired
     filename = f"{request.tenant}-export-{request.created_at:%Y%m%d-%H%M%S}.zip"

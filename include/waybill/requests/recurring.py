@@ -24,7 +24,7 @@ from waybill.requests.creating import Origin, Requester, covered, enter, require
 from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.scopes import refuse_unknown
-from waybill.requests.states import Refused, refused
+from waybill.requests.states import Refused
 from waybill.requests.submission import RequestBody, Submission, check
 from waybill.window import Frequency
 
@@ -187,7 +187,7 @@ def _make(installation: Installation, template: Template, zone: ZoneInfo, bounda
     submission = Submission.model_validate(template.submission["request"])
     tenants = _tenants_of(installation, template, submission)
     if not still_holds(installation, template.roles, tenants, Permission.EXPORTS_CREATE):
-        raise refused("create_denied")
+        raise Refused("create_denied")
     origin = Origin(
         key=f"template:{template.id}:{optional_timestamp_text(boundary)}",
         template=template.id,

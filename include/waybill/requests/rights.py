@@ -8,7 +8,7 @@ from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.on_demand.request_records import ExportRequest
-from waybill.requests.states import Refused, refused
+from waybill.requests.states import Refused
 
 _DENIED = {
     Permission.EXPORTS_VIEW: "view_denied",
@@ -33,13 +33,13 @@ def require(installation: Installation, caller: Caller, tenant: str, wanted: Per
         return export_policy
     code = _DENIED[wanted] if known else "not_found"
     note_denied(installation, caller, tenant, wanted.value)
-    raise Refused("not_found", tell("missing.tenant", tenant=tenant)) if code == "not_found" else refused(code)
+    raise Refused("not_found", tell("missing.tenant", tenant=tenant)) if code == "not_found" else Refused(code)
 
 
 def require_project(caller: Caller, project: str | None) -> None:
     """Raise not_found for a project of which the caller is no member, and create_denied if a bound caller asks beyond one project."""
     if not caller.belongs_to(project):
-        raise Refused("not_found", tell("missing.project", project=project)) if project else refused("create_denied")
+        raise Refused("not_found", tell("missing.project", project=project)) if project else Refused("create_denied")
 
 
 def note_denied(installation: Installation, caller: Caller, tenant: str, wanted: str, **more: str) -> None:

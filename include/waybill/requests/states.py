@@ -94,8 +94,3 @@ class LinkExpired(Refused):
 
     def __init__(self) -> None:
         super().__init__("expired", SENTENCES["link_expired"])
-
-
-def refused(code: str, **more: timedelta | None) -> Refused:
-    """Return the refusal of that code, with its own sentence."""
-    return Refused(code, retry_after=more.get("retry_after"))

@@ -19,7 +19,7 @@ from waybill.requests.answers import Export, Exports, Options, SignedLink
 from waybill.requests.creating import Origin
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS, public_url
-from waybill.requests.states import refused
+from waybill.requests.states import Refused
 from waybill.requests.submission import RequestBody, Submission
 from waybill.web.api import openapi
 from waybill.web.api.openapi import problems
@@ -227,4 +227,4 @@ def _minted(request: Request, installation: Installation, caller: Caller, tenant
 @without_tenant.post("", responses=problems("context_required"), include_in_schema=False)
 def tenant_missing(caller: CallerDep) -> Response:
     """Exports belong to a tenant."""
-    raise refused("context_required")
+    raise Refused("context_required")

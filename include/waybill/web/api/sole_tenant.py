@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from waybill.access import Caller, TokenRights
-from waybill.requests.states import refused
+from waybill.requests.states import Refused
 from waybill.web.api import registrations
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import current_caller
@@ -36,7 +36,7 @@ class SoleTenantRoute(APIRoute):
 def sole_tenant(caller: Caller) -> str:
     """Return the one tenant that the caller's token is bound to. Raises context_required for any other caller."""
     if not isinstance(caller.rights, TokenRights) or len(caller.rights.tenants) != 1:
-        raise refused("context_required")
+        raise Refused("context_required")
     [tenant] = caller.rights.tenants
     return tenant
 

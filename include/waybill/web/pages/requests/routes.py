@@ -24,7 +24,7 @@ from waybill.requests.creating import Origin, zone_of
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.scopes import scope_values
-from waybill.requests.states import SENTENCES, refused
+from waybill.requests.states import SENTENCES, Refused
 from waybill.requests.submission import Submission
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
@@ -75,7 +75,7 @@ def show_in_settings(
     """Show the exports of the chosen tenant, or of the only one. Raises view_denied if there is none to see."""
     found = context(installation, caller, "requests", organization)
     if not found.members:
-        raise refused("view_denied")
+        raise Refused("view_denied")
     tenant = tenant if tenant in found.members.get(found.organization, ()) else found.only
     if not tenant:
         return choose(request, caller, installation, wish, organization)
