@@ -152,30 +152,24 @@ def backfill(
     PermanentError if the tenant does not receive the entity, if the range begins before 1970 or is not completely delivered yet, or if
     no column tells the time of the entity's rows.
     """
+    planned = queue_backfill(installation, tenant, entity, start, end, actor=actor, again=again)
+    result = deliver_batch(installation, [planned.id], progress)[0]
+    publish_listings(installation, tenant)
+    return result
+
+
+def queue_backfill(
+    installation: Installation, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str, again: bool = True
+) -> Delivery:
+    """Plan a backfill for the tenant's next run. An unfinished one of the same range is returned instead, or without `again` also a
+    committed one. Raises as `backfill` does.
+    """
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
     with installation.ledger.read() as connection:
         stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and not (again and earlier[-1].status == DeliveryStatus.COMMITTED):
-        planned = earlier[-1]
-    else:
-        _check(stream, start, end)
-        _rehearse(installation, registered, stream, start, end)
-        planned = plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
-    result = deliver_batch(installation, [planned.id], progress)[0]
-    publish_listings(installation, tenant)
-    return result
-
-
-def queue_backfill(installation: Installation, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str) -> Delivery:
-    """Plan a backfill for the tenant's next run. An unfinished one of the same range is returned instead. Raises as `backfill` does."""
-    registered = installation.registered(tenant)
-    (name,) = entity_ids(installation, tenant, [entity])
-    with installation.ledger.read() as connection:
-        stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
-        earlier = deliveries.backfills(connection, stream.id, start, end)
-    if earlier and earlier[-1].status == DeliveryStatus.OPEN:
         return earlier[-1]
     _check(stream, start, end)
     _rehearse(installation, registered, stream, start, end)
