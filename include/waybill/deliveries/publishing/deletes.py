@@ -16,13 +16,11 @@ from waybill.ledger import Ledger, deliveries
 from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 
-_TRIES = 3
-
 
 def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, target: Target, token: str) -> None:
     """Publish the adopted attempt's deletes file from the recorded bytes, so that every worker publishes the same file.
 
-    Raises ConflictError for a foreign file under its name.
+    Raises ConflictError for a foreign file under its name, and TransientError if another worker publishes under it, too.
     """
     file = adopted.deletes
     if file is None:
@@ -37,16 +35,14 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
         require_published(session, {hidden: final}, {final: size})
         return True
 
-    for _ in range(_TRIES):
-        seen = session.sha256(final)
-        if seen == sha256:
-            return
-        if seen is not None:
-            _remove_given_up(ledger, session, delivery, adopted, final, seen)
-        session.upload(hidden, _recorded(ledger, adopted))
-        if renaming.publish(session, hidden, final, check_renamed=check_renamed, find_ours=lambda: session.sha256(final) == sha256 or None):
-            return
-    raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
+    seen = session.sha256(final)
+    if seen == sha256:
+        return
+    if seen is not None:
+        _remove_given_up(ledger, session, delivery, adopted, final, seen)
+    session.upload(hidden, _recorded(ledger, adopted))
+    if not renaming.publish(session, hidden, final, check_renamed=check_renamed, find_ours=lambda: session.sha256(final) == sha256 or None):
+        raise _overtaken(final)
 
 
 def _remove_given_up(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
@@ -67,8 +63,12 @@ def _remove_given_up(ledger: Ledger, session: Session, delivery: Delivery, adopt
             code="foreign_file",
         )
     if current is None or current.adopted != adopted.id:
-        raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
+        raise _overtaken(final)
     session.remove(final)
+
+
+def _overtaken(final: str) -> TransientError:
+    return TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
 
 
 def _recorded(ledger: Ledger, adopted: Attempt) -> Iterator[bytes]:
