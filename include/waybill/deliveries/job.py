@@ -35,7 +35,7 @@ class DeliveryJob:
     """The tenant's id in the data."""
     conditions: tuple[Condition, ...] = ()
     """The registration's own conditions on a row."""
-    keys: KeyStore | None = None
+    key_store: KeyStore | None = None
     """The place of the stream's delivered keys. None for an entity that does not compare keys."""
 
     recipient: Recipient | None = None
@@ -72,7 +72,7 @@ class Extracted:
     digests_from: datetime | None
     note: str
     may_repeat: bool
-    keys: FoundKeys | Repeated | None = None
+    key_changes: FoundKeys | Repeated | None = None
     """The keys that were delivered, and the keys that are gone. None if the entity does not compare keys."""
     source_rows: int | None = None
     natives: Mapping[str, Native] = field(default_factory=dict)

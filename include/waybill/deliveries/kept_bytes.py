@@ -140,7 +140,7 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
             digests_from=None,
             note=attempt.note,
             may_repeat=True,
-            keys=keys,
+            key_changes=keys,
             facts=attempt.facts,
         )
 

@@ -88,7 +88,8 @@ def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) ->
     and the next call goes on from there.
     """
     job = _as_begun(job, resources.ledger)
-    if read is extract and job.in_parts and not resources.blind and job.delivery.status == DeliveryStatus.OPEN:
+    is_open, is_read = job.delivery.status == DeliveryStatus.OPEN, job.delivery.purpose != Purpose.REDELIVERY
+    if is_open and is_read and job.in_parts and not resources.blind:
         with resuming.claim(job, resources.ledger, resources.spool_dir, resources.now()) as claim:
             return _deliver(job, resources, read, claim)
     return _deliver(job, resources, read, Claim(new_id()))
@@ -285,9 +286,9 @@ class _AttemptRun:
         facts = (extracted.facts or facts_of(job, extracted, filled_from) | self._manifest_before()).copy()
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
         gone, spooled = None, self.spool / self.target.deletes.rpartition("/")[2]
-        if extracted.keys:
-            gone = deletes_file.write(extracted.keys, spooled, SpoolFile, job.file_style, job.recipient)
-        if gone or job.keys:
+        if extracted.key_changes:
+            gone = deletes_file.write(extracted.key_changes, spooled, SpoolFile, job.file_style, job.recipient)
+        if gone or job.key_store:
             facts["deletes"] = gone
         if self._is_resumable:
             facts["made_of"] = resuming.inputs_hash(job)
@@ -315,8 +316,8 @@ class _AttemptRun:
                 recorded_at=self.resources.now(),
             )
             recorded = deliveries.record(connection, new, job.stream.id, extracted.digests)
-            if extracted.keys:
-                keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled if gone else None))
+            if extracted.key_changes:
+                keys.record(connection, self.token, extracted.key_changes.change, extracted.key_changes.blobs(spooled if gone else None))
             return recorded
 
     def _manifest_before(self) -> Facts:

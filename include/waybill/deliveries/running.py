@@ -165,8 +165,7 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
     entity = in_force.registration.sees(catalogued)
     # The id of today, not that of the plan: a delivery planned under a wrong id must not read another tenant's rows.
     source_tenant, where = in_force.registration.reads(delivery.tenant, catalogued)
-    folder, zone = installation.settings.spool_dir, planned_under.registration.zone
-    keys = KeyStore(installation.ledger, folder, zone) if entity.compares_keys else None
+    zone = planned_under.registration.zone
     style = planned_under.registration.file_style
     # The key of today, because that of the plan may have expired.
     encryption = in_force.registration.encryption or planned_under.registration.encryption
@@ -180,7 +179,7 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
         produced_by=PRODUCED_BY,
         source_tenant=source_tenant,
         conditions=where,
-        keys=keys,
+        key_store=KeyStore(installation.ledger, installation.settings.spool_dir, zone) if entity.compares_keys else None,
         zone=zone,
         recipient=pgp.recipient(encryption.public_key) if encrypts and encryption else None,
         source_connections=entity.streams if delivery.reads_all else 1,

@@ -71,7 +71,7 @@ def extract(
             digests_from=remembered.digests_from,
             note="; ".join(note for note in notes if note),
             may_repeat=repeats,
-            keys=keys,
+            key_changes=keys,
             source_rows=_source_rows(selection, snapshot, keys),
             natives=told,
             exact=_is_exact(job, selection),
@@ -129,9 +129,9 @@ def _with_keys(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> tu
 
     Raises NewGenerationNeeded if the ledger does not know which keys were delivered.
     """
-    if job.keys is None:
+    if job.key_store is None:
         return selection, None
-    return with_key_changes(job.keys, job.delivery, job.stream, job.entity, snapshot, selection)
+    return with_key_changes(job.key_store, job.delivery, job.stream, job.entity, snapshot, selection)
 
 
 def _source_rows(selection: Selection, snapshot: Snapshot, keys: FoundKeys | None) -> int | None:
