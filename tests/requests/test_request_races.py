@@ -23,7 +23,7 @@ from waybill.ledger.database.clock import LedgerClock
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import cancel, delete, get_request, list_requests
-from waybill.requests.fulfilment.exporting import Resources, Task, fulfil
+from waybill.requests.fulfilment.exporting import ExportJob, Resources, fulfil
 from waybill.requests.upkeep import archives_of, keep_requests
 from waybill.sources import Source
 
@@ -160,7 +160,7 @@ def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.
             return installation.source(name)
 
         entities = (installation.entity("measurement"),)
-        task = Task(
+        job = ExportJob(
             export,
             installation.configuration.export_policy("acme"),
             entities,
@@ -171,7 +171,7 @@ def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.
         spool = installation.settings.spool_dir
         archives = archives_of(installation)
         resources = Resources(installation.ledger, source, archives, spool, installation.now, time.sleep, lambda kind: None)
-        assert fulfil(task, resources) is None
+        assert fulfil(job, resources) is None
         assert said in caplog.text
 
 
@@ -301,7 +301,7 @@ def test_a_store_that_is_away_when_a_cancelled_export_is_tidied_up_holds_up_no_o
         cancel(office.installation(), person(), "acme", export.id)
         return installation.source(name)
 
-    task = Task(
+    job = ExportJob(
         export,
         installation.configuration.export_policy("acme"),
         (installation.entity("measurement"),),
@@ -313,5 +313,5 @@ def test_a_store_that_is_away_when_a_cancelled_export_is_tidied_up_holds_up_no_o
     resources = Resources(
         installation.ledger, source, archives, installation.settings.spool_dir, installation.now, time.sleep, lambda kind: None
     )
-    assert fulfil(task, resources) is None
+    assert fulfil(job, resources) is None
     assert "Housekeeping removes" in caplog.text

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Task:
+class ExportJob:
     """A claimed request with everything that its archive is made from. `salts` and `registrations` are by tenant."""
 
     request: ExportRequest
@@ -82,36 +82,34 @@ class Resources:
     mail: Callable[[str], str | None]
 
 
-def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
+def fulfil(job: ExportJob, resources: Resources) -> ExportRequest | None:
     """Carry a claimed request to `done` or `failed`. Returns None if it was cancelled, deleted or given up meanwhile. Then nothing is left
     of it.
 
     A WaybillError ends in `failed`, and the failed request is returned. Any other error is kept as `internal` and raised again.
     """
-    request = task.request
+    request = job.request
     folder = resources.spool / f"{request.id}.{request.attempt}"
     name = archive_name(request.tenant, request.id, request.attempt)
     unfinished: Path | None = None
-    pulse = Heartbeat(resources.ledger, request, task.export_policy.heartbeat, resources.now)
+    pulse = Heartbeat(resources.ledger, request, job.export_policy.heartbeat, resources.now)
     try:
         unfinished = resources.archives.unfinished(name, folder)
         with pulse:
-            parts, looks = _extract(task, resources, folder, pulse), task.export_policy.page
-            size, sha256 = packing.pack(
-                task.request, task.entities, parts, unfinished, pulse, task.produced_by, task.zone, looks.scope_labels
-            )
+            parts, looks = _extract(job, resources, folder, pulse), job.export_policy.page
+            size, sha256 = packing.pack(job.request, job.entities, parts, unfinished, pulse, job.produced_by, job.zone, looks.scope_labels)
             pulse.check()
             resources.archives.publish(unfinished, name)
-        return _settle(task, resources, parts, name, size, sha256)
+        return _settle(job, resources, parts, name, size, sha256)
     except AttemptLost:
-        log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, request), request.attempt)
+        log.warning("%s: %s Attempt %s stops here and leaves no archive.", job.where, _why_lost(resources, request), request.attempt)
         try:
             resources.archives.remove(name)
         except WaybillError as error:  # no request names it, so nobody is served from it, and other requests are waiting
-            log.warning("%s: %s Housekeeping removes %s a day later.", task.where, error, name)
+            log.warning("%s: %s Housekeeping removes %s a day later.", job.where, error, name)
         return None
     except WaybillError as error:
-        log.warning("%s: %s", task.where, error)
+        log.warning("%s: %s", job.where, error)
         return _fail(resources, request, failure_of(error))
     except BaseException:
         _fail(resources, request, failure("internal"))
@@ -131,16 +129,16 @@ def _why_lost(resources: Resources, request: ExportRequest) -> str:
     return tell("lost.stalled") if now.error_code == "stalled" else tell("lost.ended", status=now.status)
 
 
-def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
+def _settle(job: ExportJob, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
     """Move the request from running to done. If the attempt is no longer the running one, its archive is removed."""
-    request, now = task.request, resources.now()
+    request, now = job.request, resources.now()
     files = [ExportFile(p.tenant, p.entity.id, p.format, p.path, p.written.rows, p.written.bytes, p.written.sha256) for p in parts]
     values = {
         "rows": packing.total_rows(parts),
         "bytes": size,
         "sha256": sha256,
         "archive": name,
-        "expires_at": now + task.export_policy.archive_life,
+        "expires_at": now + job.export_policy.archive_life,
     }
     with resources.ledger.begin() as connection:
         done = requests.publish(connection, request, files, values, resources.mail("ready"), now)
@@ -173,13 +171,13 @@ def failure_of(error: WaybillError) -> Failure:
     return failure("source_unavailable", "_busy" if isinstance(error, TransientError) else "")
 
 
-def _extract(task: Task, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
+def _extract(job: ExportJob, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
     """Return all files of the archive. A busy source is tried a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
         private.make_folder(folder)
         try:
-            return _extract_once(task, resources, folder, pulse)
+            return _extract_once(job, resources, folder, pulse)
         except TransientError as error:
             if wait is None or error.code.startswith(("storage", "ledger")):
                 raise
@@ -188,15 +186,15 @@ def _extract(task: Task, resources: Resources, folder: Path, pulse: Heartbeat) -
     raise AssertionError  # the last wait is None
 
 
-def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
+def _extract_once(job: ExportJob, resources: Resources, folder: Path, pulse: Heartbeat) -> list[Part]:
     parts: list[Part] = []
     by_source: dict[str, list[Entity]] = {}
-    for entity in task.entities:
+    for entity in job.entities:
         by_source.setdefault(entity.source, []).append(entity)
     shares = len(by_source)
     for number, (name, entities) in enumerate(by_source.items()):
         with resources.source(name).snapshot(entities) as snapshot:
-            chosen = [(tenant, entity, selection(task, tenant, entity, snapshot)) for tenant in task.request.tenants for entity in entities]
+            chosen = [(tenant, entity, selection(job, tenant, entity, snapshot)) for tenant in job.request.tenants for entity in entities]
             expected = 0
             for _, _, wanted in chosen:
                 snapshot.check(wanted)
@@ -205,36 +203,36 @@ def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Heartbe
             seen = 0
             for tenant, _, wanted in chosen:
                 before = seen
-                for found in _write(task, snapshot, wanted, folder, tenant):
+                for found in _write(job, snapshot, wanted, folder, tenant):
                     if isinstance(found, int):
                         seen = before + found
                         pulse.tell((number * 90 + written_progress(seen, expected)) // shares)
                     else:
                         parts.append(found)
-    order = {entity.id: number for number, entity in enumerate(task.entities)}
+    order = {entity.id: number for number, entity in enumerate(job.entities)}
     return sorted(parts, key=lambda part: (part.tenant, order[part.entity.id]))
 
 
-def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Selection:
+def selection(job: ExportJob, tenant: str, entity: Entity, snapshot: Snapshot) -> Selection:
     """Return a tenant's live rows of an entity within the request's scope and range, as of the time of the request.
 
     If the change column is a time, it makes the cut: a row that changed later is left out, because its earlier version is gone. Otherwise
     the entity's own time column makes the cut, and an entity with neither is read as it is. Rows ahead of the source's clock and rows
     without a time were not added later, so every export without a range holds them.
     """
-    request, now = task.request, snapshot.taken_at
-    registration = task.registrations[tenant]
+    request, now = job.request, snapshot.taken_at
+    registration = job.registrations[tenant]
     source_tenant, where = registration.reads(tenant, entity)
     entity = registration.sees(entity)
     wanted = Selection(
         entity,
         source_tenant,
         entity.columns,
-        salt=task.salts[tenant],
-        scope=task.filters,
+        salt=job.salts[tenant],
+        scope=job.filters,
         time_from=request.range_from if entity.time_column else None,
         time_to=request.range_to if entity.time_column else None,
-        zone=task.registrations.get(request.tenant, registration).zone,
+        zone=job.registrations.get(request.tenant, registration).zone,
         live_only=True,
         where=where,
     )
@@ -255,13 +253,13 @@ def left_out(wanted: Selection) -> Selection | None:
     return replace(wanted, time_cut=None, time_from=start, time_to=min(second, wanted.time_to or second))
 
 
-def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
+def _write(job: ExportJob, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
     """Write one entity in every format in one pass. Yields the rows so far, and the finished parts at the end."""
-    request, entity = task.request, wanted.entity
+    request, entity = job.request, wanted.entity
     inside = f"{tenant}/" if len(request.tenants) > 1 else ""
     paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in request.formats}
     after = left_out(wanted)
-    with _open(task, wanted, folder, paths) as writers:
+    with _open(job, wanted, folder, paths) as writers:
         rows = 0
         for batch in snapshot.batches(wanted, typed=bool(writers.keys() & TYPED)):
             for writer in writers.values():
@@ -277,10 +275,10 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 
 
 @contextmanager
-def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
+def _open(job: ExportJob, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
     """Open a writer for each format. An error gives all of them up."""
-    request, writers = task.request, dict[str, Writer]()
-    export_policy = task.export_policy
+    request, writers = job.request, dict[str, Writer]()
+    export_policy = job.export_policy
     options = WriterOptions(
         request.created_at,
         export_policy.json_layout,

@@ -14,7 +14,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import exporting
-from waybill.requests.fulfilment.exporting import Resources, Task
+from waybill.requests.fulfilment.exporting import ExportJob, Resources
 from waybill.requests.fulfilment.heartbeat import Heartbeat
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
@@ -46,23 +46,13 @@ def fulfil(
 
 
 def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callable[[float], None]) -> ExportRequest | None:
-    export_policy = installation.configuration.export_policy(claimed.tenant)
     try:
-        refusal = None if _may_start(installation, claimed) else failure("permission_revoked")
-        task = None if refusal else _task(installation, claimed)
-        if task is not None:
-            with Heartbeat(
-                installation.ledger, claimed, export_policy.heartbeat, installation.now
-            ):  # a source may be slow to tell its values
-                refusal = _unknown_scope(installation, claimed, task)
-    except WaybillError as error:
-        exporting.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
-        refusal, task = exporting.failure_of(error), None
+        job = _job_or_failure(installation, claimed)
     except BaseException:
         _refuse(installation, claimed, failure("internal"))
         raise
-    if task is None or refusal is not None:
-        return _refuse(installation, claimed, refusal or failure("internal"))
+    if isinstance(job, Failure):
+        return _refuse(installation, claimed, job)
     resources = Resources(
         installation.ledger,
         installation.source,
@@ -70,14 +60,27 @@ def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callab
         spool_of(installation),
         installation.now,
         sleep,
-        lambda kind: mail_about(claimed, kind, export_policy),
+        lambda kind: mail_about(claimed, kind, job.export_policy),
     )
-    return exporting.fulfil(task, resources)
+    return exporting.fulfil(job, resources)
 
 
-def _unknown_scope(installation: Installation, request: ExportRequest, task: Task) -> Failure | None:
+def _job_or_failure(installation: Installation, claimed: ExportRequest) -> ExportJob | Failure:
+    """Check a request again as it starts. Return what its archive is made from, or why there will be none."""
     try:
-        findings = [found for tenant in request.tenants for found in unknown(installation, tenant, task.filters)]
+        if not _may_start(installation, claimed):
+            return failure("permission_revoked")
+        job = _job(installation, claimed)
+        with Heartbeat(installation.ledger, claimed, job.export_policy.heartbeat, installation.now):  # a source may be slow to tell values
+            return _unknown_scope(installation, claimed, job) or job
+    except WaybillError as error:
+        exporting.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
+        return exporting.failure_of(error)
+
+
+def _unknown_scope(installation: Installation, request: ExportRequest, job: ExportJob) -> Failure | None:
+    try:
+        findings = [found for tenant in request.tenants for found in unknown(installation, tenant, job.filters)]
     except WaybillError:
         return None  # the source is read next, and its own error is reported then
     return exporting.failure_of(failed_as_unknown(findings)) if findings else None
@@ -94,12 +97,12 @@ def _may_start(installation: Installation, request: ExportRequest) -> bool:
     return has_plan(installation, request.tenant) and still_holds(installation, request.roles, request.tenants, Permission.EXPORTS_CREATE)
 
 
-def _task(installation: Installation, request: ExportRequest) -> Task:
+def _job(installation: Installation, request: ExportRequest) -> ExportJob:
     entities = tuple(installation.entity(entity) for entity in request.entities)
     with installation.ledger.begin() as connection:
         salts = {tenant: requests.salt(connection, tenant) for tenant in request.tenants}
     words = {tenant: installation.words_of(tenant) for tenant in request.tenants}
-    return Task(request, installation.configuration.export_policy(request.tenant), entities, salts, words, PRODUCED_BY)
+    return ExportJob(request, installation.configuration.export_policy(request.tenant), entities, salts, words, PRODUCED_BY)
 
 
 def _refuse(installation: Installation, request: ExportRequest, why: Failure) -> ExportRequest | None:
