@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
     except ImportError:
         step = 'Install it: pip install "waybill-consumer[duckdb]"; or ask the sender for files: {format: csv}'
         raise Refused("is Parquet, and reading that needs DuckDB", where=str(path), next_step=step) from None
-    pattern = "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path)).replace("'", "''")
+    pattern = no_pattern(str(path)).replace("'", "''")
     with _engine().cursor() as connection:
         connection.execute("set TimeZone = 'UTC'")
         try:
@@ -109,7 +109,7 @@ def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
         names, wanted = _names(connection, reader), [column.name for column in columns]
         if names != wanted:
             raise Damaged(f"has the columns {', '.join(names)[:200]}, its manifest says {', '.join(wanted)[:200]}")
-        values = ", ".join(_SPELT.get(column.type, "cast({} as varchar)").format(_quoted(column.name)) for column in columns)
+        values = ", ".join(SPELT.get(column.type, "cast({} as varchar)").format(_quoted(column.name)) for column in columns)
         cursor = connection.execute(f"select {values} from {reader}")  # noqa: S608 (quoted names)
         while rows := cursor.fetchmany(_AT_ONCE):
             yield from ([*row] for row in rows)
@@ -135,6 +135,11 @@ def parquet_counted(blocks: Iterable[bytes]) -> tuple[tuple[str, ...], int] | No
             return None
 
 
+def no_pattern(path: str) -> str:
+    """Return a path as DuckDB reads that file alone, whatever letters of a pattern are in it."""
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in path)
+
+
 def _names(connection: DuckDBPyConnection, reader: str) -> list[str]:
     rows: list[Any] = connection.execute(f"describe select * from {reader}").fetchall()  # noqa: S608
     return [str(row[0]) for row in rows]
@@ -144,7 +149,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_SPELT = {
+SPELT = {
     "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
     "date": "replace(cast({} as varchar), ' (BC)', ' BC')",
     "timestamp": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
@@ -104,6 +104,6 @@ def s3_place(bucket: str, prefix: str) -> Iterator[S3]:
         raise Refused("s3:// needs boto3", next_step='Install it: pip install "waybill-consumer[s3]"') from None
     from botocore.config import Config
 
-    client = boto3.client("s3", config=Config(connect_timeout=15, read_timeout=60, retries={"max_attempts": 5, "mode": "standard"}))
-    yield S3(client, bucket, prefix)
-    client.close()
+    config = Config(connect_timeout=15, read_timeout=60, retries={"max_attempts": 5, "mode": "standard"})
+    with closing(boto3.client("s3", config=config)) as client:
+        yield S3(client, bucket, prefix)

@@ -231,7 +231,11 @@ def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[a
 
     async def connect() -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
         connection = await asyncssh.connect(url.hostname or "", **options)
-        return connection, await asyncio.wait_for(connection.start_sftp_client(), 60)
+        try:
+            return connection, await asyncio.wait_for(connection.start_sftp_client(), 60)
+        except BaseException:
+            connection.abort()
+            raise
 
     try:
         return loop.run(connect())

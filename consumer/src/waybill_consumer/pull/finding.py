@@ -56,7 +56,7 @@ class Finder:
         self._started = time.time()
         self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
         self._newest = 0.0
-        """Return a past time by the place's own clock. What comes now gets a later stamp."""
+        """A past time by the place's own clock. What comes now gets a later stamp."""
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
         self._readers: list[FeedReader] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
+from waybill_consumer.shapes import SPELT, no_pattern
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import (
@@ -49,22 +50,11 @@ _TYPES = {
     "json": "JSON",
     "binary": "BLOB",
 }
-
-
 _BEFORE_CHRIST = {
     "date": "replace({}, ' BC', ' (BC)')",
     "timestamp": "regexp_replace({}, '^([^T]*)T(.*)Z BC$', '\\1 (BC) \\2+00')",
 }
 """What DuckDB reads for the years that files mark with BC."""
-_SPELT = {
-    "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
-    "date": "replace(cast({} as varchar), ' (BC)', ' BC')",
-    "timestamp": (
-        "case when isfinite({0}) then regexp_extract(cast({0} as varchar), '^[0-9]+') || strftime({0}, '-%m-%dT%H:%M:%S.%fZ') || "
-        "if({0} < '0001-01-01 00:00:00+00', ' BC', '') else cast({0} as varchar) end"
-    ),
-    "binary": "to_base64({})",
-}
 _NUMBERS = {"integer": "-?[0-9]+", "decimal": "-?[0-9]+([.][0-9]+)?|NaN|-?Infinity"}
 """How numbers are spelt. A cast would round what is none."""
 
@@ -206,7 +196,7 @@ class DuckDB(RebuildingTarget):
         listed = ", ".join(f"{name} = {value}" for name, value in options.items())
         for longest in _LONGEST_LINE:
             try:
-                reading = f"read_csv({_text(_no_pattern(str(path)))}, {fixed}, {listed}, max_line_size = {longest})"
+                reading = f"read_csv({_text(no_pattern(str(path)))}, {fixed}, {listed}, max_line_size = {longest})"
                 self._connection.execute(f"{into} select * from {reading}")
             except duckdb.InvalidInputException as error:
                 # A line is longer than the reader expected, or the bytes are those of the manifest and no CSV.
@@ -252,7 +242,7 @@ class DuckDB(RebuildingTarget):
 
 def _spelt(name: str, was: Column, now: Column) -> str:
     """Return a column's values as the text that a file holds."""
-    text = _SPELT.get(was.type, "cast({} as varchar)").format(quoted(name))
+    text = SPELT.get(was.type, "cast({} as varchar)").format(quoted(name))
     return f"regexp_replace({text}, '[.]0+$', '')" if was.type == "float" or now.type == "integer" else text
 
 
@@ -294,10 +284,6 @@ def _machine_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (AttributeError, OSError, ValueError):  # Windows
         return 8 << 10
-
-
-def _no_pattern(path: str) -> str:
-    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in path)
 
 
 def _make(path: str) -> None:
