@@ -147,7 +147,8 @@ def _archive(installation: Installation) -> Iterator[Check]:
 
 
 @contextmanager
-def _kept(found: list[Check], name: str) -> Iterator[None]:
+def _failing_check(found: list[Check], name: str) -> Iterator[None]:
+    """Add an error of the block to what was found, as a check that failed."""
     try:
         yield
     except WaybillError as error:
@@ -189,10 +190,10 @@ def _sources(installation: Installation) -> list[Check]:
     for name in installation.catalog.sources:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
         before = len(found)
-        with _kept(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
+        with _failing_check(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
             apart = abs(installation.now() - looks.snapshot().taken_at)
             for entity in entities:
-                with _kept(found, f"entity {entity.id}"), looks.one() as snapshot:
+                with _failing_check(found, f"entity {entity.id}"), looks.one() as snapshot:
                     _readable(installation, snapshot, entity)
                     _tell_narrowed(snapshot, entity, found)
             if apart > CLOCKS_APART:
@@ -227,7 +228,7 @@ def source_findings(installation: Installation, tenants: Mapping[str, Registrati
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
-        with _kept(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
+        with _failing_check(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
             looks.snapshot()
             for entity in entities:
                 _unreadable(installation, looks, entity, tenants, found)
@@ -253,7 +254,7 @@ def _tell_narrowed(snapshot: Snapshot, entity: Entity, found: list[Check]) -> No
 
 def _unreadable(installation: Installation, looks: _Looks, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]) -> None:
     before = len(found)
-    with _kept(found, entity.id), looks.one() as snapshot:
+    with _failing_check(found, entity.id), looks.one() as snapshot:
         natives = snapshot.columns(entity)
         for name in dict.fromkeys((*entity.needed_columns, *entity.scopes.values(), *filter(None, [entity.time_column]))):
             if name not in natives:
@@ -263,13 +264,13 @@ def _unreadable(installation: Installation, looks: _Looks, entity: Entity, tenan
             _readable(installation, snapshot, entity)
     is_readable = len(found) == before
     if is_readable:
-        with _kept(found, entity.id), looks.one() as snapshot:
+        with _failing_check(found, entity.id), looks.one() as snapshot:
             _tell_narrowed(snapshot, entity, found)
     for tenant, registration in tenants.items() if is_readable else ():
         wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
         if entity.id in wanted:
             source_tenant, where = registration.reads(tenant, entity)
-            with _kept(found, entity.id), looks.one() as snapshot:
+            with _failing_check(found, entity.id), looks.one() as snapshot:
                 snapshot.check(Selection(entity, source_tenant, entity.columns, where=where))
 
 
@@ -308,11 +309,11 @@ def _keys(installation: Installation) -> list[Check]:
         name = installation.configuration.export_policy(registered.tenant).signing
         if name and name not in signing:
             signing.add(name)
-            with _kept(found, f"signing {name}"):
+            with _failing_check(found, f"signing {name}"):
                 if signer := installation.signer(registered.tenant):
                     found.append(Check(f"signing {name}", "ok", f"signs manifests with {signer.public[0].fingerprint}"))
         if encryption := registered.registration.encryption:
-            with _kept(found, f"encryption {registered.tenant}"):
+            with _failing_check(found, f"encryption {registered.tenant}"):
                 to = pgp.recipient(encryption.public_key)
                 found.append(Check(f"encryption {registered.tenant}", "ok", f"files are encrypted to {to.fingerprint}"))
     return found
@@ -328,7 +329,7 @@ def _destinations(installation: Installation) -> list[Check]:
     for registered in first.values():
         spec = installation.destination_spec(registered)
         name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
-        with _kept(found, name):
+        with _failing_check(found, name):
             probe = rehearsing.probe(installation, registered.tenant)
             status: Status = "ok" if probe.profile == "full" else "warning"
             found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else rehearsing.ADVICE[probe.profile]))

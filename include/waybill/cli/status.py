@@ -49,7 +49,7 @@ def status(
     if not rows:
         write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
         return
-    notes = {number: _why_and_what_to_do(row) for number, row in enumerate(rows) if _why_and_what_to_do(row)}
+    notes = {number: note for number, row in enumerate(rows) if (note := _why_and_what_to_do(row))}
     shown = [_cells(row) for row in rows]
     table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
     if used:

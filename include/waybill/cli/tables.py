@@ -70,13 +70,9 @@ def _kind(delivery: Described) -> str:
 
 
 def _cell(value: object) -> str:
-    return (
-        "-"
-        if value is None or value == ""
-        else f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else seen(str(value))
-    )
+    if value is None or value == "":
+        return "-"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else seen(str(value))
 
 
 def _plain(columns: Sequence[str], cells: list[list[str]], right: set[int], notes: Mapping[int, str]) -> None:

@@ -44,7 +44,7 @@ _CSVW: dict[ColumnType, Any] = {
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 """Names that CSVW accepts as they are. Other columns are found by their title."""
 _LATE = {"daily": timedelta(hours=26), "weekly": timedelta(days=8), "monthly": timedelta(days=32)}
-"""Return the time without a delivery that is odd. Twice as long is an error."""
+"""How long after a delivery it is odd that none has come. Twice as long is an error."""
 _UNPACK = {"none": "cat", "gzip": "gzip -dc", "zstd": "zstd -dc"}
 _SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 

@@ -73,7 +73,7 @@ def _schema(subject: Subject, database: Database) -> str:
 
 
 class _Steps:
-    """Return the statements of one entity."""
+    """The statements of one entity."""
 
     def __init__(self, table: Table, database: Database, subject: Subject) -> None:
         self._table, self._db, self._style, self._format = table, database, subject.style, subject.format

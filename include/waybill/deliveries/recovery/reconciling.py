@@ -7,6 +7,7 @@ look back had seen, so the next delta repeats the rows of one look back, and its
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -378,8 +379,6 @@ def _delivery(published: Manifest, stream: Stream, place: re.Match[str], adopted
 
 def _facts(found: _Found) -> Facts:
     """Return what the manifest says beyond the ledger's columns, as an attempt freezes it."""
-    import json
-
     raw = json.loads(found.data)
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")

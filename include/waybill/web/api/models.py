@@ -141,7 +141,7 @@ class CatalogEntity(Answer):
     active: bool = Field(description="Whether the tenant receives it now.")
     key: list[str]
     columns: list[CatalogColumn]
-    formats: list[str] = Field(description="Formats of on-demand exports; scheduled ones are CSV.")
+    formats: list[str] = Field(description="Formats of on-demand exports. The registration names that of the scheduled ones.")
     scopes: list[str]
     tombstone_column: str | None
     ranged: bool = Field(description="Whether an on-demand export can be narrowed to a date range.")

@@ -75,7 +75,7 @@ class Context:
 
 @dataclass(frozen=True)
 class KnownTenants:
-    """Return every tenant, and those that are registered for scheduled delivery."""
+    """Every tenant, and those that are registered for scheduled delivery."""
 
     known: list[str]
     registered: frozenset[str]

@@ -123,7 +123,7 @@ def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInpu
 
 @dataclass(frozen=True)
 class Words:
-    """Return a tenant's registration in words. Entities have the names that people know."""
+    """A tenant's registration in words. Entities have the names that people know."""
 
     catalog: Catalog
 
