@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.exports import MINUTE, Office, make_office, person
 from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp
 from waybill.connection import Connection
+from waybill.errors import PermanentError
 from waybill.installation import Installation
 from waybill.requests import following, links
 from waybill.requests.fulfilment import running
@@ -120,6 +122,32 @@ def test_an_archive_that_expired_before_its_mail_could_go_is_not_offered(office:
     office.later(timedelta(days=30))
     assert send_mails(mailing(office, smtp.port)) == []
     assert smtp.received == []
+
+
+SENDER = {"from_email": "exports@example.com"}
+WRONG_CONNECTIONS: dict[str, dict[str, Any]] = {
+    "a timeout that is no number": {"extra": {"disable_ssl": True, "disable_tls": True, "timeout": "soon", **SENDER}},
+    "a host that is no name": {"host": "mail..example"},
+    "a server without the encryption": {"extra": {"disable_ssl": True, **SENDER}},
+    "a server without logins": {"login": "ada@example.com", "password": "secret"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CONNECTIONS.values(), ids=WRONG_CONNECTIONS)
+def test_a_wrong_mail_connection_is_told_and_its_mails_go_out_once_it_is_mended(
+    office: Office, smtp: SmtpServer, wrong: dict[str, Any]
+) -> None:
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    right = office.place.connections["smtp_default"]
+    office.place.connections["smtp_default"] = replace(right, **wrong)
+    (problem,) = send_mails(installation)
+    assert (type(problem), problem.code) == (PermanentError, "mail_connection")
+    assert "secret" not in str(problem)
+    office.later(timedelta(hours=1))
+    assert send_mails(mailing(office, smtp.port)) == []
+    assert len(smtp.received) == 1
 
 
 def test_a_public_address_without_encryption_is_refused(office: Office, smtp: SmtpServer) -> None:

@@ -92,7 +92,28 @@ def _codes(answers: Iterable[tuple[int, bytes]]) -> str:
 
 @contextlib.contextmanager
 def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
-    """Open a session. It is encrypted unless the connection's extra has `disable_ssl` and `disable_tls`, as in Airflow's SMTP hook."""
+    """Open a session. Raises PermanentError for settings that cannot work: the messages wait until somebody mends them."""
+    try:
+        server = _connected(connection)
+    except (ValueError, smtplib.SMTPNotSupportedError) as error:
+        # Without the words of the error: they may quote the password.
+        raise PermanentError(
+            f"the settings of the mail connection do not work ({type(error).__name__})",
+            where=f"connection {connection.id}",
+            next_step="Check its host, login, password and timeout, and whether the server offers encryption (disable_tls) and a login",
+            code="mail_connection",
+        ) from None
+    try:
+        yield server
+    finally:
+        # A server that took the message has taken it, even if its goodbye fails.
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
+
+
+def _connected(connection: Connection) -> smtplib.SMTP:
+    """Connect and log in. It is encrypted unless the connection's extra has `disable_ssl` and `disable_tls`, as in Airflow's SMTP hook."""
     extra = connection.extra
     timeout, context = float(extra.get("timeout") or _TIMEOUT), ssl.create_default_context()
     if _is_on(extra.get("disable_ssl")):
@@ -104,12 +125,10 @@ def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
             server.starttls(context=context)
         if connection.login and connection.password:
             server.login(connection.login, connection.password)
-        yield server
-    finally:
-        # A server that took the message has taken it, even if its goodbye fails.
-        with contextlib.suppress(smtplib.SMTPException, OSError):
-            server.quit()
+    except BaseException:
         server.close()
+        raise
+    return server
 
 
 def _is_on(value: object) -> bool:
