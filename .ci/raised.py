@@ -1,4 +1,4 @@
-"""Finds in the code what every error says: the sentences at `raise`, those that callers pass, and those of the tables they come from.
+"""Finds in the code what every error says: the sentences at `raise`, and those that callers pass.
 
 An expression is read in the place where it stands. A name in it is followed to the assignments that reach this place, and a parameter to
 the arguments of every caller. What only a run knows becomes `<...>`, named as the code names it.
@@ -46,12 +46,10 @@ class Module:
 
     @cached_property
     def imports(self) -> dict[str, str]:
-        """What each imported name stands for, as `module` or `module.name`."""
+        """What each imported name stands for, as `module.name`."""
         found = {}
         for node in self.parents:
-            if isinstance(node, ast.Import):
-                found |= {one.asname or one.name: one.name for one in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
+            if isinstance(node, ast.ImportFrom) and node.module:
                 found |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
         return found
 
@@ -215,11 +213,9 @@ class Code:
         return self._found_elsewhere(node, place) or [_unknown(node)]
 
     def _found_elsewhere(self, node: ast.expr, place: Place) -> list[str]:
-        """Return what a constant, a table, the language or a function of ours says in the place of an expression."""
+        """Return what a constant, the language or a function of ours says in the place of an expression."""
         if constant := self._constant(place.module, node):
             return self.texts(constant.value, constant.place)
-        if values := self._of_table(node, place):
-            return _distinct(text for value in values for text in self.texts(value.value, value.place))
         match node:
             case ast.Call(func=ast.Name(id="tell"), args=[key, *_]):
                 counts = any(one.arg == "count" for one in node.keywords)
@@ -242,8 +238,6 @@ class Code:
                 return [max((text for arm in (value.body, value.orelse) for text in self.texts(arm, place)), key=len)]
             case ast.Call(func=ast.Name(id="counted")):
                 return self.texts(value, place)
-            case ast.Name(id=name) if name in place.bound:
-                found = [place.bound[name]]
             case ast.Name(id=name):
                 found = [one.bound[name] for one in self._bindings(place, {name}, callers=False) if name in one.bound]
         found = [one for one in found if not (isinstance(one.value, ast.Constant) and not isinstance(one.value.value, str))]
@@ -300,19 +294,9 @@ class Code:
             for block in (getattr(parent, name, None) for name in ("body", "orelse", "finalbody", "handlers")):
                 if isinstance(block, list) and node in block and not isinstance(node, ast.ExceptHandler):
                     ways = self._through(module, block[: block.index(node)], ways, wanted, depth)
-            if isinstance(parent, ast.Try) and not (isinstance(node, ast.stmt) and node in parent.body):
-                ways = self._through(module, parent.body, ways, wanted, depth)
             if isinstance(parent, ast.If):
                 for one in (one for one in ast.walk(parent.test) if isinstance(one, ast.NamedExpr)):
                     ways = self._through(module, [ast.Assign([one.target], one.value)], ways, wanted, depth, parent)
-            if isinstance(parent, ast.For):
-                rows = self._rows(module, parent.iter)
-                if rows and any(name in wanted for name in _names(parent.target)):
-                    ways = [
-                        {**{name: Meaning(value, row.place) for name, value in _pairs(parent.target, row.value)}, **way}
-                        for way in ways
-                        for row in rows
-                    ]
             node = parent
         return ways
 
@@ -332,7 +316,7 @@ class Code:
             elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
                 name, longer = statement.target.id, ast.BinOp(statement.target, ast.Add(), statement.value)
                 ways = [{name: Meaning(longer, Place(module, statement, {}, depth)), **way} if name in wanted else way for way in ways]
-            elif isinstance(statement, ast.If | ast.Match | ast.With | ast.Try | ast.For):
+            elif isinstance(statement, ast.If | ast.With | ast.Try | ast.For):
                 ways = self._after(module, statement, ways, wanted, depth)
         return ways
 
@@ -341,17 +325,7 @@ class Code:
     ) -> list[dict[str, Meaning]]:
         if not any(isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in wanted for node in ast.walk(statement)):
             return ways
-        match statement:
-            case ast.If():
-                blocks = [statement.body, statement.orelse]
-            case ast.Match():
-                blocks = [*(case.body for case in statement.cases), []]
-            case ast.With():
-                blocks = [statement.body]
-            case ast.Try():
-                blocks = [statement.body + statement.orelse, *(handler.body for handler in statement.handlers)]
-            case _:
-                blocks = [statement.body, []]  # type: ignore[attr-defined]
+        blocks: list[list[ast.stmt]] = [statement.body, getattr(statement, "orelse", [])]  # type: ignore[attr-defined]
         leaving = (ast.Return, ast.Raise, ast.Continue, ast.Break)
         staying = [block for block in blocks if not (block and isinstance(block[-1], leaving))]
         return [way for block in staying for way in self._through(module, block, ways, wanted, depth)] or ways
@@ -395,28 +369,6 @@ class Code:
         where, _, name = self._called(module, node).rpartition(".")
         there = self.modules.get(where)
         return Meaning(there.top[name], Place(there, there.tree)) if there and name in there.top else None
-
-    def _rows(self, module: Module, node: ast.expr) -> list[Meaning]:
-        """Return the rows of a table that a loop goes through."""
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "items" and not node.args:
-            table = self._constant(module, node.func.value)
-            if table and isinstance(table.value, ast.Dict):
-                keys = [key for key in table.value.keys if key is not None]
-                return [Meaning(ast.Tuple([key, value]), table.place) for key, value in zip(keys, table.value.values, strict=False)]
-        table = self._constant(module, node) or Meaning(node, Place(module, node))
-        return [Meaning(one, table.place) for one in table.value.elts] if isinstance(table.value, ast.Tuple | ast.List) else []
-
-    def _of_table(self, node: ast.expr, place: Place) -> list[Meaning]:
-        """Return the values of a table that one is looked up in, and what is taken if it is not there."""
-        table, otherwise = None, []
-        if isinstance(node, ast.Subscript):
-            table = self._constant(place.module, node.value)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
-            table = self._constant(place.module, node.func.value)
-            otherwise = [Meaning(one, place) for one in node.args[1:]]
-        if table is None or not isinstance(table.value, ast.Dict):
-            return []
-        return [*(Meaning(one, table.place) for one in table.value.values), *otherwise]
 
     def _returned(self, call: ast.Call, place: Place) -> list[str]:
         """Return what a function or method of ours returns, where that is a sentence."""
@@ -476,8 +428,6 @@ def _whole(node: ast.expr) -> set[str]:
             return set().union(*(_whole(one) for one in node.values))
         case ast.JoinedStr() if not re.search(r"\w \w", "".join(str(one.value) for one in node.values if isinstance(one, ast.Constant))):
             return {one.value.id for one in node.values if isinstance(one, ast.FormattedValue) and isinstance(one.value, ast.Name)}
-        case ast.Call(func=ast.Name(id="tell"), args=[key, *_]):
-            return _whole(key)
     return set()
 
 
