@@ -213,6 +213,29 @@ def test_a_stamping_trigger_that_is_switched_off_stops_the_stream(tmp_path, post
     assert (error.code, "waybill_xid on public.orders is switched off" in str(error)) == ("change_column_unkept", True)
 
 
+UNSTAMPED = "update orders set version = version + 1 where id = 2;"
+AGAIN = "create trigger waybill_stamp before insert or update on orders for each row execute function waybill_stamp()"
+GAPS = {
+    "switched off and on": f"alter table orders disable trigger waybill_stamp; {UNSTAMPED}alter table orders enable trigger waybill_stamp;",
+    "dropped and made again": f"drop trigger waybill_stamp on orders; {UNSTAMPED} {AGAIN}",
+    "all triggers": f"alter table orders disable trigger all; {UNSTAMPED} alter table orders enable trigger all;",
+}
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_what_a_stamping_trigger_missed_between_two_deliveries_starts_the_stream_over(tmp_path, postgres, gap):
+    make(postgres)
+    postgres.psql(ROWS.format("orders", 1, 5))
+    with closing(place_for(tmp_path, postgres, "snapshot")) as place:
+        assert deliver(place, NOON) == []
+        assert deliver(place, NOON + DAY) == []
+        postgres.psql(GAPS[gap])
+        assert deliver(place, NOON + 2 * DAY) == []
+        assert differing(place, postgres) == set()
+        assert deliver(place, NOON + 3 * DAY) == []
+        assert [manifest["kind"] for _, manifest in place.manifests()] == ["full", "delta", "full", "delta"]
+
+
 def test_a_table_without_a_stamping_trigger_is_told_in_the_manifest(tmp_path, postgres):
     make(postgres)
     postgres.psql(f"drop trigger waybill_stamp on orders; {ROWS.format('orders', 1, 5)}")

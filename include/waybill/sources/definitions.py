@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from waybill.configuration.catalog import Entity
 
@@ -35,6 +35,7 @@ class Definition(TypedDict):
 
     `types` holds what native types call their values: of one with a slash, what stands before it is the type's own name. `refreshed`
     holds a mark for each materialized view: what a refresh changed, and behind a slash what one that writes only differences changed.
+    `stamps` holds, by table, a mark of the triggers that keep its change column. It changes when one is switched on or off, or made again.
     """
 
     views: dict[str, str]
@@ -43,6 +44,7 @@ class Definition(TypedDict):
     types: dict[str, str]
     tables: dict[str, Table]
     refreshed: dict[str, str]
+    stamps: NotRequired[dict[str, str]]
 
 
 NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "types": {}, "tables": {}, "refreshed": {}}
@@ -124,6 +126,9 @@ def source_change(before: Definition, now: Definition) -> str:
     was_filled, is_filled = before.get("refreshed", {}), now["refreshed"]
     if filled := sorted(name for name in was_filled.keys() & is_filled.keys() if _altered(was_filled[name], is_filled[name])):
         return f"{_listed('materialized view', filled)} refreshed since the last delivery"
+    was_stamped, is_stamped = before.get("stamps", {}), now.get("stamps", {})
+    if unkept := sorted(name for name in was_stamped.keys() & is_stamped.keys() if was_stamped[name] != is_stamped[name]):
+        return f"the trigger that stamps rows of {', '.join(unkept[:_MOST_NAMED])} was switched, or made again, since the last delivery"
     for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
         was, table = before["tables"][table_name], now["tables"][table_name]
         if was["of"] != table["of"]:

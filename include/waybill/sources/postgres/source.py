@@ -195,7 +195,10 @@ class PostgresSnapshot:
         entity, query = selection.entity, self.query(selection)
         behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
-            return definition(self._ask, self.facts.system, query, behind)
+            found = definition(self._ask, self.facts.system, query, behind)
+        if entity.changes.mode is Mode.SNAPSHOT:
+            found["stamps"] = {heap.name: " ".join(heap.marks) for heap in self._heaps(entity)}
+        return found
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         entity, query = selection.entity, self.query(selection)

@@ -30,7 +30,12 @@ SELECT c.oid::bigint,
        array(SELECT DISTINCT t.tgenabled::text
                FROM pg_trigger t
                JOIN pg_proc p ON p.oid = t.tgfoid
-              WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND position(a.attname IN p.prosrc) > 0)
+              WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND position(a.attname IN p.prosrc) > 0),
+       array(SELECT format('%%s/%%s', t.oid, t.xmin)
+               FROM pg_trigger t
+               JOIN pg_proc p ON p.oid = t.tgfoid
+              WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND position(a.attname IN p.prosrc) > 0
+              ORDER BY t.oid)
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped
@@ -56,6 +61,8 @@ class Heap:
     readable: bool
     subscribed: bool
     triggers: Collection[str]
+    marks: Collection[str]
+    """The same triggers, each with the transaction that made it, or switched it on or off, last."""
 
 
 def require_stamps(entity: Entity, heaps: Iterable[Heap]) -> str:
