@@ -1,6 +1,7 @@
 """A full load over several connections: one snapshot, parts that hold each row once, one manifest."""
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -326,14 +327,30 @@ def test_parts_of_other_formats_are_written_side_by_side_too(place, tmp_path, fo
     assert verify(str(place.out), pytest.fail).problems == []
 
 
-def test_the_first_error_stops_the_other_streams():
+class Nowhere:
+    sha256, bytes = "", 0
+
+    def write(self, block: memoryview) -> None: ...
+    def finish(self) -> None: ...
+
+
+def test_an_interruption_stops_the_streams():
     stopped = threading.Event()
 
-    class Nowhere:
-        sha256, bytes = "", 0
+    def waits() -> Iterator[tuple[bytes, int]]:
+        yield b"1\n", 1
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert stopped.wait(60)
+        raise TransientError("cancelled", code="cancelled")
 
-        def write(self, block: memoryview) -> None: ...
-        def finish(self) -> None: ...
+    stop: Callable[[], None] = stopped.set
+    with pytest.raises(KeyboardInterrupt):
+        write_side_by_side([(waits(), stop)], ["id"], FileStyle(), lambda number: Nowhere())
+    assert stopped.is_set()
+
+
+def test_the_first_error_stops_the_other_streams():
+    stopped = threading.Event()
 
     def waits() -> Iterator[tuple[bytes, int]]:
         yield b"1\n", 1

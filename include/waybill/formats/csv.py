@@ -105,7 +105,7 @@ def write_side_by_side(
 ) -> list[Written]:
     """Do as `write_csv`, for several streams at once. Each begins a file of its own and comes with what stops it.
 
-    Several threads call `new_file` and `progress`, one at a time. The first error stops the other streams.
+    Several threads call `new_file` and `progress`, one at a time. The first error, or an interruption of this thread, stops the streams.
     """
     files = _Files(header(columns, style), style, new_file, front)
     totals = [0] * len(streams)
@@ -122,12 +122,14 @@ def write_side_by_side(
     begun = [files.begin() for _ in streams]  # numbered in the order of the streams
     with ThreadPoolExecutor(len(streams), "waybill-stream") as pool:
         running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
-        done, others = wait(running, return_when=FIRST_EXCEPTION)
-        if any(future.exception() for future in done):
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            if failed := next((error for future in done if (error := future.exception())), None):
+                raise failed
+        except BaseException:  # also what interrupts this thread, which would wait for all streams to end
             for _, stop in streams:
                 stop()
-            wait(others)
-            raise next(error for future in done if (error := future.exception()))
+            raise
     return sorted((file for future in running for file in future.result()), key=lambda file: file.number)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from time import monotonic
@@ -17,7 +18,7 @@ from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import deliveries
-from waybill.sources import drift
+from waybill.sources import Snapshot, drift
 
 PATIENCE = 10.0
 """The seconds that a look may take. A count that is not ready by then stays unknown."""
@@ -65,12 +66,18 @@ def estimate(
     by_source: dict[str, list[Entity]] = {}
     for entity in catalogued:
         by_source.setdefault(entity.source, []).append(entity)
+    running: list[Snapshot] = []
     counting = [  # each in the words of whoever asks
-        _COUNTERS.submit(copy_context().run, _count, installation, tenant, registration, source, asked, found)
+        _COUNTERS.submit(copy_context().run, _count, installation, tenant, registration, source, asked, found, running)
         for source, asked in by_source.items()
     ]
-    wait(counting, timeout=patience)
-    return [found[entity.id] for entity in catalogued]
+    _, late = wait(counting, timeout=patience)
+    counted_in_time = [found[entity.id] for entity in catalogued]
+    for future in late:
+        future.cancel()
+    for snapshot in list(running):  # nobody waits for it any more, and a process would not end before it
+        snapshot.interrupt()
+    return counted_in_time
 
 
 def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], patience: float) -> str:
@@ -99,11 +106,16 @@ def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], p
 
 
 def _count(
-    installation: Installation, tenant: str, registration: Registration, source: str, asked: Iterable[Entity], found: dict[str, Estimate]
+    installation: Installation,
+    tenant: str,
+    registration: Registration,
+    source: str,
+    asked: list[Entity],
+    found: dict[str, Estimate],
+    running: list[Snapshot],
 ) -> None:
-    asked = list(asked)
     try:
-        with installation.source(source).snapshot(asked) as snapshot:
+        with installation.source(source).snapshot(asked) as snapshot, _listed(running, snapshot):
             for entity in asked:
                 source_tenant, where = registration.reads(tenant, entity)
                 seen = registration.sees(entity)
@@ -116,6 +128,15 @@ def _count(
         for entity in asked:
             if found[entity.id].rows is None:
                 found[entity.id] = Estimate(entity.id, note=tell("call.no_count", code=error.code))
+
+
+@contextmanager
+def _listed(running: list[Snapshot], snapshot: Snapshot) -> Iterator[None]:
+    running.append(snapshot)
+    try:
+        yield
+    finally:
+        running.remove(snapshot)
 
 
 def _width(installation: Installation, tenant: str, entity: Entity) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -146,20 +146,23 @@ class Snapshot(Protocol):
         """Return up to `most` different values of the selection's only column as canonical text, in order and without NULL."""
         ...
 
+    def interrupt(self) -> None:
+        """End the statement that is running, as far as the driver can. Only this may be called from another thread."""
+        ...
+
 
 @dataclass(frozen=True)
 class Rows:
-    """A stream over all rows of a selection in a snapshot. `interrupt` ends the snapshot's current statement."""
+    """A stream over all rows of a selection in a snapshot."""
 
     snapshot: Snapshot
     selection: Selection
-    interrupt: Callable[[], None] = lambda: None
 
     def csv(self, style: FileStyle) -> Iterator[Block]:
         yield from self.snapshot.csv(self.selection, style)
 
     def stop(self) -> None:
-        self.interrupt()
+        self.snapshot.interrupt()
 
 
 class Source(Protocol):

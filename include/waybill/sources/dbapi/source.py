@@ -288,6 +288,9 @@ class DbApiSnapshot:
     def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
         return bool(self._id(entity, with_ids(self.flavour.name(entity.changes.column), self._from(entity), ids)))
 
+    def interrupt(self) -> None:
+        drivers.interrupt(self.connection)
+
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
         parents = tuple(Parent(self._joining(parent), self._from(parent), self.columns(parent), parent) for parent in entity.parents())

@@ -236,7 +236,7 @@ class LakeSnapshot(EngineSnapshot):
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
                 beside._types = self.query(selection).natives
-                streams.append(Rows(beside, selection, connection.interrupt))
+                streams.append(Rows(beside, selection))
             with self._unchanging():
                 yield streams
 

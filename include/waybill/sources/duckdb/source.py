@@ -139,6 +139,9 @@ class EngineSnapshot(ABC):
             x = _FLAVOUR.name(entity.changes.column)
             return bool(engine.run(self.connection, with_ids(x, self.relation(entity), ids))[0][0])
 
+    def interrupt(self) -> None:
+        self.connection.interrupt()
+
     def query(self, selection: Selection) -> Query:
         entity = selection.entity
         relation = self.relation(entity, selection.tenant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -269,6 +269,10 @@ class PostgresSnapshot:
 
     def has_ids(self, entity: Entity, ids: Sequence[int]) -> bool:
         return bool(self._id(entity, with_ids(quote(entity.changes.column), sql("{}", relation_name(entity)), ids)))
+
+    def interrupt(self) -> None:
+        with suppress(psycopg.Error):
+            self.connection.cancel_safe(timeout=5)
 
     def query(self, selection: Selection) -> SnapshotQuery:
         entity = selection.entity

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -76,7 +75,7 @@ def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statemen
         for connection, condition in zip(connections, conditions, strict=False):
             ranged = copy(snapshot)
             ranged.part, ranged.connection = condition, connection
-            streams.append(Rows(ranged, selection, partial(_stop, connection)))
+            streams.append(Rows(ranged, selection))
         yield streams
 
 
@@ -96,11 +95,6 @@ def _beside(snapshot: PostgresSnapshot, sessions: ExitStack, most: int, statemen
     except (TransientError, psycopg.Error) as error:
         _log.warning("reading over %d connections instead of %d: %s", len(found) + 1, most + 1, error)
     return found
-
-
-def _stop(connection: psycopg.Connection) -> None:
-    with suppress(psycopg.Error):
-        connection.cancel_safe(timeout=5)
 
 
 def _ranges(snapshot: PostgresSnapshot, selection: Selection, most: int) -> list[Sql]:
