@@ -84,6 +84,23 @@ def test_the_copy_gets_what_the_policy_says_of_its_original(place: Place, run_wa
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("policy.yaml", b"tenants:\n  acme: {signing: acme_key\n", "policy.yaml: line 3, column 1: not valid YAML"),
+        ("policy.yaml", b"support_contact: \xe9\n", "policy.yaml: is not UTF-8 at byte 17"),
+        ("tenants/acme.yaml", b"entityList: [user]  # \xe9\n", "tenants/acme.yaml: is not UTF-8 at byte 22"),
+    ],
+)
+def test_nothing_is_copied_of_a_file_that_cannot_be_read(
+    place: Place, run_waybill: Callable[..., str], file: str, content: bytes, said: str
+) -> None:
+    (place.root / "config" / file).write_bytes(content)
+    home = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    assert said in run_waybill("copy", "acme", "second", "--to", "{kind: folder, root: second}", status=1, **home)
+    assert not file_of(place, "second").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "of_acme", "said"),
     [
         ({"sourceTenant": "acme"}, {}, "sourceTenant: this id is another tenant's too, and both would receive user"),

@@ -15,7 +15,7 @@ import yaml
 from waybill.access import tenant_id
 from waybill.configuration import loading
 from waybill.configuration.loading import Settings, tenant_files
-from waybill.configuration.yaml_files import read_mapping, replace_text
+from waybill.configuration.yaml_files import read_yaml, replace_text
 from waybill.errors import ConfigError, Finding, PermanentError
 
 _NOT_COPIED = ("destination", "notify")
@@ -44,7 +44,7 @@ def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Copied
         raise PermanentError(f"{taken[0]} is there already", next_step="Nothing was written. Choose another id", code="exists")
     findings: list[Finding] = []
     original = originals[0]
-    words = read_mapping(original.read_text(encoding="utf-8"), f"tenants/{original.name}", findings)
+    words = read_yaml(original, f"tenants/{original.name}", findings)
     if words is None:
         raise ConfigError(findings)
     body = {"copyOf": tenant, **{key: value for key, value in words.items() if key not in _NOT_COPIED}, "destination": destination}
@@ -61,11 +61,16 @@ _TENANTS = re.compile(r"^tenants:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<indent
 
 
 def _with_entry(policy: Path, tenant: str, name: str, findings: list[Finding]) -> str:
-    """Return the text of the policy with the original's entry repeated for the copy. The text is empty if nothing has to be added."""
-    text = policy.read_text(encoding="utf-8") if policy.exists() else ""
-    entries = (read_mapping(text, "policy.yaml", findings) or {}).get("tenants")
+    """Return the text of the policy with the original's entry repeated for the copy. The text is empty if nothing has to be added.
+
+    Raises ConfigError for a policy that cannot be read: nobody knows what the copy needs of it.
+    """
+    entries = (read_yaml(policy, policy.name, findings) or {}).get("tenants") if policy.exists() else None
+    if findings:
+        raise ConfigError(findings)
     if not isinstance(entries, dict) or not entries.get(tenant) or name in entries:
         return ""
+    text = policy.read_text(encoding="utf-8")
     words = yaml.safe_dump(entries[tenant], default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False).strip()
     line = f"{name}: {words}"
     begin = _TENANTS.search(text)
