@@ -116,7 +116,7 @@ def test_a_tenant_file_is_held_to_the_catalog(tmp_path: Path, body: dict[str, An
     ("word", "meant"),
     [("bigint", "integer"), ("text", "string"), ("numeric", "decimal"), ("numeric(10,2)", "decimal"), ("timestamptz", "timestamp"),
      ("jsonb", "json"), ("bytea", "binary"), ("double precision", "float"), ("VARCHAR(20)", "string"), ("bool", "boolean"),
-     ("strng", "string")],
+     ("strng", "string"), ("time", "string"), ("interval", "string")],
 )  # fmt: skip
 def test_the_names_databases_have_for_types_are_understood(tmp_path: Path, word: str, meant: str) -> None:
     [finding] = loaded(tmp_path, {"columns": {"id": {"type": word}}}).findings

@@ -130,7 +130,9 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
             pass
     for given, says in (({"passphrase": "no"}, "the passphrase does not open the private key"), ({}, "has no passphrase for it")):
         assert says in str(refusal(key_connection(openssh, private_key=key.read_text(), **given)))
-    assert "cannot be read" in str(refusal(key_connection(openssh, private_key=None, key_file=str(tmp_path / "missing"))))
+    for missing in (str(tmp_path / "missing"), "~nobody-of-this-name/key"):
+        assert "cannot be read" in str(refusal(key_connection(openssh, private_key=None, key_file=missing)))
+        assert "cannot be read" in str(refusal(key_connection(openssh, host_key=None, known_hosts=missing)))
 
 
 @pytest.mark.parametrize(

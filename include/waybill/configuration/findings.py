@@ -38,12 +38,12 @@ _KINDS = {
 _OTHER_NAMES = {
     other: name
     for name, others in {
-        "string": "text varchar nvarchar char character citext str enum clob",
+        "string": "text varchar nvarchar char character citext str enum clob time interval",
         "integer": "int bigint smallint tinyint int4 int8 serial bigserial hugeint long",
         "decimal": "numeric number money",
         "float": "double real float4 float8",
         "boolean": "bool bit",
-        "timestamp": "timestamptz datetime datetime2 time",
+        "timestamp": "timestamptz datetime datetime2",
         "uuid": "guid uniqueidentifier",
         "json": "jsonb struct map array list variant object",
         "binary": "bytea blob bytes varbinary",

@@ -64,8 +64,8 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
     if file and str(file).lower() != "none":
         try:
             known, authorities, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
-        except OSError as error:
-            raise unusable(label, f"the known_hosts file {file} cannot be read: {error.strerror}", how) from error
+        except (OSError, RuntimeError) as error:
+            raise unusable(label, f"the known_hosts file {file} cannot be read: {_unread(error)}", how) from error
         except ValueError as error:
             raise unusable(label, f"the known_hosts file {file} has a line that does not name a host and its key", how) from error
         trusted = [key for key in known if key not in revoked]
@@ -175,11 +175,16 @@ def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: s
             return asyncssh.import_private_key(lines + "\n", passphrase)
         if file:
             return asyncssh.read_private_key(str(Path(str(file)).expanduser()), passphrase)
-    except OSError as error:
-        raise unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
+    except (OSError, RuntimeError) as error:
+        raise unusable(label, f"the key file {file} cannot be read: {_unread(error)}", "Correct key_file in extra") from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
         # The cause is not chained, because what a parser says of a key may quote the key.
         place = where if text else f"the file {file}"
         content = str(text) if text else Path(str(file)).expanduser().read_text(errors="replace")
         raise _no_key(label, place, content, error, passphrase) from None
     return None
+
+
+def _unread(error: Exception) -> str:
+    """Return why a file cannot be read. A RuntimeError says that the `NAME` of `~NAME/file` is nobody's."""
+    return getattr(error, "strerror", "") or "nobody of that name has a home here"
