@@ -99,8 +99,8 @@ class Installation:
         return found.registration if found else file.registration if file else Registration()
 
     def own_words(self, tenant: str) -> Mapping[str, str]:
-        """Return the sentences that a tenant's product words itself, or None if the policy cannot be read. The sentence that says so must
-        still be said.
+        """Return the sentences that a tenant's product words itself. There are none if the policy cannot be read: the sentence that says so
+        must still be said.
         """
         try:
             return self.configuration.export_policy(tenant).words

@@ -13,7 +13,7 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 
 def utc_now() -> datetime:
-    """Return the machine's own time, aware and in UTC. An installation uses `ledger.clock.LedgerClock` instead."""
+    """Return the machine's own time, aware and in UTC. An installation uses the `LedgerClock` of `ledger.database.clock`."""
     return datetime.now(UTC)
 
 

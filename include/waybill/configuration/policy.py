@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt
 
-from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
+from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, TenantId, closest
 from waybill.configuration.channels import Channel, Channels, Event, MailChannel
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
 from waybill.configuration.rules.tenant_connections import ConnectionRule, fits
@@ -301,7 +301,6 @@ class Mail(Strict):
 
 
 Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
-TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 def _rules(value: Any) -> Any:

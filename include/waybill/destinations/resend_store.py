@@ -37,7 +37,7 @@ class Kept(Protocol):
         ...
 
     def files(self, delivery: str) -> list[Blocks]:
-        """Return what is kept of a delivery, by file name. The reader has to check the bytes. It is empty if nothing is kept."""
+        """Return what is kept of a delivery, in the order of the files' names. The reader has to check the bytes. There may be nothing."""
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:

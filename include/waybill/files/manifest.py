@@ -54,7 +54,7 @@ def records_of(blocks: Iterable[bytes], style: Csv) -> Iterator[list[str]]:
 
 
 def columns_of(columns: Mapping[str, Column], natives: Mapping[str, Native] | None = None) -> list[ColumnFacts]:
-    """Return what a manifest says of each column. `told` is what the source says of its columns, where that is known."""
+    """Return what a manifest says of each column. `natives` is what the source says of its own, where that is known."""
     found: list[ColumnFacts] = []
     for name, column in columns.items():
         source = column.source(name)

@@ -26,7 +26,7 @@ _LEAVES = pa.struct({"path": pa.int32(), "text": pa.string()})
 
 
 def leaves(text: str) -> list[tuple[str, str | None]]:
-    """Yield every leaf of a JSON text with its path, such as `.a.b`. The text itself has an empty path. Strings stay as they are, null is
+    """Return every leaf of a JSON text with its path, such as `.a.b`. The text itself has an empty path. Strings stay as they are, null is
     None, and everything else is JSON.
     """
     try:

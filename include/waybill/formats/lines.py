@@ -100,7 +100,7 @@ def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
 
 
 def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
-    """Return a JSON value that loses nothing: what a JSON number cannot hold exactly in every reader is a string."""
+    """Return a JSON value that loses nothing. Integers and finite floats are numbers, and decimals are strings, as are times and bytes."""
     shown = text(x, kind, arrow)
     match kind:
         case ColumnType.INTEGER | ColumnType.BOOLEAN:

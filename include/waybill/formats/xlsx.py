@@ -142,7 +142,7 @@ class SheetWriter:
         return self._sheet
 
     def _end_sheet(self) -> None:
-        """Close the file. Every workbook has a sheet, also one without rows."""
+        """Close the sheet. Every workbook has one, also one without rows."""
         sheet = self._open_sheet()
         sheet.write(self._tail)
         sheet.close()
@@ -164,7 +164,7 @@ class _Package:
         return head + b"<sheetData>" + self._header_row(), rest[rest.index(b"</sheetData>") :]
 
     def _header_row(self) -> bytes:
-        """Return the attribute for the style of the first cell that XlsxWriter wrote."""
+        """Return the header's row. Its cells have the first style that XlsxWriter was given."""
         names = (escape(_TO_ESCAPE.sub(_escape, name)) for name in self.header)
         inline = 't="inlineStr"><is><t xml:space="preserve">'
         cells = (f'<c r="{xl_col_to_name(place)}1" s="1" {inline}{name}</t></is></c>' for place, name in enumerate(names))

@@ -79,7 +79,7 @@ def _damaged(tenant_id: str) -> PermanentError:
 
 
 def readable(found: Iterable[Registered]) -> list[Registered]:
-    """Yield the registrations that can be read, and log the others. For loops over all tenants: a bad row must hurt only its tenant."""
+    """Return the registrations that can be read, and log the others. For loops over all tenants: a bad row must hurt only its tenant."""
     good = []
     for registered in found:
         try:

@@ -51,7 +51,7 @@ def by_key(connection: Connection, tenant: str, person: str, key: str) -> Export
     """Return the request a person made under an idempotency key."""
     query = select(export_request).where(_t.tenant == tenant, _t.requested_by == person, _t.idempotency_key == key)
     row = connection.execute(query).one_or_none()
-    return None if row is None else ExportRequest(**row._mapping)
+    return None if row is None else _request(row)
 
 
 def one_at_a_time(connection: Connection, tenant: str) -> None:

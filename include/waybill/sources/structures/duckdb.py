@@ -17,7 +17,6 @@ from waybill.sources.structures.base import FoundTable, Reference, found_column,
 
 _FLAVOUR = engine.DuckDBFlavour()
 _OWN = "database_name = 'warehouse' AND ({} = '' OR schema_name = {})"
-_MOST_FILES = 100_000
 
 
 @contextmanager
