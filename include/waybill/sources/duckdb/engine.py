@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -136,7 +137,7 @@ def errors(where: str) -> Iterator[None]:
     except duckdb.Error as error:
         raise _translated(error, where) from error
     except PermissionError as error:
-        raise _storage_failed(type(error).__name__, where) from error
+        raise denied(str(error), where) from error
     except (pa.ArrowException, OSError) as error:
         # What fails while a result is being streamed comes through Arrow, with only the text of DuckDB's error.
         kind = next((kind for mark, kind in _MARKS.items() if mark in str(error)), duckdb.Error)
@@ -155,7 +156,8 @@ _MARKS = {
 def _translated(error: duckdb.Error, where: str) -> WaybillError:
     lines = str(error).strip().splitlines() or [""]
     if "Traceback (most recent call last)" in str(error):  # a file system of ours raised it
-        return _storage_failed(lines[-1].partition(":")[0].rpartition(".")[2], where)
+        [*_, (kind, storage_says)] = _RAISED.findall(str(error)) or [("", "")]
+        return _storage_failed(kind, storage_says, where)
     engine_says = lines[0]
     if any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
         step = "Write the file again; it may have been cut short"
@@ -175,10 +177,26 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
     return TransientError(engine_says, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
 
 
-def _storage_failed(kind: str, where: str) -> WaybillError:
-    """Return what a file system raised in the middle of a statement, by the name of its class: no more of it reaches us."""
+_RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception))(?:: (.*))?$", re.MULTILINE)
+"""The end of a traceback. The engine may put the place in its statement behind it."""
+_MAY_PASS = re.compile(r"ExpiredToken|RequestTimeTooSkewed|token .*expired|request time and the current time")
+"""What S3 says of credentials that were good before, and of a clock that is wrong. To s3fs both are a PermissionError."""
+
+
+def denied(storage_says: str, where: str) -> WaybillError:
+    """Return what a refusal of a storage means."""
+    if _MAY_PASS.search(storage_says):
+        step = "It is tried again with new credentials. A session token of the connection has to be renewed there, and clocks set by NTP"
+        what = "the storage takes the credentials no longer, or the clock of this machine is wrong"
+        return TransientError(what, where=where, code="source_unreachable", next_step=step)
+    step = "Grant s3:ListBucket and s3:GetObject, or read permission on the files"
+    return PermanentError("access was denied", where=where, code="source_refused", next_step=step)
+
+
+def _storage_failed(kind: str, storage_says: str, where: str) -> WaybillError:
+    """Return what a file system raised in the middle of a statement, by its class and words: no more of it reaches us."""
     if kind == "PermissionError":
-        return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them")
+        return denied(storage_says, where)
     if kind == "FileNotFoundError":
         return PermanentError("a file is gone", where=where, code="source_unreadable", next_step="Put it back, or run again without it")
     return TransientError(f"the storage stopped answering ({kind})", where=where, code="source_unreachable", next_step=AGAIN)

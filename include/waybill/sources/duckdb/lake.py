@@ -423,8 +423,7 @@ def _unreadable(where: str) -> Iterator[None]:
     except WaybillError:
         raise
     except PermissionError as error:
-        step = "Grant s3:ListBucket and s3:GetObject, or read permission on the files"
-        raise PermanentError("access was denied", where=where, code="source_refused", next_step=step) from error
+        raise engine.denied(f"{error} {error.__cause__}", where) from error
     except FileNotFoundError as error:
         raise PermanentError(
             "there is no such bucket or folder", where=where, code="relation_missing", next_step="Correct the path of the source"
