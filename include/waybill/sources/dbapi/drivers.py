@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -266,14 +266,6 @@ POSTGRES_DRIVERS = frozenset({"psycopg", "psycopg2"})
 def root_of(thing: Any) -> str:
     """Return the driver's package, by a connection or an error of its own."""
     return type(thing).__module__.partition(".")[0]
-
-
-def interrupt(connection: Any) -> None:
-    """End the statement that is running, from another thread. PEP 249 names no way, and drivers of MySQL have none."""
-    stop = getattr(connection, "interrupt", None) or getattr(connection, "cancel", None)
-    if stop is not None:
-        with suppress(Exception):  # it has just ended, or the connection was lost
-            stop()
 
 
 def _plain(connection: Any) -> Any:

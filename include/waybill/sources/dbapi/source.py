@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -289,7 +289,11 @@ class DbApiSnapshot:
         return bool(self._id(entity, with_ids(self.flavour.name(entity.changes.column), self._from(entity), ids)))
 
     def interrupt(self) -> None:
-        drivers.interrupt(self.connection)
+        """PEP 249 names no way to end a statement, and drivers of MySQL have none."""
+        stop = getattr(self.connection, "interrupt", None) or getattr(self.connection, "cancel", None)
+        if stop is not None:
+            with suppress(Exception):  # it has just ended, or the connection was lost
+                stop()
 
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
