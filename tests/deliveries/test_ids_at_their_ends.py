@@ -80,3 +80,18 @@ def test_rows_with_the_greatest_ids_arrive_once(shop: tuple[Place, Callable[[str
     assert deliver(2) == 3
     assert deliver(3) == 0
     assert copy.keys() == sorted(map(str, (1, 2, GREATEST - 50, GREATEST - 40, GREATEST - 2, GREATEST - 1, GREATEST)))
+
+
+@pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("native", "says"), [("text", "is TEXT, which tells"), ("", "is a column without a type, which tells")])
+def test_ids_in_a_column_that_is_not_declared_as_whole_numbers_are_refused_as_that(
+    shop: tuple[Place, Callable[[str], object]], native: str, says: str
+) -> None:
+    place, sql = shop
+    sql("drop table things")
+    sql(f"create table things (tenant_id text not null, id {native}, name text)")
+    sql("insert into things values ('acme', 1, 'x')")
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    [result] = run(installation, "acme", NOON)
+    assert f"the change column id {says} neither a time nor a rising number" in str(result.error)

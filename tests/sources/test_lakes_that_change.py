@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
@@ -125,6 +128,15 @@ def test_a_folder_stands_for_the_finished_files_below_it(tmp_path, relation):
         write(tmp_path / "lake/orders" / unfinished, 2)
     (tmp_path / "lake/orders/part.parquet/_SUCCESS").touch()
     assert read_while(tmp_path, lambda: None, orders(relation)).count(b"\n") == 5
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "lake/orders").mkdir(parents=True)
+    names = ["id", "tenant_id", "version", "version", "updated_at"]
+    columns = [pa.array([1]), pa.array(["acme"]), pa.array([1]), pa.array([2]), pa.array([datetime(2026, 1, 1, tzinfo=UTC)])]
+    pq.write_table(pa.table(columns, names=names), tmp_path / "lake/orders/a.parquet")
+    with pytest.raises(PermanentError, match=r"a\.parquet has two columns version"):
+        read_while(tmp_path, lambda: None, orders())
 
 
 def test_a_file_outside_of_the_folders_of_tenants_is_refused_and_not_passed_over(tmp_path):

@@ -80,7 +80,7 @@ def check_columns(
     change = entity.changes.column
     if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:
         raise PermanentError(
-            f"the change column {change} is {natives[change]}, which tells neither a time nor a rising number",
+            f"the change column {change} is {natives[change] or 'a column without a type'}, which tells neither a time nor a rising number",
             where=entity.id,
             allowed="a timestamp, date or integer column",
             code="schema_drift",

@@ -333,9 +333,10 @@ class DbApiSnapshot:
         if not self.database.dynamic:
             return natives
         times = [name for name in (entity.changes.column, entity.deleted_column, entity.time_column) if name in natives]
+        catalogued = {name: column.type for name in times if (column := described(entity.columns, name))}
         textual = [name for name in times if self.flavour.kind(natives[name]) in (None, ColumnType.STRING)]
-        dates = {name for name in textual if (column := described(entity.columns, name)) and column.type is ColumnType.DATE}
-        return natives | {name: "DATE" if name in dates else "TIMESTAMP" for name in textual}
+        told = {name: "DATE" if catalogued.get(name) is ColumnType.DATE else "TIMESTAMP" for name in textual}
+        return natives | {name: kind for name, kind in told.items() if catalogued.get(name) is not ColumnType.INTEGER}
 
     def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], *, ordered: bool) -> Iterator[pa.RecordBatch]:
         """Yield the answers of the engine, chunk by chunk. It sees the tenant's rows and applies what the database only narrowed down."""

@@ -60,8 +60,9 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
         files[file].append(tuple(element))
     seen: dict[str, dict[Shape | None, str]] = {name: {} for name in sorted(needed)}
     for file, found in files.items():
-        columns = _columns(found)
-        _refuse_alike(entity, seen, columns, file)
+        listed = _columns(found)
+        _refuse_alike(entity, seen, [name for name, _ in listed], file)
+        columns = dict(listed)
         for name, shapes in seen.items():
             shape = columns.get(name)
             if shape in shapes:
@@ -79,13 +80,14 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
 
 
 def _refuse_alike(entity: Entity, needed: Collection[str], columns: Collection[str], file: str) -> None:
-    """Refuse needed columns that another one differs from only by case: the engine ignores case, and may read the other one."""
+    """Refuse needed columns that another one differs from only by case, or not at all: the engine may read the other one."""
     folded = set(map(str.casefold, needed))
     alike = sorted(name for name in columns if name.casefold() in folded)
     for one, other in pairwise(sorted(alike, key=str.casefold)):
         if one.casefold() == other.casefold():
+            by_case = f"columns {one} and {other} of {file} differ only by case, which the engine ignores"
             raise PermanentError(
-                f"columns {one} and {other} of {file} differ only by case, which the engine ignores",
+                by_case if one != other else f"{file} has two columns {one}",
                 where=entity.id,
                 code="schema_drift",
                 next_step="Write the files again with names that differ otherwise",
@@ -122,13 +124,13 @@ def _is_untyped(element: Element) -> bool:
     return str(element[3]).startswith("NullType")
 
 
-def _columns(elements: list[Element]) -> dict[str, Shape]:
-    """Map each top-level column to its elements, from Parquet's depth-first list. The first element of the list is the root."""
-    found: dict[str, Shape] = {}
+def _columns(elements: list[Element]) -> list[tuple[str, Shape]]:
+    """Return each top-level column with its elements, from Parquet's depth-first list. The first element of the list is the root."""
+    found: list[tuple[str, Shape]] = []
     at = 1
     while at < len(elements):
         end = _end(elements, at)
-        found[elements[at][0]] = tuple(elements[at:end])
+        found.append((elements[at][0], tuple(elements[at:end])))
         at = end
     return found
 
