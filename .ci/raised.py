@@ -490,8 +490,6 @@ def _name(node: ast.expr) -> str:
             return "what_the_system_says"
         case ast.Attribute(attr=name):
             return name
-        case ast.Call(func=ast.Attribute(attr="strerror")):
-            return "what_the_system_says"
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[argument, *_]) if name in _OF_ITS_ARGUMENT:
             return ("number_of_" if name == "len" else "") + _name(argument)
         case ast.Call(func=ast.Attribute(attr=name, value=value)) if name in _OF_ITSELF:
@@ -505,6 +503,4 @@ def _name(node: ast.expr) -> str:
             | ast.Starred(value=value)
         ):
             return _name(value)
-        case ast.GeneratorExp(generators=[one, *_]) | ast.ListComp(generators=[one, *_]):
-            return _name(one.iter)
     return "..."

@@ -24,9 +24,9 @@ def kit_of(installation: Installation, tenant: str, dialect: Dialect) -> dict[st
     """
     target = database(dialect)
     subject = subject_of(installation, tenant)
-    if subject.format not in target.reading:
+    if subject.style.format not in target.reading:
         raise PermanentError(
-            tell("call.kit_format", database=target.title, formats=", ".join(target.reading), tenant=tenant, format=subject.format),
+            tell("call.kit_format", database=target.title, formats=", ".join(target.reading), tenant=tenant, format=subject.style.format),
             next_step=tell("call.kit_format_step"),
             code="no_kit",
         )

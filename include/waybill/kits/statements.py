@@ -76,7 +76,7 @@ class _Steps:
     """The statements of one entity."""
 
     def __init__(self, table: Table, database: Database, subject: Subject) -> None:
-        self._table, self._db, self._style, self._format = table, database, subject.style, subject.format
+        self._table, self._db, self._style = table, database, subject.style
         self._name = database.quoted(table.id)
         self._staged = f"{database.quoted(STAGING)}.{self._name}"
         self._gone = f"{database.quoted(GONE)}.{self._name}"
@@ -93,7 +93,9 @@ class _Steps:
                 for field in self._table.fields
                 if not field.is_key
             ]
-        parts.append(self._of_lines() if self._format == "ndjson" and self._db.lines else self._of_text(self._staged, self._table.fields))
+        parts.append(
+            self._of_lines() if self._style.format == "ndjson" and self._db.lines else self._of_text(self._staged, self._table.fields)
+        )
         if self._table.deletes:
             parts.append(self._of_text(self._gone, self._table.gone))
         return "\n".join(parts)
@@ -114,7 +116,7 @@ class _Steps:
         return "".join(f"DELETE FROM {name}{self._db.all_rows};\n" for name in emptied)
 
     def load(self) -> str:
-        return self._db.reading[self._format](self._db, self._staged, self._table.fields, self._style) + ";\n"
+        return self._db.reading[self._style.format](self._db, self._staged, self._table.fields, self._style) + ";\n"
 
     def load_deletes(self) -> str:
         return self._db.reading["csv"](self._db, self._gone, self._table.gone, self._style) + ";\n"

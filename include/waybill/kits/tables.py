@@ -81,8 +81,6 @@ class Subject:
     frequency: str
     timezone: str
     style: FileStyle
-    """How CSV files are written, and the deletes files of every format."""
-    format: str
     tables: tuple[Table, ...]
 
 
@@ -110,7 +108,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
         _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), delivered)
         for entity in entities
     )
-    return Subject(tenant, registration.frequency.value, registration.timezone, registration.file_style, registration.files.format, tables)
+    return Subject(tenant, registration.frequency.value, registration.timezone, registration.file_style, tables)
 
 
 def _of_file(installation: Installation, tenant: str) -> Registration:

@@ -81,7 +81,7 @@ class KnownTenants:
     registered: frozenset[str]
 
 
-def houses(installation: Installation) -> KnownTenants:
+def known_tenants(installation: Installation) -> KnownTenants:
     with installation.ledger.read() as connection:
         met = registrations.known(connection)
     configuration = installation.configuration
@@ -92,7 +92,7 @@ def houses(installation: Installation) -> KnownTenants:
 
 def context(installation: Installation, caller: Caller, tab: str, organization: str = "", wish: Mapping[str, str] | None = None) -> Context:
     """Return the tenants whose pages of this kind the caller may see, by organization, and the choice among them."""
-    return _context(installation, caller, houses(installation), tab, organization, "", wish or {})
+    return _context(installation, caller, known_tenants(installation), tab, organization, "", wish or {})
 
 
 def _context(
@@ -116,7 +116,7 @@ def frame(
     installation: Installation, caller: Caller, tab: Tab, tenant: str = "", organization: str = "", wish: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """What every page shows around its content."""
-    every = houses(installation)
+    every = known_tenants(installation)
     chosen = _context(installation, caller, every, tab, organization, tenant, wish or {})
     return {"tab": tab, "tenant": tenant or None, "context": chosen, "tabs": _tabs(installation, caller, every, tenant, chosen)}
 

@@ -18,7 +18,7 @@ from waybill.language import tell
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
-from waybill.web.pages.context import MOST, context, frame, houses, is_customer
+from waybill.web.pages.context import MOST, context, frame, is_customer, known_tenants
 from waybill.web.pages.render import HEADERS, below, page
 from waybill.web.pages.sentences import say
 from waybill.web.pages.signing_in.session import PageCaller, takes_tokens
@@ -82,7 +82,7 @@ def _link(**asked: object) -> str:
 
 
 def _begins_at_exports(installation: Installation, caller: Caller) -> bool:
-    return is_customer(caller, houses(installation)) and bool(context(installation, caller, "requests").members)
+    return is_customer(caller, known_tenants(installation)) and bool(context(installation, caller, "requests").members)
 
 
 def _no_match(q: str, state: str) -> Markup:
