@@ -25,7 +25,7 @@ from sqlalchemy import func, select
 from tests.copies import Copy
 from tests.destinations.sftp_places import key_place, local_place
 from tests.faults.proxy import Proxy, proxied
-from tests.installations import NOON, Place, make_place
+from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.configuration.registration import S3Destination
@@ -34,6 +34,7 @@ from waybill.deliveries.publishing.upload import Uploads
 from waybill.deliveries.running import Result, run
 from waybill.destinations.base import Destination, Session
 from waybill.destinations.s3 import S3
+from waybill.errors import ConflictError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
 from waybill.ledger.tables import attempt
@@ -301,3 +302,20 @@ def test_what_arrived_whole_is_not_sent_again_and_anything_else_is(where: str, t
                 uploads.go_on(number, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
             uploads.finish()
         assert [b"".join(session.blocks(f"/exports/acme/.user.part/{number}")) for number in range(1, 5)] == whole
+
+
+def test_a_folder_that_holds_something_else_is_told_and_not_tried_again_for_ever(tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.tenant(entityList=["user"], csv={"max_rows_per_file": 1})
+        place.user(1, "Ada", NOON - 10 * DAY)
+        place.sql('alter table "user" rename to hidden')
+        assert [result.error is None for result in place.run(NOON)] == [False]  # the ledger knows that it has begun
+        place.sql('alter table hidden rename to "user"')
+        left = place.out / "exports/acme/2026/05/31/user/user.deletes.csv"
+        left.parent.mkdir(parents=True)
+        left.write_text("left behind")
+        [failed] = place.run(NOON)
+        assert isinstance(failed.error, ConflictError)
+        assert "2026/05/31/user holds files, and none of this delivery" in str(failed.error)
+        shutil.rmtree(left.parent)
+        assert [result.error for result in place.run(NOON)] == [None]

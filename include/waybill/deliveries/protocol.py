@@ -348,6 +348,9 @@ class _AttemptRun:
         except TransientError:
             self._still_open()  # another worker may have committed, and the consumer may have collected everything
             raise
+        if adopted is None and self.target.in_parts and session.entries(final):
+            step = "Nothing was touched. Move it away and run again"
+            raise ConflictError(f"{final} holds files, and none of this delivery", where=session.label, next_step=step, code="foreign_file")
         if adopted is None:
             raise TransientError(
                 f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished"
