@@ -16,6 +16,7 @@ from waybill.deliveries import running
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
 from waybill.errors import ConflictError
+from waybill.ledger import streams
 
 
 @pytest.fixture
@@ -295,6 +296,20 @@ def test_a_full_load_on_a_known_date_is_found_by_what_a_consumer_left_of_it(plac
     assert [result.error for result in place.run(NOON + DAY)] == [None]
     [(_, manifest)] = place.manifests()
     assert (manifest["kind"], manifest["generation"] > 1_000_000) == ("full", True)
+
+
+def test_data_of_a_planned_full_load_that_the_ledger_has_lost_is_in_nobodys_way(place: Place) -> None:
+    place.run(NOON)
+    with place.installation().ledger.begin() as connection:
+        streams.ask_full_load(connection, "acme", ["user"])
+    running.plan(place.installation(), "acme", NOON)
+    back_up(place)
+    place.run(NOON)
+    restore(place)
+    collect(place, "*.manifest.json", "_*")
+    assert [result.error for result in place.run(NOON)] == [None]
+    [(_, manifest)] = place.manifests()
+    assert (manifest["kind"], manifest["sequence"], manifest["generation"] > 1_000_000) == ("full", 1, True)
 
 
 def test_a_crash_in_a_first_upload_begins_nothing_anew(place: Place) -> None:

@@ -168,11 +168,12 @@ class _DestinationScan:
     def _entity(self, day: str, entity: str) -> set[str]:
         """Note the deliveries of an entity on a date that are not committed in the ledger.
 
-        Returns the places that deliveries made. They are nothing to go by where a manifest tells more, and neither is the name of a planned
-        delivery that a foreign file has: LOOK stops there.
+        Returns the places that deliveries made. They are nothing to go by where a manifest tells more. Neither is the folder of a planned
+        delivery if a file, perhaps a foreign one, has its plain name: LOOK stops there.
         """
         folder = f"{self._folder(day)}/{entity}"
-        before, places, taken = len(self.seen), {folder}, set()
+        before, places = len(self.seen), {folder}
+        due = self.due.get(entity)
         for item in self.session.entries(folder):
             name = item.path.rpartition("/")[2]
             stem = name.removesuffix(MANIFEST)
@@ -182,19 +183,11 @@ class _DestinationScan:
                 self._read(f"{item.path}/{name}{MANIFEST}")
             elif name.endswith(MANIFEST):
                 self._read(item.path)
-            numbered = _NUMBERED.match(name)
-            place = f"{folder}/{numbered[0]}" if numbered else folder
-            places.add(place)
-            if place == self._planned(entity) and (name.endswith(MANIFEST) or (DATA.match(name) and ".deletes." not in name)):
-                taken.add(place)
-        return places - taken if len(self.seen) == before else set()
-
-    def _planned(self, entity: str) -> str:
-        """Return the place of the planned delivery, in the words of `_entity`."""
-        delivery = self.due.get(entity)
-        if delivery is None:
-            return ""
-        return f"{delivery.folder}/{delivery.stem}" if delivery.stem != entity else delivery.folder
+            if numbered := _NUMBERED.match(name):
+                places.add(f"{folder}/{numbered[0]}")
+            elif due and (due.folder, due.stem) == (folder, entity) and (stem != name or (DATA.match(name) and ".deletes." not in name)):
+                places.discard(folder)
+        return places if len(self.seen) == before else set()
 
     def _read(self, path: str) -> None:
         data = self.session.read(path) or b""
