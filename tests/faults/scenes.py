@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import update
 
 from tests.faults.consumer import Row
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from tests.servers.sshd import SftpAccess, new_key
 from waybill.connection import Connection
+from waybill.ledger.tables import key_change
 from waybill_consumer.signatures import Key, read_signers
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -125,21 +127,32 @@ def signed(root: Path) -> Scene:
     return Scene(root, ("run", "acme", "--until", NEXT), story.versions, settle=lambda copy: held, signers=signers)
 
 
-def vanished(root: Path, **tenant: Any) -> Scene:
+def vanished(root: Path, **entity: Any) -> Scene:
     """Rows were told to be gone, and one of them is back as it was; the run tells of others that are gone, and delivers it and a change."""
     place = make_place(root)
-    place.tenant(**tenant)
-    place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare"}, theme=THEME))
+    place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare", **entity}, theme=THEME))
     story = Story(place)
     story.first_day()
     place.run(NOON)
+    compared_long_ago(place)
     place.sql("delete from \"user\" where id in (6, 7) and tenant_id = 'acme'")
     place.run(NOON + DAY)
+    compared_long_ago(place)
     story.write(6, f'Ada "6",\nof {"Löwen" * 6}', MIDNIGHT - 6 * timedelta(hours=7))
     story.write(2, "Bob, changed", MIDNIGHT + DAY + timedelta(hours=1))
     place.sql("delete from \"user\" where id in (4, 5) and tenant_id = 'acme'")
     story.versions["theme"] = story.themes * 3
     return Scene(root, ("run", "acme", "--until", AFTER), story.versions, held={"user": ["1", "2", "3", "6"]})
+
+
+def compared_later(root: Path) -> Scene:
+    """The same where keys are compared at a time of the day, which has come again since the last comparison."""
+    return vanished(root, deletes_at="02:00")
+
+
+def compared_long_ago(place: Place) -> None:
+    with place.installation().ledger.begin() as connection:
+        connection.execute(update(key_change).values(compared_at=NOON))
 
 
 def parts(root: Path) -> Scene:

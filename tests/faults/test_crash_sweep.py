@@ -6,13 +6,30 @@ from tests.faults import FULL, SEED, scenes
 from tests.faults.sweep import sweep
 from tests.servers.sshd import serve_sshd
 
-SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6, "feed": 10, "signed": 10, "parquet": 5, "ndjson": 5}
+SHORT = {
+    "first": 8,
+    "delta": 10,
+    "parts": 8,
+    "vanished": 10,
+    "later": 6,
+    "resumed": 6,
+    "sftp": 6,
+    "feed": 10,
+    "signed": 10,
+    "parquet": 5,
+    "ndjson": 5,
+}
 
 
 @pytest.mark.parametrize(
     ("name", "build"),
-    [("first", scenes.first), ("delta", scenes.delta), ("parts", scenes.parts), ("vanished", scenes.vanished)],
-    ids=["first", "delta", "parts", "vanished"],
+    [
+        pytest.param("first", scenes.first, id="first"),
+        pytest.param("delta", scenes.delta, id="delta"),
+        pytest.param("parts", scenes.parts, id="parts"),
+        pytest.param("vanished", scenes.vanished, id="vanished"),
+        pytest.param("later", scenes.compared_later, id="later", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path, name, build):
     swept = sweep(launcher, build(tmp_path / name), tmp_path / "points", some=None if FULL else SHORT[name], seed=SEED)
