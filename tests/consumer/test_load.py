@@ -269,6 +269,24 @@ def test_any_name_may_be_a_column(sender: Sender, database: str, name: str) -> N
     assert rows(database, "user") == [(1, "day 1")]
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_columns_that_differ_only_by_case_are_apart_or_are_named(sender: Sender, database: str, later: bool) -> None:
+    columns = {"id": "integer", "name": "string", "Name": "string"}
+    if later:
+        sender.deliver([("1", "a")], kind="full", columns=dict(list(columns.items())[:2]))
+        well("load", sender.root, "--to", database)
+        sender.day = 1
+    sender.deliver([("1", "a", "b")], kind="delta" if later else "full", columns=columns)
+    if database.startswith("postgresql"):
+        well("load", sender.root, "--to", database)
+        assert rows(database, "user") == [(1, "a", "b")]
+    else:
+        done = consumer("load", sender.root, "--to", database)
+        assert done.code == 1
+        assert "the columns name and Name differ only by case" in done.err
+        assert "Ask the sender to rename one of them" in done.err
+
+
 def test_refusals_are_sentences_with_exit_code_1_and_usage_is_2(sender: Sender, tmp_path: Path) -> None:
     sender.deliver([("1", "Ada")], kind="full")
     cases: list[tuple[int, list[object], str]] = [

@@ -179,6 +179,7 @@ class RebuildingTarget(SqlTarget):
         """Put a table of the new shape in the place of the old one, with its rows unless it is `emptied`, and with the columns `own`."""
 
     def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
+        _refuse_alike(entity, [*own, *(column.name for column in new.columns)])
         if old is None:
             self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         else:
@@ -188,6 +189,16 @@ class RebuildingTarget(SqlTarget):
             else:
                 for column in changes.added:
                     self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
+
+
+def _refuse_alike(entity: str, columns: Iterable[str]) -> None:
+    """Refuse names that differ only by the case of ASCII letters: DuckDB and SQLite take them for one, and keep no column of the second."""
+    first: dict[bytes, str] = {}
+    for name in columns:
+        if (other := first.setdefault(name.encode().lower(), name)) != name:
+            what = f"the columns {other} and {name} differ only by case, and this database takes them for one"
+            step = "Ask the sender to rename one of them (`rename` in the registration), or load into PostgreSQL"
+            raise Refused(what, where=entity, next_step=step)
 
 
 def on_conflict(columns: Sequence[Column], key: Sequence[str]) -> str:
