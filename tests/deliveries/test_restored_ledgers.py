@@ -172,7 +172,7 @@ def test_a_ledger_from_before_a_delivery_began_or_none_repeats_no_number_and_los
     for name, ledger in {"planned": place.kept[0], "lost": None}.items():
         for runs in (1, 1.5, 2, 4):  # at the same date, within the period, and later
             root = tmp_path / f"{name}-{runs}"
-            goes_on(*restored(place, reader, ledger, root), noon(runs), noon(6))
+            goes_on(*restored(place, reader, ledger, root), noon(runs), noon(5))
             shutil.rmtree(root)
 
 
@@ -183,5 +183,5 @@ def test_a_ledger_from_within_a_delivery_goes_on_with_what_is_left_of_it(tmp_pat
     assert len(place.kept) >= 5  # planned, begun, recorded, about to be visible, adopted
     for at, ledger in enumerate(place.kept):
         root = tmp_path / f"restored-{at}"
-        goes_on(*restored(place, reader, ledger, root), noon(1), noon(6))
+        goes_on(*restored(place, reader, ledger, root), noon(1), noon(5))
         shutil.rmtree(root)
