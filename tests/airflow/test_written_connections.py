@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import traceback
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+from airflow.sdk.exceptions import AirflowException
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from waybill.airflow import lookup
+from waybill.airflow.connections import written
+from waybill.connection import Connection
 from waybill.errors import PermanentError
 
 pytestmark = pytest.mark.fast
@@ -103,3 +113,68 @@ def test_a_missing_connection_is_told_with_what_is_there(monkeypatch: pytest.Mon
         lookup(wanted)
     assert said in str(refused.value)
     assert refused.value.code == "missing_connection"
+
+
+TEXT = st.text(alphabet="aB0é @:/?#%&=+-_.[]{}\"'\\\t", max_size=6)
+TYPES = st.sampled_from(["postgres", "sftp", "aws", "google-cloud-platform", "my_type", "MySQL", "x+y", "http"])
+EXTRAS = st.dictionaries(TEXT, TEXT, max_size=2)
+JSON_VALUES = TEXT | st.none() | st.integers(-1, 70_000) | st.booleans()
+
+
+@st.composite
+def uris(draw: st.DrawFn) -> str:
+    """URIs with all, some or none of their parts escaped."""
+
+    def spelt(text: str) -> str:
+        return quote(text, safe="") if draw(st.booleans()) else text
+
+    login, password, host, schema = (spelt(draw(TEXT)) for _ in range(4))
+    port = draw(st.sampled_from(["", ":", ":22", ":0", ":70000", ":x"]))
+    extra = draw(EXTRAS)
+    query = draw(st.sampled_from(["", urlencode(extra), urlencode({"__extra__": json.dumps(extra)}), "__extra__=7", "__extra__=x"]))
+    before = draw(st.sampled_from(["", login, f"{login}:{password}"]))
+    return f"{draw(TYPES)}://{before}{'@' if before else ''}{host}{port}/{schema}{'?' if query else ''}{query}"
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    names = ("host", "login", "password", "schema", "port", "description", "team_name")
+    facts = draw(st.dictionaries(st.sampled_from(names), JSON_VALUES, max_size=4)) | {"conn_type": draw(TYPES)}
+    extra = draw(st.none() | EXTRAS | EXTRAS.map(json.dumps) | JSON_VALUES | st.lists(TEXT, max_size=1))
+    return json.dumps(facts | ({"extra": extra} if draw(st.booleans()) else {}))
+
+
+def read_by_airflow(monkeypatch: pytest.MonkeyPatch, value: str) -> Connection | str:
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", value)
+    try:
+        return lookup("shop")
+    except PermanentError as error:
+        return str(error)
+
+
+@given(value=uris() | documents())
+@example(value="http://https://ann:x@db.example:1/shop")
+@example(value="postgres://%2Fvar%2Frun/shop?a=1&a=2&b")
+@example(value="postgres://DB.Example:5432/")
+@example(value='{"conn_type": "postgres", "extra": "{\\"sslmode\\": \\"require\\"}", "port": "5432"}')
+def test_what_is_read_without_airflow_is_what_airflow_reads(value: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        try:
+            alone: Any = written.read_alone("shop", value)
+        except PermanentError as error:
+            alone = str(error)
+        if alone is not None:
+            try:
+                assert alone == read_by_airflow(monkeypatch, value)
+            except (AirflowException, UnicodeError) as error:
+                pytest.fail(f"Airflow refuses it: {error}")
+
+
+def test_a_command_reads_a_connection_of_its_environment_without_importing_airflow() -> None:
+    """An import of Airflow takes longer than most commands."""
+    look = "import sys; from waybill.airflow import lookup; print(lookup('shop').host, 'airflow' in sys.modules)"
+    values = (f"postgres://ann:p%40ss@db.example:5433/shop?{urlencode({'__extra__': '{}'})}", json.dumps({"conn_type": "sftp", **FACTS}))
+    for value in values:
+        environment = os.environ | {"AIRFLOW_CONN_SHOP": value}
+        done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["db.example", "False"]

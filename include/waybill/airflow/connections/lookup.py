@@ -14,6 +14,11 @@ from waybill.errors import PermanentError
 
 def lookup(connection_id: str) -> Connection:
     """Return the Airflow connection of that id. Raises PermanentError if there is none, or if it cannot be read."""
+    value = _in_environment(connection_id)
+    if value is not None and "airflow" not in sys.modules:  # where Airflow runs, it reads the value, to mask its secrets in logs
+        alone = written.read_alone(connection_id, value)
+        if alone is not None:
+            return alone
     found = _airflow_connection(connection_id)
     return Connection(
         id=connection_id,
@@ -61,7 +66,7 @@ def connect_db(connection_id: str) -> Any:
 
 
 def _airflow_connection(connection_id: str) -> Any:
-    value = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    value = _in_environment(connection_id)
     if value is None and not _airflow_is_here():
         raise written.missing(connection_id)
     if value is not None:  # Airflow asks the environment first, too; its backends need not be loaded for it
@@ -75,6 +80,10 @@ def _airflow_connection(connection_id: str) -> Any:
     except (AirflowException, ValueError):
         # The cause is not chained, because it may quote the connection's value.
         raise written.missing(connection_id) from None
+
+
+def _in_environment(connection_id: str) -> str | None:
+    return os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
 
 
 def _airflow_is_here() -> bool:

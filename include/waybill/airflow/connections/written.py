@@ -10,10 +10,12 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from waybill.connection import Connection
 from waybill.errors import PermanentError
 
 _SPELLINGS = {"postgresql": "postgres", "pgsql": "postgres", "psql": "postgres", "mariadb": "mysql"}
@@ -40,17 +42,68 @@ def parsed(connection_id: str, given: str) -> Any:
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowException
 
-    text = given.strip()
-    _require_plain(connection_id, text)
+    text = _understood(connection_id, given)
     try:
-        if text.startswith("{"):
-            return AirflowConnection.from_json(_known_keys(connection_id, text), conn_id=connection_id)
-        scheme, rest = text.split("://", 1)
-        _require_escaped(connection_id, scheme, text)
-        return AirflowConnection.from_uri(f"{connection_type(scheme)}://{rest}", conn_id=connection_id)
+        read = AirflowConnection.from_json if text.startswith("{") else AirflowConnection.from_uri
+        return read(text, conn_id=connection_id)
     except (AirflowException, ValueError, TypeError):
         # The cause is not chained, because it may quote the connection's value.
         raise _unusable(connection_id, "is not a connection") from None
+
+
+def read_alone(connection_id: str, given: str) -> Connection | None:
+    """Return what an environment variable holds, read as Airflow reads it, or None if it takes Airflow to tell.
+
+    Commands save the seconds that an import of Airflow takes. Raises PermanentError with the line to write.
+    """
+    text = _understood(connection_id, given)
+    with suppress(ValueError, TypeError):
+        return _from_json(connection_id, text) if text.startswith("{") else _from_uri(connection_id, text)
+    return None
+
+
+def _from_json(connection_id: str, text: str) -> Connection | None:
+    facts = json.loads(text)
+    texts = {name: facts.get(name) or "" for name in ("host", "login", "schema", "password")}
+    extra = facts.get("extra") or {}
+    extra = json.loads(extra) if isinstance(extra, str) else extra
+    if "team_name" in facts or not isinstance(extra, dict) or not all(isinstance(value, str) for value in texts.values()):
+        return None
+    port = int(facts["port"]) if facts.get("port") else None
+    return Connection(connection_id, _without_hyphens(facts["conn_type"]), port=port, extra=extra, **texts)
+
+
+def _from_uri(connection_id: str, text: str) -> Connection | None:
+    scheme, rest = text.split("://", 1)
+    parts = urlsplit(f"//{rest}")
+    host = unquote(parts.hostname or "")
+    if urlsplit(text).scheme != scheme or "://" in rest or "/" in host:
+        return None
+    extra = dict(parse_qsl(parts.query, keep_blank_values=True))
+    extra = json.loads(extra["__extra__"]) if "__extra__" in extra else extra
+    if not isinstance(extra, dict):
+        return None
+    login, password = unquote(parts.username or ""), unquote(parts.password or "")
+    schema = unquote(parts.path[1:])
+    return Connection(connection_id, _without_hyphens(scheme), host, parts.port, login, schema, password, extra)
+
+
+def _without_hyphens(kind: str) -> str:
+    return connection_type(kind.replace("-", "_"))
+
+
+def _understood(connection_id: str, given: str) -> str:
+    """Return a value as Airflow would have it written. Raises PermanentError for one that Airflow would read otherwise than it is meant."""
+    text = given.strip()
+    _require_plain(connection_id, text)
+    if text.startswith("{"):
+        return _known_keys(connection_id, text)
+    scheme, rest = text.split("://", 1)
+    try:
+        _require_escaped(connection_id, scheme, text)
+    except ValueError:
+        raise _unusable(connection_id, "is not a connection") from None
+    return f"{connection_type(scheme)}://{rest}"
 
 
 def missing(connection_id: str) -> PermanentError:
