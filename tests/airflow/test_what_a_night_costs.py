@@ -132,7 +132,7 @@ def test_a_delivery_costs_a_bounded_number_of_statements(place: Place) -> None:
     with statements(later.ledger) as sent:
         deliver_a_day(later, "tenant7", NOON + DAY)
     working = [name for name, _ in sent if not name.startswith(("BEGIN", "PRAGMA", "SAVEPOINT", "RELEASE"))]
-    assert len(working) <= 2 * 19 + 36, "two deliveries, and what the run itself asks"
+    assert len(working) <= 2 * 20 + 36, "two deliveries, and what the run itself asks"
 
 
 SCANS = re.compile(r"^SCAN (?!CONSTANT|\(subquery)")

@@ -76,8 +76,9 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
-        touched = restoring.placed(connection, registered.tenant, list(due)).touched if scan.emptied else set()
-    return {due[name].id for name, places in scan.emptied.items() if name not in renewed and places - touched}
+        unexplained = {name: left for name, places in scan.emptied.items() if (left := places - placed.touched)}
+        touched = restoring.placed(connection, registered.tenant, list(due)).touched if unexplained else set()
+    return {due[name].id for name, left in unexplained.items() if name not in renewed and left - touched}
 
 
 def _unknown(connection: Connection, scan: _DestinationScan) -> Iterator[_Seen]:
