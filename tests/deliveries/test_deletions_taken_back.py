@@ -68,3 +68,23 @@ def test_a_deleted_row_that_is_purged_comes_once_more_as_a_key(books: Books) -> 
         books.deliver(day)
     assert [manifest["deletes"] and manifest["deletes"]["rows"] for _, manifest in books.manifests()] == [None, 0, 1, 0]
     books.close()
+
+
+@pytest.mark.parametrize("mode", ["lookback", "full"])
+def test_marks_of_deleted_rows_are_no_keys_when_consumers_no_longer_see_deletions(books: Books, mode: str) -> None:  # noqa: F811
+    """The column that tells deletions leaves the catalog's columns, and comes back."""
+    columns = {"id": {"type": "integer"}, "name": {"type": "string"}}
+    told = columns | {"deleted_at": {"type": "timestamp"}}
+    changes = {"mode": "full"} if mode == "full" else {"mode": "lookback", "column": "updated_at", "lookback": "1h"}
+    words = {"deletes": "compare", "deleted_column": "deleted_at", "changes": changes}
+    begin(books, **words)
+    books.catalogued(columns=columns, **words)
+    books.deliver(1)
+    books.deliver(2)
+    books.happens("delete from thing where id = 2")
+    books.deliver(3)
+    books.catalogued(columns=told, **words)
+    books.deliver(4)
+    assert [manifest["deletes"] and manifest["deletes"]["rows"] for _, manifest in books.manifests()] == [None, 0, 0, 1, 0]
+    assert set(books.copy()) == {"n1"}
+    books.close()

@@ -44,6 +44,22 @@ def test_a_comparison_is_what_sets_say(tmp_path, before, here, now, later, whole
 
 
 @IN_A_FOLDER
+@given(before=KEYS, dead=KEYS, here=KEYS, whole=st.booleans())
+def test_without_marks_in_the_source_those_of_earlier_deliveries_go(tmp_path, before, dead, here, whole):
+    def step(whole: bool, added: Packed, gone: Packed) -> Step:
+        return Step(whole, ByBucket(added.blobs()), ByBucket(gone.blobs()))
+
+    def first() -> Step:
+        return step(True, keysets.packed(buckets(tmp_path, before), tmp_path, buckets(tmp_path, before - dead)), Packed(tmp_path))
+
+    held, none = keysets.consumer_keys([first()]), Buckets(tmp_path)
+    found = keysets.compare(held, buckets(tmp_path, here), none, none, tmp_path, whole=whole, most_back=100)
+    assert all_of(found.gone) == before - here
+    then = keysets.consumer_keys([first(), step(whole, found.added, found.left)])
+    assert set().union(*(then(bucket) for bucket in range(keysets.BUCKETS))) == before & here
+
+
+@IN_A_FOLDER
 @given(steps=st.lists(st.tuples(st.booleans(), KEYS, KEYS), max_size=5))
 def test_changes_add_up_in_their_order(tmp_path, steps):
     expected: set[bytes] = set()

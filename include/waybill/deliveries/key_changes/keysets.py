@@ -263,7 +263,7 @@ def compare(
 ) -> Comparison:
     """Compare exactly: `before` was delivered, `here` is in the source, `now` is delivered now, `later` is not due yet.
 
-    `live` holds those keys of `here` whose rows are not deleted, if the source marks deleted rows.
+    `live` holds those keys of `here` whose rows are not deleted. Without it no consumer sees a deletion, and marks of earlier ones go.
 
     `added` holds the keys that the delivery adds, or with `whole` every key held after it. At most `most_back` digests are kept.
     """
@@ -271,8 +271,9 @@ def compare(
     for bucket in range(BUCKETS):
         stopping.check()
         held, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
-        delivered_before = held if live is None else unmarked(held)
-        was_dead = {mark[1:] for mark in held - delivered_before} if live else set()
+        delivered_before = unmarked(held)
+        marked = {mark[1:] for mark in held - delivered_before}
+        was_dead = marked if live else set()
         dead = there.difference(live.at(bucket)) if live else set()
         gone = delivered_before - there
         missing = (there - delivered_before - delivered) | ((was_dead & there) - dead - delivered)
@@ -284,7 +285,7 @@ def compare(
         kept = delivered_before - gone if gone else delivered_before
         new = delivered - kept
         is_dead = dead & ((kept | new).difference(later.at(bucket)) | was_dead) if dead else dead
-        left, added = gone | _marks(was_dead - is_dead), new | _marks(is_dead - was_dead)
+        left, added = gone | _marks(marked - is_dead), new | _marks(is_dead - was_dead)
         found.kept += len(kept) + len(new)
         found.changed += len(left) + len(added)
         found.gone.add(bucket, sorted(gone))
