@@ -92,8 +92,8 @@ class Finding:
         hints = [f"allowed: {self.allowed}"] if self.allowed else []
         if self.meant:
             hints.append(f"did you mean {self.meant}?")
-        where = f"{self.file}: {self.path}: " if self.path else f"{self.file}: "
-        return f"{where}{self.reason}" + (f" ({'; '.join(hints)})" if hints else "")
+        said = ": ".join(part for part in (self.file, self.path, self.reason) if part)
+        return said + (f" ({'; '.join(hints)})" if hints else "")
 
     def below(self, prefix: str) -> Finding:
         """Return the same finding with `prefix` in front of its key path."""

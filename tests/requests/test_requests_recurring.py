@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select, update
 
 from tests.exports import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.errors import WaybillError
+from waybill.ledger.on_demand.request_tables import export_template
 from waybill.registrations import applying
 from waybill.requests import recurring
 from waybill.requests.fulfilment import running
@@ -229,3 +231,62 @@ def test_asking_again_for_what_a_template_made_keeps_its_dates(office: Office, a
         api("POST", f"/acme/exports/{again.json()['id']}/cancel")
         third = api("POST", f"/acme/exports/{again.json()['id']}/resubmit")
         assert (third.status_code, third.json()["range"]) == (202, first["range"])
+
+
+@pytest.mark.parametrize(
+    "organizations", [{}, {"group": ["globex", "initech"]}, {"other": ["globex", "initech"]}], ids=["none", "left", "another"]
+)
+@pytest.mark.parametrize("named", [{}, {"organization": "group"}], ids=["its_own", "named"])
+def test_a_tenant_that_left_its_organization_keeps_nobody_else_waiting(
+    office: Office, organizations: dict[str, list[str]], named: dict[str, str]
+) -> None:
+    office.policy(organizations={"group": ["acme", "globex"]}, visibility="tenant")
+    body = TemplateBody.model_validate(WEEKLY | {"request": WEEKLY["request"] | {"scope": {"level": "organization"} | named}})
+    left = create_template(office.installation(), person("ada", "acme", "globex"), "acme", body)
+    other = create_template(office.installation(), person("eve", "globex"), "globex", TemplateBody.model_validate(WEEKLY))
+    office.policy(organizations=organizations, visibility="tenant")
+    office.later(timedelta(days=7))
+    assert [request.template for request in make_recurring(office.installation())] == [other.id]
+    assert [request.status for request in running.fulfil_all(office.installation())] == ["done"]
+    note = recurring.get_template(office.installation(), person(), "acme", left.id).note
+    assert note == "scope.organization: the tenant belongs to no such organization"
+
+
+@pytest.mark.parametrize("asked", [{"covers": "everything"}, {"request": WEEKLY["request"] | {"range": {"from": "2026-05-01"}}}])
+def test_each_boundary_gives_an_export_where_equal_requests_are_refused(office: Office, asked: dict[str, Any]) -> None:
+    office.policy(refuse_duplicates=True, archive_life="30d")
+    create_template(office.installation(), person(), "acme", TemplateBody.model_validate(WEEKLY | asked))
+    for _ in range(3):
+        office.later(timedelta(days=7))
+        assert len(make_recurring(office.installation())) == 1
+        assert make_recurring(office.installation()) == []
+        assert [request.status for request in running.fulfil_all(office.installation())] == ["done"]
+
+
+def _stored(office: Office, template: str, request: Any) -> None:
+    """Write what a template asks for as an older version of Waybill, or a hand, may have left it."""
+    with office.installation().ledger.begin() as connection:
+        same = export_template.c.id == template
+        asked = connection.execute(select(export_template.c.submission).where(same)).scalar_one() | {"request": request}
+        connection.execute(update(export_template).where(same).values(submission=asked))
+
+
+def test_a_template_with_words_that_are_no_longer_accepted_says_so_and_keeps_nobody_waiting(office: Office, api: Api) -> None:
+    old = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    _stored(office, old, WEEKLY["request"] | {"scope": {"level": "project", "project": "a\u202eb"}})
+    other = create_template(office.installation(), person("eve", "globex"), "globex", TemplateBody.model_validate(WEEKLY))
+    office.later(timedelta(days=7))
+    assert [request.template for request in make_recurring(office.installation())] == [other.id]
+    shown = api("GET", f"/acme/export-templates/{old}")
+    assert (shown.status_code, shown.json()["nextAt"]) == (200, "2026-06-15T00:00:00.000000Z")
+    assert "scope.project" in shown.json()["note"]
+    assert "control character" in shown.json()["note"]
+
+
+@pytest.mark.parametrize("damaged", [None, "nothing", []])
+def test_a_damaged_template_hides_no_other(office: Office, api: Api, damaged: Any) -> None:
+    _stored(office, api("POST", "/acme/export-templates", WEEKLY).json()["id"], damaged)
+    whole = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    assert [template["id"] for template in api("GET", "/acme/export-templates").json()["items"]] == [whole]
+    office.later(timedelta(days=7))
+    assert [request.template for request in make_recurring(office.installation())] == [whole]

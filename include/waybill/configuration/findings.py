@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from waybill.access import TENANT_ID
 from waybill.configuration.catalog import CONNECTION_ID, SLUG, SUGGESTED, closest
-from waybill.errors import Finding
+from waybill.errors import Finding, InvalidInput
 from waybill.language import ALLOWED, tell
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -218,3 +218,12 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: l
             return model.model_validate(rest)
         except ValidationError:
             return None
+
+
+def parsed(model: type[Model], body: Mapping[str, Any]) -> Model:
+    """Return what somebody sent, or sent to an older version of Waybill, as a model. Raises InvalidInput with every problem."""
+    findings: list[Finding] = []
+    found = validated(model, body, "", findings)
+    if found is None or findings:
+        raise InvalidInput(findings)
+    return found

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from waybill.access import Caller, Permission
+from waybill.configuration.findings import parsed
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
@@ -19,7 +20,7 @@ from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, RangeAsked, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
-from waybill.requests.rights import has_plan, require, require_project, roles_of
+from waybill.requests.rights import has_plan, organization_members, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown
 from waybill.requests.states import Refused
 from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
@@ -70,13 +71,16 @@ def covered(installation: Installation, caller: Caller, tenant: str, scope: Scop
     """Return the tenants that an export covers: for an organization those the requester may create exports of, else the one tenant."""
     if scope.level != "organization":
         return [tenant]
-    policy = installation.configuration.policy
-    name = scope.organization or policy.organization_of(tenant)
-    members = policy.organizations.get(name or "", ())
-    if tenant not in members:
+    return caller.rights.among(Permission.EXPORTS_CREATE, members(installation, tenant, scope))
+
+
+def members(installation: Installation, tenant: str, scope: Scope) -> tuple[str, ...]:
+    """Return the tenants of the organization that a scope is about. Raises InvalidInput if the tenant does not belong to it (any more)."""
+    found = organization_members(installation, tenant, scope.organization)
+    if not found:
         reason = tell("submission.no_organization")
         raise InvalidInput([Finding("", "scope.organization", reason, code="unknown_organization")])
-    return caller.rights.among(Permission.EXPORTS_CREATE, members)
+    return found
 
 
 def enter(
@@ -91,9 +95,14 @@ def enter(
     checked = check(submission, installation.catalog.offered_to(tenant), export_policy, zone, now, period=origin.period)
     refuse_unknown(installation, tenants, checked.scope)
     request = _pending(person, submission, checked, origin, tenants, now)
-    fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
+    fingerprint = checked.fingerprint(person.actor, _again(origin)) if export_policy.refuse_duplicates else None
     placed = replace(request, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
     return _insert(installation, export_policy, placed, checked)
+
+
+def _again(origin: Origin) -> str:
+    """Return what tells the request of a template from its last one, if both ask for the same range: each boundary gives one request."""
+    return origin.key or "" if origin.template and not origin.period else ""
 
 
 def require_plan(installation: Installation, export_policy: ExportPolicy, tenant: str) -> None:
@@ -227,13 +236,13 @@ def _within_rate(connection: Connection, export_policy: ExportPolicy, request: E
 
 
 def resubmit(installation: Installation, caller: Caller, request: ExportRequest, key: str | None = None) -> ExportRequest:
-    """Repeat a request that ended without a usable archive. Raises not_resubmittable for any other.
+    """Repeat a request that ended without a usable archive. Raises not_resubmittable for any other, and what `create` raises.
 
     The request of a template keeps its dates: its body alone may name no range, which would mean everything.
     """
     if request.shown(installation.now()) in (*ACTIVE, Status.DONE):
         raise Refused("not_resubmittable")
-    submission = Submission.model_validate(request.submission)
+    submission = parsed(Submission, request.submission)
     recurring = request.template is not None or request.range_asked.get("preset") == PREVIOUS_PERIOD
     period = request.range_asked if recurring else None
     return create(installation, caller, request.tenant, submission, Origin(key=key, resubmitted_from=request.id, period=period))

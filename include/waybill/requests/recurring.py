@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from waybill.access import Caller, Permission
 from waybill.canonical import optional_timestamp_text
+from waybill.configuration.findings import parsed
 from waybill.errors import ConfigError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -20,7 +21,7 @@ from waybill.ledger.on_demand import recurring, requests
 from waybill.ledger.on_demand.recurring import Stored, Template
 from waybill.ledger.on_demand.request_records import ExportRequest, RangeAsked
 from waybill.requests.answers import Person, RecurringExport
-from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
+from waybill.requests.creating import Origin, Requester, covered, enter, members, require_plan, zone_of
 from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.scopes import refuse_unknown
@@ -97,7 +98,8 @@ def list_templates(installation: Installation, caller: Caller, tenant: str) -> l
 
 
 def _project_of(template: Template) -> str | None:
-    return Submission.model_validate(template.submission["request"]).scope.project
+    """Return the project that a template is about, also if its request can no longer be made."""
+    return (template.submission["request"].get("scope") or {}).get("project")
 
 
 def get_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
@@ -184,7 +186,7 @@ def _boundary(template: Template, zone: ZoneInfo) -> datetime:
 
 def _make(installation: Installation, template: Template, zone: ZoneInfo, boundary: datetime) -> ExportRequest:
     person = Requester(template.requested_by, template.requester_name, template.email, template.roles)
-    submission = Submission.model_validate(template.submission["request"])
+    submission = parsed(Submission, template.submission["request"])
     tenants = _tenants_of(installation, template, submission)
     if not still_holds(installation, template.roles, tenants, Permission.EXPORTS_CREATE):
         raise Refused("create_denied")
@@ -201,9 +203,8 @@ def _tenants_of(installation: Installation, template: Template, submission: Subm
     tenants = template.submission["tenants"]
     if submission.scope.level != "organization":
         return tenants
-    policy = installation.configuration.policy
-    members = policy.organizations.get(submission.scope.organization or policy.organization_of(template.tenant) or "", ())
-    return [tenant for tenant in tenants if tenant in members]
+    still_there = members(installation, template.tenant, submission.scope)
+    return [tenant for tenant in tenants if tenant in still_there]
 
 
 def describe_template(template: Template) -> RecurringExport:

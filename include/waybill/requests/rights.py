@@ -67,11 +67,17 @@ def is_known(installation: Installation, tenant: str) -> bool:
 
 def visible_tenants(installation: Installation, caller: Caller, tenant: str, export_policy: ExportPolicy) -> list[str]:
     """Return the tenants whose requests are visible at a tenant: itself, and with visibility `organization` its siblings."""
-    organization = installation.configuration.policy.organization_of(tenant)
-    if export_policy.visibility != "organization" or organization is None:
+    if export_policy.visibility != "organization":
         return [tenant]
-    siblings = [sibling for sibling in installation.configuration.policy.organizations[organization] if sibling != tenant]
+    siblings = [sibling for sibling in organization_members(installation, tenant) if sibling != tenant]
     return [tenant, *caller.rights.among(Permission.EXPORTS_VIEW, siblings)]
+
+
+def organization_members(installation: Installation, tenant: str, organization: str | None = None) -> tuple[str, ...]:
+    """Return the tenants of an organization, by default of the tenant's own. There are none if the tenant does not belong to it."""
+    policy = installation.configuration.policy
+    found = policy.organizations.get(organization or policy.organization_of(tenant) or "", ())
+    return found if tenant in found else ()
 
 
 def sees_only_own(caller: Caller, tenant: str, export_policy: ExportPolicy) -> bool:

@@ -16,7 +16,7 @@ from waybill.configuration.values.columns import Column, described
 from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
-from waybill.requests.rights import require
+from waybill.requests.rights import organization_members, require
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot
 
@@ -55,8 +55,7 @@ def offered_levels(installation: Installation, caller: Caller, tenant: str) -> l
 
 def organization_tenants(installation: Installation, caller: Caller, tenant: str) -> list[str]:
     """Return the tenants of this tenant's organization that the caller may export."""
-    policy = installation.configuration.policy
-    return caller.rights.among(Permission.EXPORTS_CREATE, policy.organizations.get(policy.organization_of(tenant) or "", ()))
+    return caller.rights.among(Permission.EXPORTS_CREATE, organization_members(installation, tenant))
 
 
 def scope_values(

@@ -125,10 +125,10 @@ class Checked:
     span: Span
     formats: tuple[str, ...]
 
-    def fingerprint(self, person: str) -> str:
-        """Return a text that is equal for two requests of one person that ask for the same."""
+    def fingerprint(self, person: str, again: str = "") -> str:
+        """Return a text that is equal for two requests of one person that ask for the same. `again` tells two of them apart."""
         asked = [self.export_type, self.scope.body(), list(self.entities), str(self.span.start), str(self.span.end), sorted(self.formats)]
-        return _sha256([person, *asked])
+        return _sha256([person, *asked, *([again] if again else [])])
 
     @property
     def slot(self) -> str:

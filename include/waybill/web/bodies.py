@@ -10,10 +10,9 @@ from typing import Annotated, Any, get_args, get_origin
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
 from waybill.configuration.catalog import suggester
-from waybill.configuration.findings import kind_of, validated
+from waybill.configuration.findings import kind_of
 from waybill.errors import Finding, InvalidInput
 from waybill.language import tell
 from waybill.web.dependencies import CallerDep
@@ -131,12 +130,3 @@ def declared_only(request: Request, _recognised_first: CallerDep) -> None:
 
 def _takes_several(annotation: Any) -> bool:
     return any(get_origin(argument) is list for argument in (annotation, *get_args(annotation)))
-
-
-def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:
-    """Return the body as a model. Raises InvalidInput with every problem."""
-    findings: list[Finding] = []
-    found = validated(model, body, "", findings)
-    if found is None or findings:
-        raise InvalidInput(findings)
-    return found

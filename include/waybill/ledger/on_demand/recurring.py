@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from waybill.ledger.database.rows import readable_rows, require
 from waybill.ledger.on_demand.request_tables import export_template
@@ -45,21 +45,25 @@ def create(connection: Connection, template: Template) -> None:
     connection.execute(insert(export_template).values(**asdict(template)))
 
 
-def get(connection: Connection, template_id: str) -> Template | None:
-    row = connection.execute(select(export_template).where(_t.id == template_id)).one_or_none()
-    return None if row is None else Template(**row._mapping)
+def _template(row: Row[Any]) -> Template:
+    """Raises TypeError for one that cannot be read any more."""
+    values = require(row, submission=dict)
+    asked = values["submission"]
+    if not (isinstance(asked.get("request"), dict) and isinstance(asked.get("tenants"), list) and isinstance(asked.get("covers"), str)):
+        raise TypeError("submission")
+    return Template(**values)
 
 
 def listed(connection: Connection, tenant: str) -> list[Template]:
     """Return a tenant's templates, newest first."""
     query = select(export_template).where(_t.tenant == tenant).order_by(_t.id.desc())
-    return readable_rows(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
+    return readable_rows(connection, query, _t.id, _template)
 
 
 def due(connection: Connection, now: datetime) -> list[Template]:
     """Return templates whose next request is to be made by now."""
     query = select(export_template).where(_t.paused.is_(False), _t.next_at <= now).order_by(_t.next_at)
-    return readable_rows(connection, query, _t.id, lambda row: Template(**require(row, submission=dict)))
+    return readable_rows(connection, query, _t.id, _template)
 
 
 def advance(connection: Connection, template: Template, next_at: datetime, note: str) -> bool:

@@ -16,7 +16,7 @@ from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import exporting
 from waybill.requests.fulfilment.exporting import ExportJob, Resources
 from waybill.requests.fulfilment.heartbeat import Heartbeat
-from waybill.requests.rights import has_plan, still_holds
+from waybill.requests.rights import has_plan, organization_members, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
 from waybill.requests.states import failure
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
@@ -88,12 +88,9 @@ def _unknown_scope(installation: Installation, request: ExportRequest, job: Expo
 
 def _may_start(installation: Installation, request: ExportRequest) -> bool:
     """Check plan and right again at the start, and for an organization whether its tenants still belong together."""
-    if request.scope["level"] == "organization":
-        members = installation.configuration.policy.organizations.get(
-            request.scope.get("organization") or installation.configuration.policy.organization_of(request.tenant) or "", ()
-        )
-        if not set(request.tenants) <= set(members):
-            return False
+    of_one = request.scope["level"] != "organization"
+    if not of_one and not set(request.tenants) <= {*organization_members(installation, request.tenant, request.scope.get("organization"))}:
+        return False
     return has_plan(installation, request.tenant) and still_holds(installation, request.roles, request.tenants, Permission.EXPORTS_CREATE)
 
 

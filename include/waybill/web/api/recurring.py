@@ -8,12 +8,13 @@ from fastapi import APIRouter, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
+from waybill.configuration.findings import parsed
 from waybill.requests import following, recurring
 from waybill.requests.answers import Exports, RecurringExport, RecurringExports
 from waybill.requests.recurring import TemplateBody
 from waybill.web.api import openapi
 from waybill.web.api.openapi import problems
-from waybill.web.bodies import JsonBody, parsed
+from waybill.web.bodies import JsonBody
 from waybill.web.dependencies import Asker, CallerDep, InstallationDep, TenantPath
 
 router = APIRouter(prefix="/tenants/{tenant}/export-templates", tags=["exports"])

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BeforeValidator, Field
 
 from waybill.access import Caller
+from waybill.configuration.findings import parsed
 from waybill.configuration.registration import entity_words
 from waybill.installation import Installation
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
@@ -23,7 +24,7 @@ from waybill.requests.states import Refused
 from waybill.requests.submission import RequestBody, Submission
 from waybill.web.api import openapi
 from waybill.web.api.openapi import problems
-from waybill.web.bodies import JsonBody, parsed
+from waybill.web.bodies import JsonBody
 from waybill.web.dependencies import Asker, CallerDep, InstallationDep, Onlooker, TenantPath
 
 router = APIRouter(prefix="/tenants/{tenant}/exports", tags=["exports"])

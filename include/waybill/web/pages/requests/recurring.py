@@ -12,6 +12,7 @@ from fastapi import Path as InPath
 from fastapi.responses import Response
 
 from waybill.access import Caller
+from waybill.configuration.findings import parsed
 from waybill.configuration.policy import Page
 from waybill.installation import Installation
 from waybill.language import tell
@@ -20,7 +21,6 @@ from waybill.requests.answers import RecurringExport
 from waybill.requests.creating import zone_of
 from waybill.requests.recurring import TemplateBody
 from waybill.requests.states import Refused
-from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
 from waybill.web.pages.requests.rows import few, range_words, scope_details, scope_label

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
 from waybill.configuration.catalog import Entity, ScopeLevel
+from waybill.configuration.findings import parsed
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -26,7 +27,6 @@ from waybill.requests.links import DOWNLOADS
 from waybill.requests.scopes import scope_values
 from waybill.requests.states import SENTENCES, Refused
 from waybill.requests.submission import Submission
-from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
