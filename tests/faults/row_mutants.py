@@ -358,8 +358,8 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "a path is a pattern",
-        "sources/duckdb/lake.py",
-        'return _PATTERN_MARKS.sub(r"[\\1]", path)',
+        "sources/duckdb/partitions.py",
+        'return PATTERN_MARKS.sub(r"[\\1]", path)',
         "return path",
         patterns,
     ),

@@ -168,9 +168,18 @@ def test_looking_for_table_formats_asks_once_a_folder_and_snapshot(tmp_path):
     files, root = Counting(skip_instance_cache=True), str(tmp_path / "lake")
     entity = orders("*/*.parquet")
     plain = table_formats.refuse(files, entity, paths, root, frozenset())
-    assert files.asked == len(plain) == 50
+    assert files.asked == len(plain) == 61
     assert table_formats.refuse(files, entity, paths, root, plain) == plain
-    assert files.asked == 50
+    assert files.asked == 61
     many = [f"{tmp_path}/lake/0/{number}.parquet" for number in range(1000)]
     table_formats.refuse(files, entity, many, root, frozenset())
-    assert files.asked == 50 + 4, "more files than a store tells in one answer are asked by name"
+    assert files.asked == 61 + 4, "more files than a store tells in one answer are asked by name"
+
+
+def test_a_table_format_is_found_in_the_last_of_many_folders(tmp_path):
+    for number in range(100, 170):
+        write(tmp_path / f"lake/{number}/a.parquet", number)
+    (tmp_path / "lake/169/_delta_log").mkdir()
+    with pytest.raises(PermanentError) as refused:
+        read_while(tmp_path, lambda: None, orders("*/*.parquet"))
+    assert refused.value.code == "table_format"

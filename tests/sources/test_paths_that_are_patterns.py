@@ -34,9 +34,9 @@ def _no_connection(name: str) -> Connection:
     raise AssertionError(name)
 
 
-def _write(path: Path, note: str) -> None:
+def _write(path: Path, note: str, tenant: str = "'acme' AS tenant_id") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    duckdb.sql(f"SELECT 1 AS id, 'acme' AS tenant_id, TIMESTAMP '2026-01-01' AS updated_at, '{note}' AS note").write_parquet("now.parquet")
+    duckdb.sql(f"SELECT 1 AS id, {tenant}, TIMESTAMP '2026-01-01' AS updated_at, '{note}' AS note").write_parquet("now.parquet")
     Path("now.parquet").rename(path)
 
 
@@ -74,7 +74,7 @@ def test_a_tenant_named_like_a_pattern_reads_its_own_partition_only(tmp_path: Pa
         shown = tenant.replace("%", "%25")
         if spelling == "percent-encoded":
             shown = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in tenant)
-        _write(tmp_path / "events" / f"tenant_id={shown.replace('?', '%3F')}" / "0.parquet", tenant)
+        _write(tmp_path / "events" / f"tenant_id={shown.replace('?', '%3F')}" / "0.parquet", tenant, "1 AS one")
     shape = entity(relation="events/*/*.parquet")
     for tenant in (name, TEMPTING[name]):
         assert read(local(tmp_path), shape, tenant).partition(",")[2].strip().strip('"') == tenant
@@ -99,8 +99,10 @@ def test_keys_on_s3_are_read_as_they_are_spelt(tmp_path: Path, s3: S3Server, nam
     client.create_bucket(Bucket=bucket)
     for each, note in ((name, "ours"), (TEMPTING[name], "not ours")):
         _write(tmp_path / "0.parquet", note)
-        for key in (f"{each}/events/0.parquet", f"files/{each}.parquet", f"parts/tenant_id={each.replace('?', '%3F')}/0.parquet"):
+        _write(tmp_path / "part.parquet", note, "1 AS one")
+        for key in (f"{each}/events/0.parquet", f"files/{each}.parquet"):
             client.upload_file(str(tmp_path / "0.parquet"), bucket, key)
+        client.upload_file(str(tmp_path / "part.parquet"), bucket, f"parts/tenant_id={each.replace('?', '%3F')}/0.parquet")
     assert read(s3_lake(s3.endpoint, f"s3://{bucket}/{name}"), entity(relation="events/*.parquet")) == "1,ours\n"
     assert read(s3_lake(s3.endpoint, f"s3://{bucket}"), entity(relation=f"files/{name}.parquet")) == "1,ours\n"
     assert read(s3_lake(s3.endpoint, f"s3://{bucket}"), entity(relation="parts/*/*.parquet"), name) == "1,ours\n"
@@ -151,3 +153,59 @@ def test_a_name_that_the_engine_reads_otherwise_is_refused(tmp_path: Path, name:
     _write(tmp_path / "events" / name, "ours")
     with pytest.raises(PermanentError, match=r"question mark|backslash"):
         read(local(tmp_path), entity(relation="events/*/*.parquet"), "c?")
+
+
+def _row(columns: str) -> str:
+    return f"SELECT TIMESTAMP '2026-01-01' AS updated_at, {columns}"
+
+
+CONTRADICTIONS = {
+    "two tenants in one path": ("tenant_id=acme/tenant_id=other", "1 AS id, 'x' AS note"),
+    "two values of a column in one path": ("note=a/note=b", "1 AS id, 'acme' AS tenant_id"),
+    "two spellings in one path": ("Note=a/note=a", "1 AS id, 'acme' AS tenant_id"),
+    "another tenant in the file": ("tenant_id=acme", "1 AS id, 'x' AS note, 'other' AS tenant_id"),
+    "another tenant in one row": ("tenant_id=acme", "unnest([1, 2]) AS id, 'x' AS note, unnest(['acme', 'other']) AS tenant_id"),
+    "no tenant in the file": ("tenant_id=acme", "1 AS id, 'x' AS note, NULL::VARCHAR AS tenant_id"),
+    "another tenant under a spelling of its own": ("Tenant_Id=acme", "1 AS id, 'x' AS note, 'other' AS tenant_id"),
+    "another note": ("note=folder", "1 AS id, 'acme' AS tenant_id, 'file' AS note"),
+    "another key": ("id=7", "8 AS id, 'acme' AS tenant_id, 'x' AS note"),
+    "no number in the folder": ("note=seven", "1 AS id, 'acme' AS tenant_id, 7 AS note"),
+    "a folder without a value": ("note=__HIVE_DEFAULT_PARTITION__", "1 AS id, 'acme' AS tenant_id, 'x' AS note"),
+}
+
+
+@pytest.mark.parametrize("folders", CONTRADICTIONS)
+def test_a_folder_and_its_file_that_contradict_each_other_are_refused(tmp_path: Path, folders: str) -> None:
+    where, columns = CONTRADICTIONS[folders]
+    path = tmp_path / "events" / where / "[0].parquet"
+    path.parent.mkdir(parents=True)
+    duckdb.sql(_row(columns)).write_parquet("now.parquet")
+    Path("now.parquet").rename(path)
+    for tenant in ("acme", "other"):
+        with pytest.raises(PermanentError, match=r"two folders|its folder's name") as told:
+            read(local(tmp_path), entity(relation="events/**/*.parquet"), tenant)
+        assert told.value.code == "schema_drift"
+
+
+AGREEMENTS = {
+    "tenant_id=acme": "1 AS id, 'x' AS note, 'acme' AS tenant_id",
+    "id=01": "1 AS id, 'acme' AS tenant_id, 'x' AS note",
+    "note=1.5": "1 AS id, 'acme' AS tenant_id, 1.500::DECIMAL(9, 3) AS note",
+    "other=1": "1 AS id, 'acme' AS tenant_id, 'x' AS note, 2 AS other",
+    "note=x/note=x": "1 AS id, 'acme' AS tenant_id",
+    "id=1": "1 AS id, 'acme' AS tenant_id, 'x' AS note, 'y' AS waybill",
+}
+
+
+@pytest.mark.parametrize("folders", AGREEMENTS)
+def test_a_file_may_repeat_what_its_folder_says(tmp_path: Path, s3: S3Server, folders: str) -> None:
+    duckdb.sql(_row(AGREEMENTS[folders])).write_parquet("0.parquet")
+    client, bucket = s3.client(), f"agreements-{abs(hash(folders))}"
+    client.create_bucket(Bucket=bucket)
+    client.upload_file("0.parquet", bucket, f"events/{folders}/0.parquet")
+    path = tmp_path / "events" / folders / "0.parquet"
+    path.parent.mkdir(parents=True)
+    Path("0.parquet").rename(path)
+    shape = entity(relation="events/**/*.parquet")
+    expected = f"1,{'1.5' if '1.5' in folders else 'x'}\n"
+    assert read(local(tmp_path), shape) == read(s3_lake(s3.endpoint, f"s3://{bucket}"), shape) == expected

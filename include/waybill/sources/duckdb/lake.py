@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -29,7 +28,6 @@ from waybill.sources.sql import Bind, Sql, join, quote, sql
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PATTERN_MARKS = re.compile(r"([*?\[])")
 _READ_AHEAD = 1 << 20
 
 
@@ -175,6 +173,7 @@ class LakeSnapshot(EngineSnapshot):
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
+        partitions.refuse_doubled(paths, entity)
         partitions.refuse_misread(paths, entity)
         hive_columns = partitions.types_of(paths[0], entity)
         types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in hive_columns.items())
@@ -340,7 +339,7 @@ class LakeSnapshot(EngineSnapshot):
     def _place(self, relation: str) -> tuple[str, str, int]:
         """Return a relation's name below the root, its part without a pattern, and the depth of that in folders."""
         root = f"{self.root.rstrip('/')}/" if self.root else ""
-        fixed = root + _PATTERN_MARKS.split(relation, maxsplit=1)[0]
+        fixed = root + partitions.PATTERN_MARKS.split(relation, maxsplit=1)[0]
         return f"{root}{relation}", fixed, fixed.count("/")
 
     def _matches(self, relation: str) -> dict[str, Stamp]:
@@ -351,7 +350,7 @@ class LakeSnapshot(EngineSnapshot):
         named, _, _ = self._place(relation)
         if self.files.isfile(named):
             return {named: _stamp(self.files.info(named))}
-        listed = self.files.glob(_literal(named.removesuffix(relation)) + relation, detail=True)
+        listed = self.files.glob(partitions.literal(named.removesuffix(relation)) + relation, detail=True)
         folders = [path for path, info in listed.items() if info["type"] == "directory"]
         for folder in folders:  # the engine would read what is below in its own way: unfinished files, and no partitions
             del listed[folder]
@@ -375,12 +374,14 @@ class LakeSnapshot(EngineSnapshot):
         """Refuse files whose needed columns differ: DuckDB would silently read NULLs or cast."""
         entity = selection.entity
         paths = self._paths(entity, selection.tenant)
-        needed = {*entity.needed_columns, *sources(selection.columns)} - partitions.types_of(paths[0], entity).keys()
+        every = {*entity.needed_columns, *sources(selection.columns)}
+        needed = every - partitions.types_of(paths[0], entity).keys()
         statement = sql(
             "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
             _these(paths),
         )
-        parquet_schema.refuse_differing(entity, needed, self._run(selection, statement))
+        columns = parquet_schema.refuse_differing(entity, needed, self._run(selection, statement))
+        partitions.refuse_disagreeing(entity, every, columns, lambda asked: self._run(selection, asked))
 
 
 def pattern_entity(pattern: str) -> Entity:
@@ -391,7 +392,7 @@ def pattern_entity(pattern: str) -> Entity:
 
 def _these(paths: list[str]) -> Bind:
     """Return the files for DuckDB, which reads every path as a pattern."""
-    return Bind(tuple(map(_literal, paths)), "VARCHAR[]")
+    return Bind(tuple(map(partitions.literal, paths)), "VARCHAR[]")
 
 
 def _stamp(info: dict[str, Any]) -> Stamp:
@@ -401,18 +402,13 @@ def _stamp(info: dict[str, Any]) -> Stamp:
 def _refuse_unreadable(path: str, entity: Entity) -> None:
     """Refuse two kinds of names that DuckDB does not read as they are written."""
     in_partition = any("?" in part for part in path.split("/")[:-1] if partitions.PARTITION.match(part))
-    if in_partition or ("\\" in path and _PATTERN_MARKS.search(path)):
+    if in_partition or ("\\" in path and partitions.PATTERN_MARKS.search(path)):
         raise PermanentError(
             f"the name {path} holds a {'question mark in a partition value' if in_partition else 'backslash beside a pattern character'}",
             where=entity.id,
             code="source_unreadable",
             next_step="Spell it %3F, as Hive and Spark do" if in_partition else "Rename it",
         )
-
-
-def _literal(path: str) -> str:
-    """Return the pattern that matches only this path."""
-    return _PATTERN_MARKS.sub(r"[\1]", path)
 
 
 @contextmanager

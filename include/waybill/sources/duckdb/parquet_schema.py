@@ -53,15 +53,20 @@ def assumed(entity: Entity, natives: Mapping[str, str], known: Mapping[str, str]
     return found
 
 
-def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable[tuple[Any, ...]]) -> None:
-    """Raise PermanentError `schema_drift` if files disagree in a needed column. Each element follows its file."""
+def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable[tuple[Any, ...]]) -> dict[str, list[str]]:
+    """Return the names of each file's columns. Raise PermanentError `schema_drift` if files disagree in a needed column.
+
+    Each element follows its file.
+    """
     files: dict[str, list[Element]] = defaultdict(list)
     for file, *element in elements:
         files[file].append(tuple(element))
     seen: dict[str, dict[Shape | None, str]] = {name: {} for name in sorted(needed)}
+    names: dict[str, list[str]] = {}
     for file, found in files.items():
         listed = _columns(found)
-        _refuse_alike(entity, seen, [name for name, _ in listed], file)
+        names[file] = [name for name, _ in listed]
+        _refuse_alike(entity, seen, names[file], file)
         columns = dict(listed)
         for name, shapes in seen.items():
             shape = columns.get(name)
@@ -77,6 +82,7 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
                         next_step="Rewrite the files that differ with the schema of the others",
                     )
             shapes[shape] = file
+    return names
 
 
 def _refuse_alike(entity: Entity, needed: Collection[str], columns: Collection[str], file: str) -> None:

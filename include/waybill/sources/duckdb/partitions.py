@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.errors import PermanentError
+from waybill.sources.sql import Bind, Sql, quote, sql
 
 _HIVE_TYPES = {
     ColumnType.DATE: "DATE",
@@ -18,6 +22,7 @@ _HIVE_TYPES = {
     ColumnType.FLOAT: "DOUBLE",
 }
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+PATTERN_MARKS = re.compile(r"([*?\[])")
 _SPELT = {
     ColumnType.INTEGER: re.compile(r"-?[0-9]+"),
     ColumnType.DATE: re.compile(r"[0-9]{4,}-[0-9]{2}-[0-9]{2}"),
@@ -39,8 +44,67 @@ def types_of(path: str, entity: Entity) -> dict[str, str]:
 
 def values_of(path: str) -> dict[str, str]:
     """Return the hive partition columns of a path with their values."""
+    return dict(_named(path))
+
+
+def _named(path: str) -> list[tuple[str, str]]:
     matches = (PARTITION.match(part) for part in path.split("/")[:-1])
-    return {unquote(match[1]): unquote(match[2]) for match in matches if match}
+    return [(unquote(match[1]), unquote(match[2])) for match in matches if match]
+
+
+def refuse_doubled(paths: list[str], entity: Entity) -> None:
+    """Refuse a path that names one column twice with different values.
+
+    The engine would believe the first, and the tenant's filter the last. The engine takes names for one that differ only by case.
+    """
+    for path in paths:
+        seen: dict[str, tuple[str, str]] = {}
+        for name, value in _named(path):
+            if seen.setdefault(name.casefold(), (name, value)) != (name, value):
+                raise PermanentError(
+                    f"{path} lies in two folders that name the column {name}, with different values or in different letters",
+                    where=entity.id,
+                    code="schema_drift",
+                    next_step="Rename one of the folders, or narrow the pattern to files that are partitioned once",
+                )
+
+
+def refuse_disagreeing(entity: Entity, needed: Collection[str], columns: Mapping[str, list[str]], run: Callable[[Sql], list[Any]]) -> None:
+    """Refuse files that hold another value in a needed column than the name of their folder, which the engine believes.
+
+    `columns` are those of each file, and `run` executes a statement.
+    """
+    wanted = {name.casefold() for name in needed}
+    held: dict[str, dict[str, str | None]] = defaultdict(dict)
+    for path, names in columns.items():
+        folders = {folder.casefold(): (folder, value) for folder, value in values_of(path).items()}
+        for name in names:
+            folder, value = folders.get(name.casefold(), (name, None))
+            if name != folder and name.casefold() in wanted:
+                what = f"{path} holds a column {name}, which differs only by case from {folder} in its folder's name"
+                raise _disagreeing(entity, what)
+            if name.casefold() in folders.keys() & wanted:
+                held[name][path] = None if value == _NULL_PARTITION else value
+    for name, told in held.items():
+        files, values = Bind(tuple(told), "VARCHAR[]"), Bind(tuple(told.values()), "VARCHAR[]")
+        patterns = Bind(tuple(map(literal, told)), "VARCHAR[]")
+        read = sql("read_parquet({}, filename = 'waybill_path', hive_partitioning = false)", patterns)
+        rows = sql("SELECT {} AS held, waybill_path AS path FROM {}", quote(name), read)
+        folders_say = sql("SELECT unnest({}) AS path, unnest({}) AS told", files, values)
+        differ = sql("held IS DISTINCT FROM TRY(cast_to_type(told, held)) LIMIT 1")
+        asked = sql("SELECT path FROM ({}) AS r JOIN ({}) AS t USING (path) WHERE {}", rows, folders_say, differ)
+        for (path,) in run(asked):
+            raise _disagreeing(entity, f"{path} holds another value in its column {name} than its folder's name says")
+
+
+def _disagreeing(entity: Entity, what: str) -> PermanentError:
+    step = "Move the rows into the folder of their value, or write the file without this column"
+    return PermanentError(what, where=entity.id, code="schema_drift", next_step=step)
+
+
+def literal(path: str) -> str:
+    """Return the pattern that matches only this path."""
+    return PATTERN_MARKS.sub(r"[\1]", path)
 
 
 def refuse_misread(paths: list[str], entity: Entity) -> None:

@@ -15,6 +15,7 @@ _MARKS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 _ICEBERG_FILES = "data"
 """The folder of Iceberg's files, beside that of its metadata."""
 _MOST_FOLDERS = 50
+"""In a bucket, where each is a question to the store."""
 _ONE_LISTING = 1000
 """Names that a store tells in one answer."""
 
@@ -28,7 +29,8 @@ def refuse(files: Any, entity: Entity, paths: Sequence[str], root: str, known: S
     above = root.rstrip("/").rpartition("/")
     first = above[0].count("/") + (1 if above[2] == _ICEBERG_FILES else 2) if root else 0
     folders = {"/".join(parts[:end]) for parent in parents for parts in [f"{parent}/".split("/")] for end in range(first, len(parts))}
-    asked = sorted(folder for folder in folders if not partitions.PARTITION.match(folder.rpartition("/")[2]))[:_MOST_FOLDERS]
+    asked = sorted(folder for folder in folders if not partitions.PARTITION.match(folder.rpartition("/")[2]))
+    asked = asked[: _MOST_FOLDERS if "://" in root else None]
     for folder in asked:
         for mark in () if folder in known else _marks(files, folder, parents[folder]):
             raise PermanentError(
