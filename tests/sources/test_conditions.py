@@ -54,9 +54,14 @@ def test_a_uuid_that_is_stored_as_text_is_compared_as_it_is_delivered(place: Pla
     assert (ids(place, "uuid", "=", ID), ids(place, "uuid", "!=", ID), ids(place, "uuid", "not in", [ID])) == ("1", "2", "2")
 
 
-@pytest.mark.parametrize("native", ["varchar(50)", "char(36)", "uuid"])
-def test_a_scope_finds_uuids_as_it_offers_them(place: Place, native: str) -> None:
-    holds(place, native, f"'{ID.upper()}'", f"'{ID[:-1]}3'")
+SPELT = {"upper case": ID.upper(), "no hyphens": ID.replace("-", ""), "braces": f"{{{ID}}}"}
+
+
+@pytest.mark.parametrize(
+    ("native", "spelt"), [*(("varchar(50)", spelt) for spelt in SPELT), ("char(36)", "upper case"), ("uuid", "upper case")]
+)
+def test_a_scope_finds_uuids_as_it_offers_them(place: Place, native: str, spelt: str) -> None:
+    holds(place, native, f"'{SPELT[spelt]}'", f"'{ID[:-1]}3'")
     entity = orders("uuid")
     with place.source.snapshot([entity]) as snapshot:
         [offered, _] = snapshot.values(Selection(entity, "acme", {"x": entity.columns["x"]}), 9)

@@ -48,8 +48,10 @@ class TableQuery(Query):
         return is_loose or self.holds_uuids_as_text(name)
 
     def equal(self, name: str, value: str) -> Sql:
+        """Return exact equality. Of a UUID in a text the digits count: it may lack its hyphens, or stand in braces."""
         if self.holds_uuids_as_text(name):
-            return self.flavour.equal(f"lower({self.flavour.name(name)})", self.natives[name], value)
+            digits = f"lower(replace(replace(replace({self.flavour.name(name)}, '-', ''), '{{', ''), '}}', ''))"
+            return self.flavour.equal(digits, self.natives[name], value.replace("-", ""))
         return super().equal(name, value)
 
     def _live(self) -> Sql:
