@@ -22,8 +22,9 @@ from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
 from waybill.deliveries import repairs
+from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.manifest import Column
-from waybill_consumer.shapes import parquet_records
+from waybill_consumer.shapes import _engine, parquet_records
 
 SHAPES: dict[str, dict[str, Any]] = {
     "parquet": {"files": {"format": "parquet"}},
@@ -204,3 +205,19 @@ def test_times_that_parquet_holds_and_rfc_3339_does_not_are_spelt_as_in_csv(tmp_
         ["infinity", "infinity"],
         ["-infinity", "-infinity"],
     ]
+
+
+def test_parquet_whose_rows_exceed_the_memory_is_not_called_damaged(tmp_path: Path) -> None:
+    """Who forgets it as damaged would fetch it again for ever."""
+    path = tmp_path / "wide.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(f"copy (select i || repeat('x', 1000000) as x from range(200) r(i)) to '{path}' (dictionary_size_limit 1)")
+    [(usual,)] = _engine().execute("select current_setting('memory_limit')").fetchall()
+    try:
+        _engine().execute("set memory_limit = '60MB'")
+        with pytest.raises(Refused, match="more than half of this machine's memory") as refused:
+            list(parquet_records(path, [Column("x", "string")]))
+    finally:
+        _engine().execute(f"set memory_limit = '{usual}'")
+    assert not isinstance(refused.value, Damaged)
+    assert sum(1 for _ in parquet_records(path, [Column("x", "string")])) == 200

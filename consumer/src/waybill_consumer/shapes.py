@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _SPACE = " \t\r"
 _AT_ONCE = 10_000
+SHORT_OF_MEMORY = re.compile(r"\([^()/]+/[^()/]+ used\)")
+"""What DuckDB says in every message about memory, whichever step lacked it."""
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -78,17 +82,32 @@ def _text(spelt: str, kind: str) -> str | None:
     return str(json.loads(spelt))
 
 
+def half_of_memory() -> int:
+    """Return half of the memory of this machine, in megabytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 21
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 4 << 10
+
+
 @cache
 def _engine() -> DuckDBPyConnection:
-    """Return the engine that reads every Parquet file of this process: opening one takes longer than reading a small file."""
+    """Return the engine that reads every Parquet file of this process: opening one takes longer than reading a small file.
+
+    It takes what some thousand rows at a time need, which may be megabytes each.
+    """
     import duckdb
 
-    return duckdb.connect(config={"threads": 1, "memory_limit": "1GB", "enable_external_file_cache": False})
+    limit = f"{max(1 << 10, half_of_memory())}MB"
+    return duckdb.connect(config={"threads": 1, "memory_limit": limit, "enable_external_file_cache": False})
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
-    """Return DuckDB and what reads the file. Raises Refused if DuckDB is not installed, and Damaged for a file that is no Parquet."""
+    """Return DuckDB and what reads the file. Raises Damaged for a file that is no Parquet.
+
+    Raises Refused if DuckDB is not installed, or if its rows take more memory than there is.
+    """
     try:
         import duckdb
     except ImportError:
@@ -100,6 +119,9 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
         try:
             yield connection, f"read_parquet('{pattern}')"
         except duckdb.Error as error:
+            if SHORT_OF_MEMORY.search(str(error)):
+                step = "Read it on a machine with more memory, or ask the sender for files: {format: csv}"
+                raise Refused("has rows that take more than half of this machine's memory", where=str(path), next_step=step) from None
             raise Damaged(f"is not whole Parquet: {str(error).splitlines()[0]}") from None
 
 
@@ -116,8 +138,9 @@ def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
 
 
 def parquet_counted(blocks: Iterable[bytes]) -> tuple[tuple[str, ...], int] | None:
-    """Return the columns and the number of records, each of which is read. It is None without DuckDB. Raises Damaged for what is no
-    Parquet.
+    """Return the columns and the number of records, each of which is read. It is None without DuckDB, or without the memory for the rows.
+
+    Raises Damaged for what is no Parquet.
     """
     with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
         for block in blocks:

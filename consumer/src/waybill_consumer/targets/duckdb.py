@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
-from waybill_consumer.shapes import SPELT, no_pattern
+from waybill_consumer.shapes import SHORT_OF_MEMORY, SPELT, half_of_memory, no_pattern
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import (
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 STAGE = "temp._waybill_stage"
 MEMORY = 256
 """Megabytes that DuckDB works in at first. Rows wait on the disk. Only the index of a key must fit, so long keys of many rows get more."""
-_SHORT_OF_MEMORY = re.compile(r"\([^()/]+/[^()/]+ used\)")
-"""What DuckDB says in every message about memory, whichever step lacked it."""
 MOST_DIGITS = 38
 """What DECIMAL and HUGEINT hold. Longer numbers stay text."""
 _LONGEST_LINE = 1 << 21, 1 << 28, 1 << 31
@@ -213,7 +210,7 @@ class DuckDB(RebuildingTarget):
 
     def _refused(self, entity: str, error: Exception) -> Exception:
         """Return what an error means. If memory was short, the delivery is done again with twice as much, up to half of this machine's."""
-        if _SHORT_OF_MEMORY.search(str(error)) and self._memory * 2 <= _machine_memory() // 2:
+        if SHORT_OF_MEMORY.search(str(error)) and self._memory * 2 <= half_of_memory():
             self._memory *= 2
             return Widen()
         return refused_by_database(entity, str(error))
@@ -276,14 +273,6 @@ def _fitting(column: Column, held_as: str, digits: int | None, scale: int | None
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _machine_memory() -> int:
-    """The memory of this machine, in megabytes."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    except (AttributeError, OSError, ValueError):  # Windows
-        return 8 << 10
 
 
 def _make(path: str) -> None:
