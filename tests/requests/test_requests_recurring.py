@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from tests.exports import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
@@ -290,3 +290,17 @@ def test_a_damaged_template_hides_no_other(office: Office, api: Api, damaged: An
     assert [template["id"] for template in api("GET", "/acme/export-templates").json()["items"]] == [whole]
     office.later(timedelta(days=7))
     assert [request.template for request in make_recurring(office.installation())] == [whole]
+
+
+def test_a_tenant_whose_registration_cannot_be_read_keeps_nobody_waiting_and_loses_no_period(office: Office, api: Api) -> None:
+    applying.apply(office.installation(), actor="test")
+    mine = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    other = create_template(office.installation(), person("eve", "globex"), "globex", TemplateBody.model_validate(WEEKLY))
+    with office.installation().ledger.begin() as connection:
+        connection.execute(text("update registration set body = json_set(body, '$.frequency', 'hourly') where tenant = 'acme'"))
+    office.later(timedelta(days=7))
+    assert [request.template for request in make_recurring(office.installation())] == [other.id]
+    office.place.tenant(entityList=["measurement"], deliverAt="03:00")
+    applying.apply(office.installation(), actor="test")
+    make_all(office)
+    assert ranges(api, mine) == [("2026-06-01", "2026-06-07")]

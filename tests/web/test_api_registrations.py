@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from tests.installations import NOON, Place, make_place, vacant_place
 from tests.issuer import Api, RecordingScheduler, TestIssuer, tenant_api
 from waybill.deliveries import running
-from waybill.registrations import applying
+from waybill.registrations import applying, replacing
 
 USER = {"entityList": ["user"], "frequency": "daily", "destination": {"kind": "folder", "root": "out"}}
 BOTH = {**USER, "entityList": ["user", "theme"]}
@@ -333,3 +334,37 @@ def test_fifty_puts_at_once_leave_one_of_the_bodies_in_force(
     standing = api("GET", "/acme/export").json()
     assert standing["entities"] == ([] if standing["exportOption"] == "disable export" else standing["entityList"])
     place.close()
+
+
+@pytest.mark.parametrize("destinations", ["any", "allowed", "policy"])
+@pytest.mark.parametrize(
+    "damage",
+    ["json_set(body, '$.frequency', 'hourly')", "json_set(body, '$.later', 1)", "json_set(body, '$.timezone', 'No/Where')", "'[]'"],
+    ids=["another_word", "another_key", "another_zone", "no_object"],
+)
+def test_a_registration_that_can_no_longer_be_read_can_be_registered_again(place: Place, api: Api, damage: str, destinations: str) -> None:
+    api("PUT", "/acme/export", {"entityList": ["theme"], "frequency": "weekly"})
+    api("PUT", "/acme/export", {"entityList": ["user"], "frequency": "daily"})
+    place.write("policy.yaml", {"api_destinations": destinations})
+    with place.installation().ledger.begin() as connection:
+        connection.execute(text(f"update registration set body = {damage} where version = 2"))
+    words, operator = {"entityList": ["user"], "frequency": "daily"}, damage == "'[]'"
+    assert replacing.rehearse(place.installation(), "acme", words, operator=operator).difference.kept == ("user",)
+    again = replacing.replace(place.installation(), "acme", words, actor="test", operator=operator)
+    assert (again.changed, again.difference.kept) == (True, ("user",))
+    with place.installation().ledger.begin() as connection:
+        connection.execute(text(f"update registration set body = {damage} where version = 3"))
+    back = replacing.restore(place.installation(), "acme", 1, actor="test", operator=operator)
+    assert back.standing.active == ("theme",)
+    assert api("GET", "/acme/export").json()["frequency"] == "weekly"
+
+
+def test_a_tenants_own_call_takes_no_id_in_the_data_away_that_nobody_can_read(place: Place, api: Api) -> None:
+    api("PUT", "/acme/export", USER)
+    for damage, code in (("'[]'", "not_allowed"), ("json_set(json_set(body, '$.sourceTenant', 'x'), '$.later', 1)", "not_allowed")):
+        with place.installation().ledger.begin() as connection:
+            connection.execute(text(f"update registration set body = {damage}"))
+        answer = api("PUT", "/acme/export", USER)
+        assert (answer.status_code, [error["code"] for error in answer.json()["errors"]]) == (422, [code])
+        with place.installation().ledger.begin() as connection:
+            connection.execute(text("update registration set body = json('{}')"))

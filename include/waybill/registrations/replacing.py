@@ -15,6 +15,7 @@ from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations, streams
+from waybill.ledger.database.rows import UNREADABLE
 from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations import encryption_keys
@@ -82,6 +83,13 @@ def read(raw: Mapping[str, Any], installation: Installation, tenant: str) -> tup
     return wanted, entities
 
 
+def _in_force(before: Registered | None) -> Registration:
+    """Return the words in force, and of a registration that can no longer be read those that can: it must be possible to replace it."""
+    if before is None or registrations.readable([before]):
+        return before.registration if before else Registration()
+    return validated(Registration, before.body, "", []) or Registration()
+
+
 def _refuse_chosen_destination(
     installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
 ) -> None:
@@ -89,7 +97,7 @@ def _refuse_chosen_destination(
 
     A call may always repeat the one in force. Policy says which others it may name, and only operators may name a folder.
     """
-    in_force = before.registration.destination if before else None
+    in_force = _in_force(before).destination
     policy, chosen = installation.configuration.policy, wanted.destination
     if chosen == in_force or policy.api_destinations == "any":
         return
@@ -124,7 +132,7 @@ def _refuse_chosen_channels(
     installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
 ) -> None:
     """Refuse channels whose connection the caller may not name. It may name those in force, and those that it may name for destinations."""
-    in_force = before.registration.notify if before else ()
+    in_force = _in_force(before).notify
     if operator or installation.configuration.policy.api_destinations == "any":
         return
     what, allowed = tell("finding.foreign_connection"), tell("allowed.foreign_connection")
@@ -144,10 +152,11 @@ def _refuse_chosen_rows(
 
     Whoever names it chooses whose rows a tenant receives, so only callers who may change every tenant may do that.
     """
-    in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
-    if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
+    stored = before.body if before else {}
+    others_id, others_copy = wanted.source_tenant != stored.get("sourceTenant"), wanted.copy_of != stored.get("copyOf")
+    if (others_id or others_copy or stored == UNREADABLE) and not operator:
         what, allowed = tell("finding.operators_id"), tell("allowed.operators_id")
-        field = "sourceTenant" if wanted.source_tenant != in_force[0] else "copyOf"
+        field = "copyOf" if others_copy and not others_id else "sourceTenant"
         raise InvalidInput([Finding("", field, what, allowed, code="not_allowed")])
     mine = reader(tenant, wanted, entities)
     with installation.ledger.read() as connection:

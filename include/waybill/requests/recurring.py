@@ -160,7 +160,10 @@ def make_recurring(installation: Installation) -> list[ExportRequest]:
         due = recurring.due(connection, installation.now())
     made = []
     for template in due:
-        zone = zone_of(installation, template.tenant)
+        try:
+            zone = zone_of(installation, template.tenant)
+        except WaybillError:  # nobody can tell its boundary before the registration is mended
+            continue
         boundary = _boundary(template, zone)
         next_at, note = boundary, template.note
         if boundary <= installation.now():
