@@ -266,6 +266,30 @@ def test_a_login_in_the_address_is_sent_as_one_and_not_as_part_of_the_host(http)
     assert (call.headers["host"], call.headers["authorization"]) == (f"hooks.example.org:{http.port}", login)
 
 
+def test_a_name_beyond_ascii_is_called_as_the_network_spells_it(http) -> None:
+    webhooks.post(f"http://bücher.example:{http.port}/in", b"{}", {}, where="acme_hook", address="127.0.0.1")
+    (call,) = http.received
+    assert call.headers["host"] == f"xn--bcher-kva.example:{http.port}"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[half/in", "https://127.0.0.1:99999/in", "https://127.0.0.1:port/in", "https://\u2603.example/in"]
+)
+def test_an_address_that_is_none_holds_up_its_own_channel_alone(place, http, url):
+    installation = place.installation()
+    dead = {"kind": "webhook", "connection": "dead", "events": ["delivered"], "own": False, "guarded": False, "after": 0}
+    place.connections["dead"] = Connection("dead", "http", url, password="plain")
+    place.connections["acme_hook"] = Connection("acme_hook", "http", http.url, password="plain")
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        for channel in (dead, {**dead, "guarded": True}, {**dead, "connection": "acme_hook"}):
+            notices.owe(connection, "acme", "recovered", [channel], {"was": "breach", "since": "x"}, NOON)
+    problems = sending.send_due(place.installation())
+    assert {problem.code for problem in problems} <= {"webhook", "webhook_url", "unreachable"}
+    assert types(http) == ["recovered"]
+    assert url not in str(problems)
+
+
 def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_under_the_same_id(place, http):
     place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
     http.answers += [500, 302, 404]

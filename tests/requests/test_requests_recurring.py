@@ -167,8 +167,8 @@ def test_a_template_that_could_not_be_carried_out_is_refused_at_once(api: Api) -
     bad = {**WEEKLY, "request": {"entities": ["nothing"], "formats": ["ndjson"]}}
     answer = api("POST", "/acme/export-templates", bad)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unknown_entity")
-    for text in ("W\0", "two\nlines", "\u202egnp.exe", "a\u2066b"):
-        answer = api("POST", "/acme/export-templates", WEEKLY | {"name": text})
+    for name in ("W\0", "two\nlines", "\u202egnp.exe", "a\u2066b"):
+        answer = api("POST", "/acme/export-templates", WEEKLY | {"name": name})
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "name")
         assert "control character" in answer.json()["detail"]
 

@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
@@ -79,26 +79,34 @@ def slack_url_of(connection: Connection) -> str:
     return f"{base.rstrip('/')}/{connection.password.lstrip('/')}"
 
 
-def port_of(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+def host_and_port(url: str) -> tuple[str, int]:
+    """Return the host and port behind an address. Raises PermanentError if it is none, and does not repeat it: it may hold a token."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise PermanentError(
+            "the address of the webhook is no URL", next_step="Correct the host of the connection", code="webhook_url"
+        ) from None
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, address: str = "", seconds: float = SECONDS) -> None:
     """POST JSON once. Only 2xx within `seconds` counts, and redirects are not followed. Nothing else of an answer is read.
 
-    `address` pins the address to connect to, whatever the name resolves to by now. Raises TransientError. Its message contains neither the
-    answer's words nor the URL, which may hold a token.
+    `address` pins the address to connect to, whatever the name resolves to by now. Raises TransientError, and what `host_and_port` raises.
+    No message contains the answer's words or the URL, which may hold a token.
     """
     import httpx
 
-    parts, extensions = urlsplit(url), {}
-    sent = {"content-type": "application/json", "user-agent": "Waybill", **headers}
-    if address:
-        login, at, sent["host"] = parts.netloc.rpartition("@")
-        extensions = {"sni_hostname": parts.hostname}
-        literal = f"[{address}]" if ":" in address else address
-        url = urlunsplit(parts._replace(netloc=f"{login}{at}{literal}:{port_of(url)}"))
+    host_and_port(url)
+    sent, extensions = {"content-type": "application/json", "user-agent": "Waybill", **headers}, {}
+    try:
+        target = httpx.URL(url)
+        if address:  # the name goes along as the network spells it, in ASCII
+            sent["host"], extensions = target.netloc.decode(), {"sni_hostname": target.raw_host.decode()}
+            target = target.copy_with(host=address)
+    except httpx.InvalidURL as error:
+        raise _not_taken(type(error).__name__, where) from error
 
     async def status() -> int:
         # This limits the whole call. httpx's own limit starts again with every byte that a slow server sends.
@@ -106,7 +114,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, addre
             # A pinned address is connected to directly, because a proxy would look the name up again.
             async with (
                 httpx.AsyncClient(timeout=seconds, follow_redirects=False, trust_env=not address) as client,
-                client.stream("POST", url, content=body, headers=sent, extensions=extensions) as answer,
+                client.stream("POST", target, content=body, headers=sent, extensions=extensions) as answer,
             ):
                 return answer.status_code
 

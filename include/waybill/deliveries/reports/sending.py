@@ -129,10 +129,9 @@ def _send(installation: Installation, notice: Notice) -> None:
 
 def _guarded(installation: Installation, url: str) -> str:
     """Return the checked address of a webhook that a tenant named. Raises PermanentError for a private address, or one without TLS."""
-    parts = urlsplit(url)
     networks = installation.configuration.policy.private_networks
-    address = checked_address(parts.hostname or "", webhooks.port_of(url), networks)
-    if parts.scheme != "https" and not any(ip_address(address) in network for network in networks):
+    address = checked_address(*webhooks.host_and_port(url), networks)
+    if urlsplit(url).scheme != "https" and not any(ip_address(address) in network for network in networks):
         raise PermanentError("the webhook of a tenant is not called without TLS", allowed="https://", code="webhook_url")
     return address
 
