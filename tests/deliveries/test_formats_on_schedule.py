@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,9 +19,13 @@ import pytest
 from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, opened
 from waybill.configuration import loading
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import FileStyle, Selection
 from waybill.deliveries import planning, repairs
+from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.reports import describing
+from waybill.errors import PermanentError
 from waybill.files.places import verify
 from waybill.registrations.applying import apply
 
@@ -203,6 +209,53 @@ def test_rows_that_a_hand_took_out_are_counted_not_believed(tmp_path: Path) -> N
             path.write_text(json.dumps({**value, **facts, "files": [{**value["files"][0], **facts}]}))
             report = verify(str(place.out), pytest.fail)
             assert any("has 3 records, its manifest says 4" in problem.what for problem in report.problems), report.problems
+
+
+class Nothing:
+    """A sink that keeps nothing."""
+
+    bytes, sha256 = 0, ""
+
+    def write(self, block: bytes | memoryview) -> None: ...
+    def finish(self) -> None: ...
+
+
+@pytest.mark.parametrize("at", [3, 4_000])
+def test_a_value_that_does_not_fit_is_told_wherever_it_comes(at: int) -> None:
+    """The engine answers in batches. What the first one holds is refused by another kind of error than what later ones hold."""
+    entity = Entity.model_validate({**USER, "id": "user", "columns": {"id": {"type": "integer"}, "name": {"type": "string"}}})
+    selection = Selection(entity, "acme", entity.columns)
+    file = other_format(FileStyle(format="parquet"), selection, {"id": "bigint", "name": "text"})(Nothing())
+    lines = [f"{number},x\n" for number in range(6_000)]
+    lines[at] = f"{10**30},x\n"
+    with pytest.raises(PermanentError, match="does not fit into the type that Parquet") as refused:
+        file.write("".join(lines).encode())
+    file.discard()
+    assert str(10**30) not in str(refused.value)
+
+
+WIDE = """
+import resource, sys
+from tests.deliveries.test_formats_on_schedule import USER, Entity, FileStyle, Nothing, Selection, other_format
+
+entity = Entity.model_validate({**USER, "id": "user", "columns": {"id": {"type": "integer"}, "name": {"type": "string"}}})
+new_file = other_format(FileStyle(format=sys.argv[1]), Selection(entity, "acme", entity.columns), {"id": "bigint", "name": "text"})
+for rows in map(int, sys.argv[2:]):
+    file = new_file(Nothing())
+    for number in range(rows):
+        file.write(b"%d,%s\\n" % (number, b"x" * 1_000_000))
+    file.finish()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.parametrize("format", ["parquet", "ndjson"])
+def test_rows_of_megabytes_wait_for_no_more_than_fit_into_memory(format: str) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", WIDE, format, "100", "700"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env={"PYTHONPATH": f"{root / 'include'}:{root}"})
+    few, many = map(int, done.stdout.split())
+    assert many - few < 300, (few, many)
 
 
 @pytest.mark.fast

@@ -57,7 +57,7 @@ class Reader:
         return self._connection.from_arrow(empty).project(self._projection).to_arrow_reader(1).schema
 
     def read(self, block: bytes | memoryview) -> Iterator[pa.RecordBatch]:
-        """Raises duckdb.Error for a text that is no value of its column's type."""
+        """Raises duckdb.Error, or the OSError that Arrow makes of it, for a text that is no value of its column's type."""
         read = csv.ReadOptions(column_names=self._names, block_size=len(block) + len(BOM_UTF8) + 1, use_threads=False)
         parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
         if bytes(block[:3]) == BOM_UTF8:  # the reader takes it for a mark of the encoding, but here it is the first character of a value

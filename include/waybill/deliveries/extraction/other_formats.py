@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """The time of writing that the files name: always the same, so that the same rows give the same bytes."""
 GROUP = 10_000
-"""Rows in a row group of Parquet. The number is fixed, so that the same rows give the same bytes, in whatever blocks they come."""
+"""Rows that are written at once. The number is fixed, so that the same rows give the same bytes, in whatever blocks they come."""
+GROUP_BYTES = 64 << 20
+"""Bytes of texts that end a group of fewer rows, which may be megabytes long."""
 
 
 def other_format(style: FileStyle, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
@@ -69,25 +71,19 @@ class _FormattedFile:
         self._front = Compressed(sink, "none" if self._is_parquet else style.compression)
         self._open: tuple[Reader, Writer] | None = None
         self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
 
     def write(self, block: bytes | memoryview) -> None:
-        import duckdb
-
         if not block:
             return
         reader, writer = self._begun()
-        try:
-            for batch in reader.read(block):
-                self._waiting.append(batch)
-                for group in self._groups(GROUP):
-                    writer.write(group)
-        except duckdb.Error:
-            # The database's own message would repeat the value.
-            raise self._does_not_fit() from None
+        for batch in self._read(reader, block):
+            for group in self._groups(batch):
+                writer.write(group)
 
     def finish(self) -> None:
         reader, writer = self._begun()
-        for group in self._groups(1):
+        for group in self._rest():
             writer.write(group)
         writer.close()
         reader.close()
@@ -100,20 +96,38 @@ class _FormattedFile:
             writer.discard()
             reader.close()
 
-    def _groups(self, least: int) -> Iterator[pa.RecordBatch]:
-        """Yield the waiting rows in groups of `GROUP`, as long as there are that many."""
+    def _read(self, reader: Reader, block: bytes | memoryview) -> Iterator[pa.RecordBatch]:
+        from waybill.sources.duckdb import engine
+
+        try:
+            with engine.errors(self._selection.entity.id):
+                yield from reader.read(block)
+        except PermanentError as error:
+            if error.what != drift.MISFIT:
+                raise
+            raise self._does_not_fit() from None  # the engine's own message would repeat the value
+
+    def _groups(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Yield the groups that a batch fills. Where a group ends depends on the rows alone."""
+        import numpy as np
+
+        ends, start, count = np.cumsum(_sizes(batch)), 0, batch.num_rows
+        while start < count:
+            before = int(ends[start - 1]) if start else 0
+            full = int(np.searchsorted(ends, before + GROUP_BYTES - self._bytes)) + 1
+            stop = min(count, start + GROUP - self._rows, full)
+            self._waiting.append(batch.slice(start, stop - start))
+            self._rows, self._bytes, start = self._rows + stop - start, self._bytes + int(ends[stop - 1]) - before, stop
+            if self._rows == GROUP or self._bytes >= GROUP_BYTES:
+                yield from self._rest()
+
+    def _rest(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        if sum(batch.num_rows for batch in self._waiting) < least:
-            return
-        whole = pa.concat_batches(self._waiting)
-        self._waiting = []
-        for start in range(0, whole.num_rows, GROUP):
-            group = whole.slice(start, GROUP)
-            if group.num_rows < GROUP and least > 1:
-                self._waiting.append(group)
-            else:
-                yield group
+        if self._waiting:
+            group = pa.concat_batches(self._waiting)
+            self._waiting, self._rows, self._bytes = [], 0, 0
+            yield group
 
     def _does_not_fit(self) -> PermanentError:
         step = "Set files: {format: ndjson} or csv for the tenant, or catalogue the column as string"
@@ -134,3 +148,16 @@ class _FormattedFile:
             else:
                 self._open = arrow.texts(columns), NdjsonWriter(output, columns, options)
         return self._open
+
+
+def _sizes(batch: pa.RecordBatch) -> Any:
+    """Return how many bytes of texts each row holds."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            found += np.asarray(pc.fill_null(pc.binary_length(column), 0))
+    return found
