@@ -166,6 +166,9 @@ def test_an_optional_entity_comes_only_to_those_who_name_it(tmp_path: Path) -> N
         "WITH a AS (SELECT 1) SELECT * FROM a",
         'SELECT "update" FROM "drop"',
         "SELECT 'it''s -- no comment (' AS x",
+        "SELECT t.*, (SELECT max(b) FROM u WHERE u.t = t.id LIMIT 1) AS b FROM t",
+        "SELECT t.* FROM t JOIN LATERAL (SELECT * FROM u ORDER BY at FETCH FIRST 1 ROW ONLY) AS l ON true",
+        "SELECT id, limit, offset, k.offset, top, 'limit 5' AS sample FROM k WHERE offset > 5 AND k.limit < 3",
     ],
 )
 def test_one_select_may_be_wrapped(query: str) -> None:
@@ -194,6 +197,27 @@ def test_one_select_may_be_wrapped(query: str) -> None:
 )
 def test_what_is_not_one_select_is_refused(query: str) -> None:
     assert query_problem(query) is not None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM t LIMIT 100",
+        "select * from t where a in (select 1) order by b\nlimit\t100 offset 10",
+        "SELECT * FROM t LIMIT (SELECT 5)",
+        "SELECT * FROM t OFFSET 10 ROWS FETCH NEXT 10 ROWS ONLY",
+        "SELECT * FROM t FETCH FIRST ROW ONLY",
+        "SELECT * FROM t TABLESAMPLE SYSTEM (10)",
+        "SELECT * FROM t USING SAMPLE 10%",
+        "SELECT TOP 10 * FROM t",
+        "WITH x AS (SELECT 1) SELECT * FROM x LIMIT 5",
+    ],
+)
+def test_a_query_that_keeps_some_rows_of_all_tenants_is_refused(query: str) -> None:
+    """The tenant's condition stands around it: a tenant would lose the rows that others' rows leave no place for."""
+    problem = query_problem(query)
+    assert problem is not None
+    assert problem[0].startswith("keeps only some rows")
 
 
 @pytest.mark.parametrize("path", ["", "  "])

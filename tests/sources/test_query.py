@@ -142,6 +142,13 @@ def test_an_id_column_cannot_be_asked_for_a_time() -> None:
         render(query(natives=NATIVES | {"from": "BIGINT"}).span(START, END))
 
 
+@pytest.mark.parametrize(("native", "step"), [("BIGINT", "Ask for a full load"), ("VARCHAR", "Name a column"), ("oid", "Name a column")])
+def test_the_next_step_is_one_that_helps(native: str, step: str) -> None:
+    """A full load asks a column that is neither a time nor a number to count by for its place in time, too."""
+    with pytest.raises(PermanentError, match=step):
+        render(query(natives=NATIVES | {"from": native}).span(START, END))
+
+
 def test_an_entity_without_change_column_refuses_a_window() -> None:
     entity = ENTITY.model_copy(update={"changes": ENTITY.changes.model_copy(update={"column": ""})})
     with pytest.raises(PermanentError, match="declares no change column"):

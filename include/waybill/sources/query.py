@@ -203,7 +203,10 @@ class Query:
             return sql("{}", Bind(value))
         if self.flavour.kind(self.natives[name]) not in _INSTANTS:
             what = f"the change column {name} is {self.natives[name]}, which cannot be cut by a time"
-            raise PermanentError(what, where=self.entity.id, code="no_change_time", next_step="Ask for a full load instead")
+            counts = self.flavour.kind(self.natives[name]) is ColumnType.INTEGER and self.natives[name] != "oid"
+            cast = "Name a column that holds a time or, for append, an integer; a view or query can cast it"
+            step = "Ask for a full load instead" if counts else cast
+            raise PermanentError(what, where=self.entity.id, code="no_change_time", next_step=step)
         return self.flavour.bind_instant(value, self.natives[name])
 
     def _scope(self) -> list[Sql]:

@@ -158,6 +158,26 @@ _FORBIDDEN = frozenset(
 )
 
 
+_PART = re.compile(
+    r"\b(limit\s+[(\d]|offset\s+\d|fetch\s+(first|next)\b|tablesample\b|using\s+sample\b)|^\s*select\s+top\s+[(\d]", re.IGNORECASE
+)
+"""What keeps some rows of a query. Columns may be called limit or offset, too."""
+
+
+def _outermost(query: str) -> str:
+    """Return a query without its texts and without what stands in brackets, of which the first bracket stays."""
+    depth, shown, end = 0, "", 0
+    for match in _TOKENS.finditer(query):
+        if match.lastgroup == "text" or match[0] in "()":
+            shown += query[end : match.start()] if not depth else ""
+            end = match.end()
+            if match[0] == "(":
+                shown, depth = shown + ("" if depth else "("), depth + 1
+            elif match[0] == ")":
+                depth -= 1
+    return shown + query[end:]
+
+
 def query_problem(query: str) -> tuple[str, str] | None:
     """Return why a text is not one SELECT that may stand in brackets, and what is allowed, or None if it is one."""
     allowed = "one SELECT without comments, semicolons and parameters"
@@ -179,4 +199,7 @@ def query_problem(query: str) -> tuple[str, str] | None:
     rest = _TOKENS.sub("", query)
     if depth or "'" in rest or '"' in rest or "`" in rest:
         return "does not close all its brackets and quotes", allowed
+    if part := _PART.search(_outermost(query)):
+        named = " ".join(word for word in part[0].upper().split() if word.isalpha())
+        return f"keeps only some rows of all tenants together ({named})", "a condition on the rows; within brackets LIMIT may stand"
     return None if first in ("select", "with") else ("is no SELECT", allowed)
