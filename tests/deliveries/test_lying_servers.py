@@ -59,6 +59,15 @@ class Empty(_Sizes):
         return 0
 
 
+class ShowsNoHiddenNames(_Sizes):
+    """Opens a hidden file and shows none."""
+
+    def lstat(self, path: bytes) -> Any:
+        if path.rpartition(b"/")[2].startswith(b"."):
+            raise asyncssh.SFTPNoSuchFile("")
+        return super().lstat(path)
+
+
 class CutsTheReadBack(TenantFolder):
     """Gives all but the last bytes of a file back."""
 
@@ -88,12 +97,13 @@ class FoldsCase(TenantFolder):
         return super().map_path(path.lower())
 
 
-@pytest.mark.parametrize("view", [Short, Long, Empty, CutsTheReadBack, GivesZeros])
+@pytest.mark.parametrize("view", [Short, Long, Empty, ShowsNoHiddenNames, CutsTheReadBack, GivesZeros])
 def test_a_server_that_lies_about_bytes_gets_no_delivery_until_it_is_honest(tmp_path: Path, view: type[TenantFolder]) -> None:
     with delivering(tmp_path) as place:
         error = run(place, tmp_path, view, NOON)
         assert isinstance(error, TransientError)
-        assert "was damaged on the way" in error.what
+        said = f"gives all 135 bytes of /{DATE}/user/.user.csv" if issubclass(view, _Sizes) else "was damaged on the way"
+        assert said in error.what
         assert _files(tmp_path) == []
         assert run(place, tmp_path, TenantFolder, NOON) is None
         assert _files(tmp_path) == [f"acme/{DATE}/_MANIFEST.json", f"acme/{DATE}/user/user.csv", f"acme/{DATE}/user/user.manifest.json"]

@@ -15,7 +15,7 @@ import pytest
 from tests.destinations.sftp_places import embedded, key_place
 from tests.servers.sshd import serve_sshd
 from waybill.destinations.base import Profile
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill_demo.sftp_server import TenantFolder
 
 PART, FINAL = "/.user.csv.part", "/user.csv"
@@ -172,6 +172,35 @@ def test_a_failed_upload_is_an_error_that_may_be_tried_again(tmp_path: Path, vie
     assert "sftp acme_sftp (127.0.0.1:" in str(caught.value)
     if code != "lost":
         assert list(place.root.iterdir()) == []
+
+
+def _saying(words: str) -> type[TenantFolder]:
+    class Says(FailsToWrite):
+        def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+            raise asyncssh.SFTPFailure(words)
+
+        def statvfs(self, path: bytes) -> Any:
+            return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, blocks=10**6, bfree=10**6, bavail=10**6, files=10**6, favail=10**6)
+
+    return Says
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "code", "says"),
+    [
+        ("Disk quota exceeded", TransientError, "disk_full", "Ask the server's owner for room"),
+        ("No space left on device", TransientError, "disk_full", "Ask the server's owner for room"),
+        ("File too large", PermanentError, "refused", "max_rows_per_file"),
+        ("File name too long", PermanentError, "refused", "Shorten the root"),
+        ("Read-only file system", PermanentError, "refused", "writable folder"),
+        ("something else", TransientError, "transient", "look at the server's log"),
+    ],
+)
+def test_what_a_server_says_in_words_decides(tmp_path: Path, words: str, kind: type[WaybillError], code: str, says: str) -> None:
+    """Version 3 of SFTP knows one code for all of them."""
+    with embedded(tmp_path, _saying(words)) as place, place.destination.connect() as session, pytest.raises(kind, match=says) as caught:
+        session.upload(PART, BLOCKS)
+    assert (caught.value.code, f"{10**6} bytes" in str(caught.value)) == (code, False)
 
 
 def test_a_read_only_disk_is_told_as_such(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from waybill.destinations.base import (
     root_missing,
 )
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
-from waybill.destinations.sftp.errors import in_the_way, lost, refused
+from waybill.destinations.sftp.errors import in_the_way, lost, misstated, refused
 from waybill.destinations.sftp.keys import spoken
 from waybill.destinations.sftp.login import log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
@@ -238,8 +238,10 @@ class SftpSession(Reading):
         """
         if upload.size is None and self.profile is Profile.PICKUP and (upload.vanished or found == sent):
             return
-        if found != sent or upload.size != sent.bytes:
-            raise damaged(path, sent, Stored(found.bytes if upload.size is None else upload.size, found.sha256), self.label)
+        if found != sent:
+            raise damaged(path, sent, found, self.label)
+        if upload.size != sent.bytes:
+            raise misstated(self.label, path, sent.bytes, upload.size)
 
     def publish(self, hidden: str, final: str) -> bool:
         if not self._sees:
