@@ -42,7 +42,8 @@ def fill(ledger: Ledger) -> None:
             attempts.append({
                 "id": key, "delivery": key, "window_to": day, "snapshot_time": day, "schema_version": 1, "columns": [],
                 "facts": {"folder": f"{name}/{back}", "stem": "user", "csv": {"compression": "none"}},
-                "files": [], "rows": 100 + back, "bytes": 1000, "sha256": "0" * 64, "possible_duplicate": False, "recorded_at": day,
+                "files": [{"path": "user.csv", "rows": 100 + back, "bytes": 1000, "sha256": "0" * 64}],
+                "rows": 100 + back, "bytes": 1000, "sha256": "0" * 64, "possible_duplicate": False, "recorded_at": day,
             })  # fmt: skip
     watermarks = [midnight - DAY if number % 100 == 7 else midnight for number in range(TENANTS)]
     with ledger.begin() as connection:
