@@ -157,3 +157,27 @@ def test_a_public_address_without_encryption_is_refused(office: Office, smtp: Sm
     plain = replace(installation, settings=replace(installation.settings, public_url="http://exports.example.com"))
     (problem,) = send_mails(plain)
     assert problem.code == "public_url"
+
+
+@pytest.mark.parametrize("email", ["ada@", "(", "ada@example.com\n"])
+def test_an_address_that_is_none_keeps_no_other_mail_waiting(office: Office, smtp: SmtpServer, email: str) -> None:
+    office.policy(notify=["ready"], max_active_per_project=None)
+    office.ask(who=person("bob", email=email))
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    problems = send_mails(mailing(office, smtp.port))
+    assert [problem.code for problem in problems] == ([] if "\n" in email else ["mail_refused"])
+    assert [received.recipients for received in smtp.received][-1] == ("ada@example.com",)
+    office.later(timedelta(days=1))
+    assert send_mails(mailing(office, smtp.port)) == []
+
+
+@pytest.mark.parametrize("sender", ["exports@example.com\n", "exports@"])
+def test_a_sender_is_an_address_and_what_is_around_it_does_not_count(office: Office, smtp: SmtpServer, sender: str) -> None:
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    office.place.connections["smtp_default"].extra["from_email"] = sender
+    problems = send_mails(installation)
+    assert [problem.code for problem in problems] == ([] if "\n" in sender else ["mail_sender"])
+    assert [received.sender for received in smtp.received] == (["exports@example.com"] if "\n" in sender else [])

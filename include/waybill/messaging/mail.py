@@ -8,7 +8,9 @@ import smtplib
 import ssl
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from email.errors import MessageError
 from email.message import EmailMessage
+from email.policy import default as DEFAULT
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
@@ -24,11 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def _sender_of(connection: Connection, wanted: str) -> str:
-    """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an
-    address.
-    """
-    found = next((address for address in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in address), "")
-    if not found:
+    """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if it is no address."""
+    given = (wanted, str(connection.extra.get("from_email") or ""), connection.login)
+    found = next((_one_line(address) for address in given if "@" in address), "")
+    if not _is_written(found):
         raise PermanentError(
             f"the connection {connection.id} names no sender",
             next_step="Set mail.sender in policy.yaml, or from_email in the connection's extra",
@@ -40,16 +41,37 @@ def _sender_of(connection: Connection, wanted: str) -> str:
 def composed(connection: Connection, sender: str, to: Iterable[str], subject: str, text: str, *, key: str, at: datetime) -> EmailMessage:
     """Return a message. Every try of it has the same `key`, and so the same id, by which a mail program recognises a repetition.
 
-    `sender` is the wanted one, as in `_sender_of`, whose errors it raises.
+    `sender` is the wanted one, as in `_sender_of`, whose errors it raises. Raises PermanentError with the code `REFUSED` for a recipient
+    that no message can be written to.
     """
-    message, found = EmailMessage(), _sender_of(connection, sender)
-    # Names and words of others may hold a line break, which no header may.
-    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), found, ", ".join(" ".join(each.split()) for each in to)
+    message, found, recipients = EmailMessage(), _sender_of(connection, sender), ", ".join(map(_one_line, to))
+    if not _is_written(recipients):
+        step = "Correct the address of the person who is to hear of it; this message is not sent again"
+        raise PermanentError("the recipient is no address", where=f"connection {connection.id}", next_step=step, code=REFUSED)
+    message["Subject"], message["From"], message["To"] = _one_line(subject), found, recipients
     message["Message-ID"] = f"<{key}@{found.rpartition('@')[2].strip('>')}>"
     message["Date"] = at
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text)
+    message.set_content(_encodable(text))
     return message
+
+
+def _encodable(text: str) -> str:
+    """Return a text without halves of characters, which a name in a token may hold, and no message."""
+    return text.encode(errors="replace").decode()
+
+
+def _one_line(text: str) -> str:
+    """Return a text as a header may hold it. Names and words of others may hold a line break."""
+    return " ".join(_encodable(text).split())
+
+
+def _is_written(addresses: str) -> bool:
+    """Return whether a header can hold these addresses. Python's parser fails on some that are none, such as `ada@`."""
+    try:
+        return bool(addresses and DEFAULT.header_factory("To", addresses).addresses)
+    except (ValueError, LookupError, MessageError):
+        return False
 
 
 def send(connection: Connection, message: EmailMessage) -> None:
