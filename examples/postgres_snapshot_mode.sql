@@ -3,7 +3,7 @@
 --   psql -v table=public.orders -v tenant=tenant_id -f postgres_snapshot_mode.sql
 --
 -- Needs PostgreSQL 13 or newer and the table's owner. The table is not rewritten; it is locked for a moment only, and the index is built
--- while others go on reading and writing. The first delivery afterwards is a full load. Safe to run again.
+-- while others go on reading and writing. The first delivery afterwards is a full load. Safe to run again, which costs one more full load.
 
 \set ON_ERROR_STOP on
 \if :{?tenant} \else \set tenant tenant_id \endif

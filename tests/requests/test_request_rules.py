@@ -82,14 +82,17 @@ def test_what_is_no_date_is_told_by_its_field(text: Any) -> None:
 @pytest.mark.parametrize(
     "text", ["0001-01-01", "9999-12-31", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:00:00-11:00"]
 )
-def test_the_calendars_ends_are_open_ends(text: str, zone: ZoneInfo) -> None:
-    rule = RangeRule(not_in_future=True)
-    for field in ("from", "to"):
-        span = resolve({field: text}, zone)
-        assert (span.start, span.end) == (None, None)
-        assert list(span_problems(span, rule, zone, NOW)) == []
+def test_the_calendars_ends_are_open_ends_to_which_a_range_reaches_and_hold_nothing_beyond(text: str, zone: ZoneInfo) -> None:
+    rule, is_late = RangeRule(not_in_future=True), text.startswith("9")
+    reaching, beyond = ("to", "from") if is_late else ("from", "to")
+    span = resolve({reaching: text}, zone)
+    assert (span.start, span.end) == (None, None)
+    assert list(span_problems(span, rule, zone, NOW)) == []
+    span = resolve({beyond: text}, zone)
+    assert (span.start, span.end) == ((datetime(9999, 12, 30, tzinfo=UTC), None) if is_late else (None, datetime(1, 1, 2, tzinfo=UTC)))
+    assert [problem.code for problem in span_problems(span, rule, zone, NOW)] == (["date_in_future"] if is_late else [])
     both = resolve({"from": text, "to": text}, zone)
-    assert [problem.code for problem in span_problems(both, YEAR, zone, NOW)] == ["range_too_long"]
+    assert [problem.code for problem in span_problems(both, YEAR, zone, NOW)] == ["date_in_future" if is_late else "range_too_long"]
 
 
 @pytest.mark.parametrize("field", ["exportType", "scope", "entities", "range", "formats"])

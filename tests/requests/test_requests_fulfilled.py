@@ -522,3 +522,9 @@ def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Offic
     work(installation, alive, every=timedelta(0))
     assert capsys.readouterr().err.count("the ledger has no tables yet") == 1
     assert following.get_request(installation, person(), "acme", export.id).status == "done"
+
+
+@pytest.mark.parametrize("asked", [{"from": "9999-12-31"}, {"to": "0001-01-01"}, {"from": "9999-12-30T00:00:00Z"}])
+def test_a_range_beyond_every_row_holds_none(office: Office, asked: dict[str, str]) -> None:
+    office.measure(1)
+    assert fulfilled(office, range=asked).rows == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,8 @@ from waybill.ledger.on_demand.request_records import RangeAsked
 from waybill.window import is_at_an_end, start_of_day
 
 DAY = timedelta(days=1)
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""The first and the last midnight that exist in every zone."""
 PREVIOUS_PERIOD = "previous_period"
 """The name of the range of a recurring export. Only a template asks for it."""
 
@@ -58,7 +60,7 @@ def resolve(given: RangeAsked, zone: ZoneInfo) -> Span:
 
 
 def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
-    """Return one end of a range. None is an open end, and so is a time at the end of the calendar that the zone cannot hold."""
+    """Return one end of a range. None is an open end, and so is a time at the end of the calendar that the range reaches to."""
     if text is None:
         return None
     try:
@@ -66,13 +68,21 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
             raise ValueError
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             day = date.fromisoformat(text)
-            return None if is_at_an_end(day) else start_of_day(day + days * DAY, zone)
+            return _at_an_end(day, days) if is_at_an_end(day) else start_of_day(day + days * DAY, zone)
         instant = parse_timestamp(text)
-        return None if is_at_an_end(instant.date()) else instant
+        return _at_an_end(instant.date(), days) if is_at_an_end(instant.date()) else instant
     except OverflowError:  # a time of the first or last day may lie beyond the calendar in its zone
-        return None
+        return _at_an_end(date.max if text.startswith("9") else date.min, days)
     except ValueError as error:
         raise ValueError(field) from error
+
+
+def _at_an_end(day: date, days: int) -> datetime | None:
+    """Return a time that the zone cannot hold: an open end, or, where a range begins so late or ends so early, what no row is beyond."""
+    is_late, is_start = day.year > 1, days == 0
+    if is_late != is_start:
+        return None
+    return _LATEST if is_late else _EARLIEST
 
 
 def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:
