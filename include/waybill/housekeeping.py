@@ -122,7 +122,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
 
 
 def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Remove spools that no process can still be writing. A delivered file that is not kept yet for redelivery is kept now."""
+    """Remove spools that no process can still be writing. Delivered files that are not all kept yet for redelivery are kept now."""
     found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
     with installation.ledger.read() as connection:
         owners = upkeep.owners(connection, [path.name for path in found])
@@ -132,7 +132,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
             continue
         kept = installation.kept if owner and owner.adopted else None
         try:
-            if kept and owner and not kept.files(owner.delivery):
+            if kept and owner and len(kept.files(owner.delivery)) < len(list(path.glob("*"))):
                 kept.keep(owner.delivery, path)
         except (PermanentError, TransientError) as error:
             done.failed[path.name] = f"spool {path.name}: {error}"

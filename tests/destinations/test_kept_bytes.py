@@ -95,6 +95,39 @@ def test_what_the_store_does_not_take_now_stays_in_the_spool_and_is_kept_later(t
     place.close()
 
 
+def test_a_delivery_that_was_kept_in_part_is_kept_whole_later(store: tuple[Place, str], tmp_path: Path) -> None:
+    """The store took the first of several files, and no more."""
+    place, url = store
+    place.tenant(entityList=["user"], csv={"max_rows_per_file": 1})
+    for number in range(3):
+        place.user(number, "Ada", NOON - DAY)
+    nowhere = url.replace("kept-", "none-") if url.startswith("s3") else "busy/archive"
+    (place.root / "busy").write_text("a file where the folder belongs")
+    [delivered] = deliver_on(machine(place, nowhere))
+    [spool] = (place.root / "one/spool").iterdir()
+    (tmp_path / "first").mkdir()
+    shutil.copy(min(spool.iterdir()), tmp_path / "first")
+    kept = machine(place, url).kept
+    assert kept is not None
+    kept.keep(delivered, tmp_path / "first")
+    place.clock = datetime.now(UTC) + 2 * DAY
+    assert housekeeping.housekeeping(machine(place, url)).failed == {}
+    shutil.rmtree(place.out)
+    assert repairs.redeliver(machine(place, url, "other"), delivered, actor="test").error is None
+
+
+def test_parts_keep_their_order_past_9999(store: tuple[Place, str], tmp_path: Path) -> None:
+    place, url = store
+    names = ["user-0002.parquet", "user-1001.parquet", "user-9999.parquet", "user-10000.parquet", "user.deletes.csv"]
+    (tmp_path / "parts").mkdir()
+    for name in names:
+        (tmp_path / "parts" / name).write_text(name)
+    kept = machine(place, url).kept
+    assert kept is not None
+    kept.keep("a" * 32, tmp_path / "parts")
+    assert [b"".join(blocks()).decode() for blocks in kept.files("a" * 32)] == names
+
+
 def test_bytes_from_another_disk_appear_whole(tmp_path: Path) -> None:
     memory = Path("/dev/shm") / uuid4().hex
     memory.mkdir()

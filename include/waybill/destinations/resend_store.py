@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,7 +38,10 @@ class Kept(Protocol):
         ...
 
     def files(self, delivery: str) -> list[Blocks]:
-        """Return what is kept of a delivery, in the order of the files' names. The reader has to check the bytes. There may be nothing."""
+        """Return what is kept of a delivery: the parts in the order of their numbers, and the deletes file behind them.
+
+        The reader has to check the bytes. Some or all may be missing.
+        """
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
@@ -86,7 +90,7 @@ class KeptInFolder:
     def files(self, delivery: str) -> list[Blocks]:
         folder = self.root / delivery
         try:
-            return [_reader(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+            return [_reader(path) for path in sorted(folder.iterdir(), key=lambda path: _place_of(path.name))] if folder.is_dir() else []
         except OSError as error:
             raise unavailable(error) from error
 
@@ -102,6 +106,11 @@ class KeptInFolder:
 
     def remove(self, delivery: str) -> None:
         shutil.rmtree(self.root / delivery, ignore_errors=True)
+
+
+def _place_of(name: str) -> str:
+    """Return what sorts names by the numbers in them: more than 9,999 parts have numbers of different length."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), name)
 
 
 def _reader(path: Path) -> Blocks:
@@ -123,7 +132,7 @@ class KeptInBucket(Bucket):
                 send(client, self.bucket, f"{self.prefix}{delivery}/{path.name}", _reader(path)(), {})
 
     def files(self, delivery: str) -> list[Blocks]:
-        return [self._reader(key) for key, _ in self._objects(f"{self.prefix}{delivery}/")]
+        return [self._reader(key) for key in sorted((key for key, _ in self._objects(f"{self.prefix}{delivery}/")), key=_place_of)]
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
         newest: dict[str, datetime] = {}
