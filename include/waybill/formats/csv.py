@@ -121,8 +121,8 @@ def write_side_by_side(
 
     begun = [files.begin() for _ in streams]  # numbered in the order of the streams
     with ThreadPoolExecutor(len(streams), "waybill-stream") as pool:
-        running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
         try:
+            running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
             done, _ = wait(running, return_when=FIRST_EXCEPTION)
             if failed := next((error for future in done if (error := future.exception())), None):
                 raise failed
