@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import text
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.servers.http import HttpServer
@@ -211,6 +212,29 @@ def test_an_alarm_that_nothing_stands_behind_any_more_ends_in_silence(place, htt
     assert types(http) == ["breach"]
     with place.installation().ledger.read() as connection:
         assert notices.raised(connection) == []
+
+
+@pytest.mark.parametrize("damage", ["no json", "[]", "{}"])
+@pytest.mark.parametrize("damaged", ["alarm.detail", "notice.channel", "notice.created_at"])
+def test_what_the_ledger_cannot_read_of_one_tenant_silences_no_other(place, http, damaged, damage):
+    place.write("catalog.yaml", catalog(user=USER))
+    for tenant in ("acme", "globex"):
+        place.tenant(tenant, entityList=["user"], **PROMISED)
+    policy(place, hook())
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    table, column = damaged.split(".")
+    place.clock = MIDNIGHT + (5 if table == "alarm" else 6) * HOUR
+    installation = place.installation()
+    notifying.watch(installation)
+    with installation.ledger.begin() as connection:
+        connection.execute(text(f"update {table} set {column} = :damage where tenant = 'acme'"), {"damage": damage})
+    at(place, 6)
+    assert ("globex", "breach") in heard(http)
+
+
+def heard(http: HttpServer) -> list[tuple[str, str]]:
+    return [(message.json["tenant"], message.json["type"]) for message in http.received]
 
 
 def verified(call: Any, key: bytes = b"a secret of the consumer") -> bool:

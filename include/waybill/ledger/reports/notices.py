@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.database.engine import new_id
+from waybill.ledger.database.rows import readable_rows, require
 from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
 from waybill.states import NoticeState
 
@@ -75,7 +76,15 @@ class Notice:
 def raised(connection: Connection, tenant: str | None = None) -> list[Alarm]:
     """Return the raised alarms, of all tenants or of one."""
     query = select(alarm).where(IS_RAISED).order_by(alarm.c.id)
-    return [Alarm(**row._mapping) for row in connection.execute(query if tenant is None else query.where(alarm.c.tenant == tenant))]
+    return readable_rows(connection, query if tenant is None else query.where(alarm.c.tenant == tenant), alarm.c.id, _alarm)
+
+
+def _alarm(row: Any) -> Alarm:
+    """Raises LookupError, TypeError or the like for a row that cannot be read."""
+    found = Alarm(**require(row, detail=dict))
+    if not found.detail.keys() & {"data_until", "deliveries"}:
+        raise LookupError("detail")
+    return found
 
 
 def is_pending(connection: Connection, tenant: str) -> bool:
@@ -157,7 +166,15 @@ def due(connection: Connection, now: datetime, tenant: str | None = None) -> lis
     """Return the due messages that no other process is sending, oldest first."""
     free = or_(notice.c.claimed_at.is_(None), notice.c.claimed_at <= now - LEASE)
     query = select(notice).where(IS_OWED, notice.c.due_at <= now, free).order_by(notice.c.id).limit(MOST)
-    return [Notice(**row._mapping) for row in connection.execute(query if tenant is None else query.where(notice.c.tenant == tenant))]
+    return readable_rows(connection, query if tenant is None else query.where(notice.c.tenant == tenant), notice.c.id, _notice)
+
+
+def _notice(row: Any) -> Notice:
+    """Raises LookupError, TypeError or the like for a row that cannot be read."""
+    found = Notice(**require(row, channel=dict, detail=dict))
+    if not {"kind", "after", "own", "guarded"} <= found.channel.keys():
+        raise LookupError("channel")
+    return found
 
 
 def claim(connection: Connection, owed: Notice, now: datetime) -> bool:
