@@ -314,6 +314,32 @@ def test_an_address_that_is_none_holds_up_its_own_channel_alone(place, http, url
     assert url not in str(problems)
 
 
+def test_a_message_that_can_never_be_sent_holds_up_no_other_of_its_channel(place, http):
+    place.connections["acme_hook"] = Connection("acme_hook", "http", http.url, password="plain")
+    place.run(NOON)
+    installation, channel = place.installation(), hook() | {"own": False, "guarded": False, "after": 0}
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        notices.owe(connection, "acme", "delivered", [channel], {}, NOON, delivery="0" * 32)
+        notices.owe(connection, "acme", "recovered", [channel], {"was": "breach", "since": "x"}, NOON)
+    assert [problem.code for problem in sending.send_due(place.installation())] == ["unknown_delivery"]
+    assert types(http) == ["recovered"]
+    assert sending.send_due(place.installation()) == []
+
+
+@pytest.mark.parametrize("body", ["json_set(body, '$.timezone', 'No/Where')", "'[]'"])
+def test_a_registration_that_cannot_be_read_holds_up_no_message(place, smtp, body):
+    place.run(NOON)
+    installation, channel = place.installation(), {"kind": "mail", "to": ["a@b.example"], "own": False, "guarded": False, "after": 0}
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        connection.execute(text(f"update registration set body = {body}"))
+        for tenant in ("acme", "nobody"):
+            notices.owe(connection, tenant, "recovered", [channel], {"was": "breach", "since": "2026-06-01T00:00:00Z"}, NOON)
+    assert sending.send_due(place.installation()) == []
+    assert len(smtp.received) == 2
+
+
 def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_under_the_same_id(place, http):
     place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
     http.answers += [500, 302, 404]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -40,6 +41,11 @@ MOST_BYTES = 1_000_000
 """A manifest with more columns than fit is sent without them. The destination has the complete one."""
 
 
+_FORGOTTEN = "unknown_delivery"
+_FOR_GOOD = (mail.REFUSED, _FORGOTTEN)
+"""The codes of messages that can never be sent. They hold up no other."""
+
+
 def send_owed(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
     """Send what people are owed about one tenant. Returns what changed and what could not be sent. One query if nothing is owed."""
     with installation.ledger.read() as connection:
@@ -62,7 +68,7 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         lanes: dict[str, list[Notice]] = {}
         for notice in due:
             lanes.setdefault(json.dumps({key: notice.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(notice)
-        stopped = {name for name, problem in problems.items() if problem.code != mail.REFUSED}
+        stopped = {name for name, problem in problems.items() if problem.code not in _FOR_GOOD}
         for name in lanes.keys() & stopped:  # more is owed than one round takes: none is tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
@@ -90,11 +96,11 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
         try:
             _send(installation, notice)
         except WaybillError as error:
-            later = None if error.code == mail.REFUSED else _next_try(notice, now)
+            later = None if error.code in _FOR_GOOD else _next_try(notice, now)
             with installation.ledger.begin() as connection:
                 notices.postponed(connection, notice, later, str(error))
             problem = error.located(f"message {notice.event} of {notice.tenant}")
-            if error.code == mail.REFUSED:  # it says nothing of the next one
+            if error.code in _FOR_GOOD:  # it says nothing of the next one
                 refused = problem
                 continue
             _put_off(installation, lane[number:])
@@ -145,12 +151,17 @@ def _mail(installation: Installation, notice: Notice) -> None:
 
 def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
     """Return subject and text, with times in the tenant's zone and entities by their display names."""
-    with installation.ledger.read() as connection:
-        registered = registrations.current(connection, notice.tenant)
-    zone = registered.registration.zone if registered else ZoneInfo("UTC")
     names = {entity.id: entity.display_name for entity in installation.catalog.entities.values()}
     with installation.speaking_to(notice.tenant):
-        return written(notice, facts(installation, notice), zone, names)
+        return written(notice, facts(installation, notice), _zone(installation, notice.tenant), names)
+
+
+def _zone(installation: Installation, tenant: str) -> ZoneInfo:
+    """Return the tenant's zone, or UTC if its registration cannot be read: the message may be about that, and others wait behind it."""
+    with installation.ledger.read() as connection, suppress(PermanentError):
+        if registered := registrations.current(connection, tenant):
+            return registered.registration.zone
+    return ZoneInfo("UTC")
 
 
 def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def _delivered(installation: Installation, notice: Notice) -> dict[str, Any]:
         delivery = deliveries.get(connection, notice.delivery or "")
         adopted = deliveries.adopted_of(connection, [delivery]).get(delivery.id) if delivery else None
     if delivery is None or adopted is None:
-        raise PermanentError(f"the ledger has no delivery {notice.delivery} any more", code="unknown_delivery")
+        raise PermanentError(f"the ledger has no delivery {notice.delivery} any more", code=_FORGOTTEN)
     target, manifest = target_of_attempt(delivery, adopted), json.loads(manifest_bytes(delivery, adopted))
     if len(json.dumps(manifest)) > MOST_BYTES:
         manifest.pop("columns")
