@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,3 +208,11 @@ def test_a_recurring_export_says_what_it_is_limited_to_and_which_range_it_has(sh
     row = text(show(shop).text.partition(">limited<")[2].partition("</tr>")[0])
     assert ("Last 30 days" if presets else "2026-02-01 to 2026-02-02 (UTC)") in row
     assert ("One project, project p1" in row) is (scope["level"] == "project")
+
+
+def test_the_form_offers_the_entities_of_a_type_that_the_api_takes(tmp_path: Path, issuer: TestIssuer) -> None:
+    with opened("types", tmp_path, issuer) as shop:
+        names = [entity.display_name for entity in shop.installation.catalog.offered_to("acme").entities.values()][:2]
+        shop.policy(export_types={"loud": {"entities": [name.upper() for name in names], "formats": ["csv"]}})
+        found = re.findall(r'data-entities="([^"]*)"', show(shop, "tenants/acme/requests?new=1").text)
+        assert [len(entities.split()) for entities in found] == [2]

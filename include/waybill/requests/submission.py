@@ -198,10 +198,7 @@ def _scope_problems(scope: Scope, export_policy: ExportPolicy) -> Iterator[Findi
 def _entities(
     submission: Submission, kind: ExportType | None, catalog: Catalog, export_policy: ExportPolicy, found: list[Finding]
 ) -> list[Entity]:
-    names = catalog.ids_by_name()
-    offered = [
-        entity for entity in catalog.entities.values() if kind is None or kind.entities == "all" or _is_listed(entity, kind.entities, names)
-    ]
+    names, offered = catalog.ids_by_name(), entities_of(kind, catalog)
     levels = submission.scope.filters()
     if submission.entities is None and export_policy.all_entities_by_default:
         return [entity for entity in offered if levels.keys() <= entity.scopes.keys()]
@@ -226,8 +223,13 @@ def _entities(
     return [entity for entity in offered if entity.id in chosen]
 
 
-def _is_listed(entity: Entity, words: tuple[str, ...], names: Mapping[str, str]) -> bool:
-    return entity.id in {names.get(word.casefold()) for word in words}
+def entities_of(kind: ExportType | None, catalog: Catalog) -> list[Entity]:
+    """Return the entities of an export type, in the order of the catalog. Without a type these are all."""
+    if kind is None or kind.entities == "all":
+        return list(catalog.entities.values())
+    names = catalog.ids_by_name()
+    listed = {names.get(word.casefold()) for word in kind.entities}
+    return [entity for entity in catalog.entities.values() if entity.id in listed]
 
 
 def _formats(

@@ -11,7 +11,7 @@ from fastapi import Path as InPath
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
-from waybill.configuration.catalog import Entity, ScopeLevel
+from waybill.configuration.catalog import Catalog, ScopeLevel
 from waybill.configuration.findings import parsed
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import WaybillError
@@ -26,7 +26,7 @@ from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.scopes import scope_values
 from waybill.requests.states import SENTENCES, Refused
-from waybill.requests.submission import Submission
+from waybill.requests.submission import Submission, entities_of
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
@@ -120,14 +120,12 @@ def _requests(
     }
     if request.headers.get("hx-target") == "requests-list":
         return page(request, "exports/list.html", caller, **shown)
-    catalogue = list(installation.catalog.offered_to(tenant).entities.values())
+    catalogue = installation.catalog.offered_to(tenant)
     shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
     return page(request, "exports/page.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
 
 
-def _form_frame(
-    caller: Caller, catalogue: list[Entity], export_policy: ExportPolicy, offered: Options, wish: dict[str, str]
-) -> dict[str, Any]:
+def _form_frame(caller: Caller, catalogue: Catalog, export_policy: ExportPolicy, offered: Options, wish: dict[str, str]) -> dict[str, Any]:
     # If the policy words the levels, it names those that the form offers. A link that fixes them reaches the others.
     looks = export_policy.page
     worded = looks.scope_labels or export_policy.scopes
@@ -152,17 +150,17 @@ def _form_frame(
         "one_format": bool(export_policy.page.formats),
         "all_by_default": export_policy.all_entities_by_default,
         "key": uuid4().hex,
-        "catalogue": catalogue,
+        "catalogue": list(catalogue.entities.values()),
         "fulfilment": export_policy.fulfilment,
         "fulfil_at": export_policy.fulfil_at,
         "mailed": "ready" in export_policy.notify.requests and bool(caller.email),
     }
 
 
-def _of_types(offered: Options, catalogue: list[Entity]) -> dict[str, list[str]]:
+def _of_types(offered: Options, catalogue: Catalog) -> dict[str, list[str]]:
     """Return the ids of the entities of an export type, for the types that do not hold all."""
-    types = {name: kind.entities for name, kind in offered.export_types.items() if kind.entities != "all"}
-    return {name: [entity.id for entity in catalogue if entity.id in held or entity.display_name in held] for name, held in types.items()}
+    types = {name: kind for name, kind in offered.export_types.items() if kind.entities != "all"}
+    return {name: [entity.id for entity in entities_of(kind, catalogue)] for name, kind in types.items()}
 
 
 def _denied(export_policy: ExportPolicy, offered: Options) -> str:
