@@ -138,13 +138,11 @@ def on_postgres(happens: Callable[[Launcher, Place, Database], list[str]]) -> At
     return attack
 
 
-def swapped(launcher: Launcher, place: Place, database: Database) -> list[str]:
-    """A table is swapped in that was filled and changed before the first delivery."""
-    database.psql(
-        "create table other (like orders including all); insert into other table orders; update other set version = 2 where id = 3"
-    )
+def joined(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """A table joins by inheritance that was filled before the first delivery."""
+    database.psql("create table other (like orders including all); insert into other table orders; update other set id = id + 20")
     launcher.run(place.root, "run", "acme", "--until", "2026-03-01T12:00:00Z", "--full-load", env=environment(database))
-    database.psql("alter table orders rename to old; alter table other rename to orders")
+    database.psql("alter table other inherit orders")
     return []
 
 
@@ -371,11 +369,11 @@ ROW_MUTANTS = [
         restored,
     ),
     Mutant(
-        "rows of a table that was swapped in are taken for delivered",
+        "rows of a table that joins another are taken for delivered",
         "deliveries/extraction/extracting.py",
         "if lost := snapshot.passed_over(selection, start, before):",
         'if lost := "":',
-        on_postgres(swapped),
+        on_postgres(joined),
     ),
     Mutant(
         "the snapshot is older than the table",
