@@ -188,19 +188,21 @@ from pathlib import Path
 from tests.format_rows import SAMPLE, batch, written
 from waybill.errors import TransientError
 
-resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
-for format in sys.argv[2:]:
+room, times = int(sys.argv[2]), int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+for format in sys.argv[4:]:
     try:
-        written(Path(sys.argv[1]), format, [batch(SAMPLE * 20_000)] * 3)
+        written(Path(sys.argv[1]), format, [batch(SAMPLE * times)] * 3)
     except TransientError as error:
         print(format, error.code, error, sep="|")
 """
 
 
-def test_a_full_disk_is_told_and_leaves_no_file_of_any_format(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("room", "times"), [(3_000, 20_000), (300, 1)], ids=["while rows are written", "when the file is closed"])
+def test_a_full_disk_is_told_and_leaves_no_file_of_any_format(tmp_path: Path, room: int, times: int) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, str(tmp_path), *FORMATS],
+        [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, str(tmp_path), str(room), str(times), *FORMATS],
         capture_output=True, text=True, check=True, cwd=root, env={"PYTHONPATH": f"{root / 'include'}:{root}"},
     )  # fmt: skip
     told = [line.split("|") for line in done.stdout.splitlines()]

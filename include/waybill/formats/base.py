@@ -92,7 +92,7 @@ class Output:
         self.path = path
         self.bytes = 0
         self._hash = hashlib.sha256()
-        self._discarded = False
+        self._discarded = self._finished = False
         with disk_errors(path):
             self._file = private.create(path)
 
@@ -119,14 +119,16 @@ class Output:
     def finish(self, rows: int, columns: tuple[str, ...], withheld: Mapping[str, int]) -> Written:
         with disk_errors(self.path):
             self._file.close()
+        self._finished = True
         return Written(rows, self.bytes, self._hash.hexdigest(), columns, dict(withheld))
 
     def discard(self) -> None:
-        if not self._file.closed:
-            self._discarded = True
-            self.path.unlink(missing_ok=True)
-            with suppress(OSError):  # what is still buffered may not fit on the disk either
-                self._file.close()
+        if self._finished or self._discarded:
+            return
+        self._discarded = True
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what is still buffered may not fit on the disk either
+            self._file.close()
 
 
 @contextmanager

@@ -67,6 +67,7 @@ class SheetWriter:
             self._file = private.create(path)
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
         self._sheet: IO[bytes] | None = None
+        self._is_over = False
         self._sheets = self._rows = self._size = 0
         self._tail = b""
 
@@ -87,11 +88,13 @@ class SheetWriter:
             with self._path.open("rb") as finished:
                 digest = hashlib.file_digest(finished, "sha256").hexdigest()
         self._engine.release()
+        self._is_over = True
         return Written(self._intake.rows, self._path.stat().st_size, digest, tuple(self._intake.columns), dict(self._intake.withheld))
 
     def discard(self) -> None:
         self._engine.close()
-        if not self._file.closed:
+        if not self._is_over:
+            self._is_over = True
             self._path.unlink(missing_ok=True)
             for part in (self._sheet, self._zip, self._file):
                 with suppress(OSError):  # the disk may be full; what is not closed now would try again when it is collected
