@@ -340,6 +340,19 @@ def test_a_registration_that_cannot_be_read_holds_up_no_message(place, smtp, bod
     assert len(smtp.received) == 2
 
 
+@pytest.mark.parametrize("words", ["entities: 1\n", "entities: [\n", "sources: {}\nentities: {user: {}}\n"])
+def test_while_the_catalog_is_broken_people_hear_of_what_is_late_and_read_what_was_delivered(place, smtp, words):
+    place.run(NOON)
+    installation, channel = place.installation(), {"kind": "mail", "to": ["a@b.example"], "own": False, "guarded": False, "after": 0}
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        notices.owe(connection, "acme", "recovered", [channel], {"was": "breach", "since": "2026-06-01T00:00:00Z"}, NOON)
+    (place.root / "config/catalog.yaml").write_text(words)
+    assert sending.send_due(place.installation()) == []
+    assert len(smtp.received) == 1
+    assert {delivery["entity"] for delivery in listed(place.installation(), "acme")} == {"user", "theme"}
+
+
 def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_under_the_same_id(place, http):
     place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
     http.answers += [500, 302, 404]

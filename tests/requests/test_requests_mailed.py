@@ -181,3 +181,15 @@ def test_a_sender_is_an_address_and_what_is_around_it_does_not_count(office: Off
     problems = send_mails(installation)
     assert [problem.code for problem in problems] == ([] if "\n" in sender else ["mail_sender"])
     assert [received.sender for received in smtp.received] == (["exports@example.com"] if "\n" in sender else [])
+
+
+def test_while_the_catalog_is_broken_what_was_made_is_listed_and_mailed(office: Office, smtp: SmtpServer) -> None:
+    export = office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    (office.place.root / "config/catalog.yaml").write_text("entities: 1\n")
+    installation = mailing(office, smtp.port)
+    listing = following.list_requests(installation, ADA, "acme")
+    assert [following.describe_to(installation, ADA, request).status for request in listing.requests] == ["done"]
+    assert links.mint_link(installation, ADA, "acme", export.id)
+    assert send_mails(installation) == []
+    assert len(smtp.received) == 1

@@ -64,7 +64,7 @@ def _send(installation: Installation, request: ExportRequest, now: datetime) -> 
 
 def _message(installation: Installation, connection: Connection, request: ExportRequest) -> EmailMessage:
     export_policy = installation.configuration.export_policy(request.tenant)
-    entities = installation.catalog.entities
+    entities = installation.configuration.catalog.entities
     names = [entities[entity].display_name if entity in entities else entity for entity in request.entities]
     zone = zone_of(installation, request.tenant)
     with installation.speaking_to(request.tenant):

@@ -59,7 +59,7 @@ def has_plan(installation: Installation, tenant: str) -> bool:
 
 def is_known(installation: Installation, tenant: str) -> bool:
     """Return whether the tenant is registered, has a file, or is named by policy."""
-    if tenant in installation.configuration.files_of(tenant).tenants or tenant in installation.configuration.policy.named_tenants:
+    if installation.configuration.has_file(tenant) or tenant in installation.configuration.policy.named_tenants:
         return True
     with installation.ledger.read() as connection:
         return registrations.current(connection, tenant) is not None

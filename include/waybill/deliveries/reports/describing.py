@@ -66,7 +66,8 @@ def describe(installation: Installation, found: Iterable[Delivery], planned_now:
         adopted = deliveries.adopted_of(connection, found)
         styles = _PlannedStyles(connection, planned_now)
         planned = {delivery.id: styles.of(delivery) for delivery in found if delivery.id not in adopted}
-    streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
+    # Also with a catalog that is broken just now: what the ledger knows can be told.
+    streams = {name: entity.streams for name, entity in installation.configuration.catalog.entities.items()}
     described = []
     for delivery in found:
         if attempt := adopted.get(delivery.id):

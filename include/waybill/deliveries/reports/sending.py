@@ -151,7 +151,8 @@ def _mail(installation: Installation, notice: Notice) -> None:
 
 def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
     """Return subject and text, with times in the tenant's zone and entities by their display names."""
-    names = {entity.id: entity.display_name for entity in installation.catalog.entities.values()}
+    # Also with a catalog that is broken just now: people hear of what is late meanwhile.
+    names = {entity.id: entity.display_name for entity in installation.configuration.catalog.entities.values()}
     with installation.speaking_to(notice.tenant):
         return written(notice, facts(installation, notice), _zone(installation, notice.tenant), names)
 
