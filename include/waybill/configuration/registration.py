@@ -255,8 +255,7 @@ class Registration(Strict):
     def frequency_of(self, entity: str, catalog: Catalog) -> Frequency:
         """Return how often an entity comes, given by id."""
         known = catalog.entity(entity)
-        names = {entity, known.display_name.casefold() if known else entity}
-        return next((frequency for name, frequency in self.frequencies.items() if name.casefold() in names), self.frequency)
+        return next(_under(self.frequencies, entity, known.display_name if known else entity), self.frequency)
 
     @property
     def rhythm(self) -> tuple[Frequency, ...]:
@@ -266,7 +265,7 @@ class Registration(Strict):
 
     def chosen(self, entity: Entity) -> Mapping[str, Column]:
         """Return the columns of the catalogued entity that this tenant receives, in their order."""
-        names = next(_about(entity, self.columns), ())
+        names = next(_under(self.columns, entity.id, entity.display_name), ())
         return {name: entity.columns[name] for name in names if name in entity.columns} or entity.columns
 
     def sees(self, entity: Entity) -> Entity:
@@ -274,7 +273,7 @@ class Registration(Strict):
 
         Raises PermanentError if the catalog now has a column with a name that another column was given.
         """
-        names, columns = next(_about(entity, self.rename), {}), self.chosen(entity)
+        names, columns = next(_under(self.rename, entity.id, entity.display_name), {}), self.chosen(entity)
         if columns is entity.columns and not names:
             return entity
         renamed = {names.get(name, name): column.renamed(name, names.get(name, name)) for name, column in columns.items()}
@@ -288,7 +287,7 @@ class Registration(Strict):
 
     def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
         """Return the tenant's id in the data, and the conditions on a row of the catalogued entity, by the source's names."""
-        asked = (condition for given in _about(entity, self.where) for condition in given)
+        asked = (condition for given in _under(self.where, entity.id, entity.display_name) for condition in given)
         known = {name: column.source(name) for name, column in entity.columns.items()}
         return self.id_in_data(tenant), tuple(
             condition.model_copy(update={"column": known.get(condition.column, condition.column)}) for condition in asked
@@ -331,10 +330,10 @@ class Registration(Strict):
 _Given = TypeVar("_Given")
 
 
-def _about(entity: Entity, by_entity: Mapping[str, _Given]) -> Iterator[_Given]:
-    """Return what a registration says of an entity, under its id or its display name."""
-    names = (entity.id.casefold(), entity.display_name.casefold())
-    return (given for name, given in by_entity.items() if name.casefold() in names)
+def _under(by_entity: Mapping[str, _Given], *names: str) -> Iterator[_Given]:
+    """Return what a registration says of an entity under any of its names, which are its id and its display name, in any letters."""
+    folded = {name.casefold() for name in names}
+    return (given for name, given in by_entity.items() if name.casefold() in folded)
 
 
 def starts_at(tenant: str, deliver_at: str | None) -> time:
