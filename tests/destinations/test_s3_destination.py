@@ -115,6 +115,28 @@ def test_a_winner_that_died_half_way_is_finished_by_the_next(session: Session, s
     assert session.read(f"{DAY}/user/user-0001.csv") == b"a"
 
 
+def test_a_winner_that_gave_its_files_up_is_replaced_by_one_of_those_who_come(session: Session, s3: S3Server, bucket: str) -> None:
+    claim = f"tenants{DAY}/user/.user.{'0' * 32}.part"
+    s3.client().put_object(Bucket=bucket, Key=claim, Body=f"{DAY}/.user.{'f' * 32}.part".encode())
+    folders = [f"{DAY}/.user.{attempt * 32}.part" for attempt in "1234567"]
+    for folder in folders:
+        for number in (1, 2):
+            session.upload(f"{folder}/user-000{number}.csv", [folder.encode()])
+    with ThreadPoolExecutor(len(folders)) as pool:
+        won = list(pool.map(lambda folder: session.publish(folder, f"{DAY}/user"), folders))
+    assert won.count(True) == 1
+    assert {session.read(f"{DAY}/user/user-000{number}.csv") for number in (1, 2)} == {folders[won.index(True)].encode()}
+
+
+def test_parts_that_were_collected_are_published_again_by_the_next(session: Session) -> None:
+    for attempt in "ab":
+        folder = f"{DAY}/.user.{attempt * 32}.part"
+        session.upload(f"{folder}/user-0001.csv", [attempt.encode()])
+        assert session.publish(folder, f"{DAY}/user")
+        assert session.read(f"{DAY}/user/user-0001.csv") == attempt.encode()
+        session.remove(f"{DAY}/user/user-0001.csv")
+
+
 def test_a_source_that_fails_leaves_nothing(session: Session, s3: S3Server, bucket: str) -> None:
     def rows() -> Iterator[bytes]:
         yield BYTES

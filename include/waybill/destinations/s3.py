@@ -217,24 +217,40 @@ class S3Session(Reading):
     def _publish_folder(self, hidden: str, final: str) -> bool:
         """Publish several files at once. Whoever puts the claim first wins, and everybody copies the winner's files to the end.
 
-        The first file comes last, so whoever looks for it finds the others, too.
+        The first file comes last, so whoever looks for it finds the others, too. If the winner gave its files up, or somebody has collected
+        them, a claim on its place is put.
         """
-        claim = f"{final}/{layout.hidden(final, _CLAIM).rpartition('/')[2]}"
+        claimed = _CLAIM
+        while True:
+            winner = self._winner(final, claimed, hidden)
+            files = [item for item in self.walk(winner) if not item.is_folder]
+            if files or self._shows(final):
+                break
+            claimed = layout.attempt_of(winner.rpartition("/")[2])
+        for item in reversed(files):
+            self._copy(item.path, final + item.path.removeprefix(winner), item.size)
+        if winner == hidden:
+            self._remove_below(hidden)
+        return winner == hidden
+
+    def _winner(self, final: str, claimed: str, hidden: str) -> str:
+        """Put the claim on behalf of `hidden` if it is free, and return the hidden folder that it names."""
         from botocore.exceptions import ClientError
 
+        claim = f"{final}/{layout.hidden(final, claimed).rpartition('/')[2]}"
         with self._translated("publish", final):
             try:
                 self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=hidden.encode(), **self._if_new)
             except ClientError as error:
                 if _status(error) != 412:
                     raise
-        winner = (self.read(claim) or b"").decode()
-        for item in reversed(list(self.walk(winner))):
-            if not item.is_folder:
-                self._copy(item.path, final + item.path.removeprefix(winner), item.size)
-        if winner == hidden:
-            self._remove_below(hidden)
-        return winner == hidden
+        if winner := (self.read(claim) or b"").decode():
+            return winner
+        raise TransientError(f"{claim} was removed meanwhile", where=self.label, next_step="Run again", code="vanished")
+
+    def _shows(self, folder: str) -> bool:
+        """Return whether somebody's finished files are in a folder."""
+        return any(not item.is_folder and not layout.is_hidden(item.path.rpartition("/")[2]) for item in self.walk(folder))
 
     def remove(self, path: str) -> None:
         if self._head(path) is None:
