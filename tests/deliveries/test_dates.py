@@ -13,6 +13,7 @@ from tests.copies import Copy
 from tests.deliveries.test_redefined import Books, books  # noqa: F401 (a fixture)
 from tests.installations import DAY, read_csv
 from waybill.deliveries import repairs
+from waybill.deliveries.recovery.reconciling import reconcile
 
 ZONES = {
     "UTC": date(2026, 5, 10),
@@ -111,6 +112,25 @@ def test_a_deletion_of_today_comes_though_a_date_says_nothing_about_the_hour(boo
     rows = [row for path, item in books.manifests() for row in read_csv(path.parent / item["files"][0]["path"], item)]
     assert {int(row[0]) for row in rows if row[1] and row[1] > "2026-05-02"} == set(range(48))
     books.close()
+
+
+@pytest.mark.parametrize(
+    ("books", "mode"),
+    [*((kind, "lookback") for kind in ("postgres", "duckdb", "sqlite", "mariadb")), ("postgres", "horizon")],
+    indirect=["books"],
+)
+def test_reconciling_misses_no_row_of_today_that_the_next_delivery_brings(dated: Books, mode: str) -> None:
+    look_back = {"lookback": "0s"} if mode == "lookback" else {}
+    catalogued(dated, "America/Los_Angeles", changes={"mode": mode, "column": "day", **look_back})
+    now = datetime(2026, 5, 20, 8, tzinfo=UTC)
+    dated.happens("insert into dated values ('acme', 1, '2026-05-01')")
+    assert [str(result.error) for result in dated.run(now) if result.error] == []
+    dated.happens("insert into dated values ('acme', 2, '2026-05-20')")
+    assert list(map(str, reconcile(dated.installation(), "acme", actor="test").differences)) == []
+    dated.happens("insert into dated values ('acme', 3, '2026-05-02')")
+    assert [found.missing for found in reconcile(dated.installation(), "acme", actor="test").differences] == [1]
+    assert [str(result.error) for result in dated.run(now + DAY) if result.error] == []
+    assert held(dated) == [1, 2]
 
 
 HOW: dict[str, dict[str, Any]] = {

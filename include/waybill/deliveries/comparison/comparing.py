@@ -22,6 +22,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
+from waybill.deliveries.extraction.row_versions import reach
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
@@ -121,12 +122,12 @@ def _compare_stream(
     with installation.ledger.read() as connection:
         committed = restoring.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
-    settled = _settled(stream, entity)
-    windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == Purpose.SCHEDULE]
     identity = _identity(entity)
     delivered = _delivered(installation, session, committed, adopted, entity, identity) if identity else None
     with installation.source(entity.source).snapshot([entity]) as snapshot:
-        for window in windows:
+        settled = _settled(stream, entity, snapshot)
+        for delivery in [delivery for delivery in committed if delivery.purpose == Purpose.SCHEDULE]:
+            window = _window(delivery, adopted[delivery.id], settled)
             span = window.changed
             if span.start is None or span.start < span.end:
                 source_tenant, where = registered.registration.reads(registered.tenant, installation.entity(entity.id))
@@ -134,13 +135,11 @@ def _compare_stream(
                 yield from _compare_window(snapshot, selection, window, delivered)
 
 
-def _settled(stream: Stream, entity: Entity) -> Any:
+def _settled(stream: Stream, entity: Entity, snapshot: Snapshot) -> Any:
     """Return the instant or id below which everything must have been delivered. The next delta may still bring rows beyond it."""
-    if isinstance(at := (stream.position or {}).get("at"), int):
-        return at - entity.changes.lag
-    if stream.watermark is None or entity.changes.mode is Mode.HORIZON:
-        return stream.watermark
-    return stream.watermark - entity.changes.lookback
+    at = (stream.position or {}).get("at")
+    end = at if isinstance(at, int) else stream.watermark
+    return None if end is None else end - reach(entity, end, snapshot.columns(entity))
 
 
 def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
