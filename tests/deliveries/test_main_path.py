@@ -19,7 +19,7 @@ from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan, preview
 from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import deliver_batch, run
-from waybill.errors import ConflictError, PermanentError
+from waybill.errors import ConfigError, ConflictError, PermanentError
 from waybill.ledger import streams
 from waybill.registrations.applying import apply
 
@@ -420,6 +420,44 @@ def test_a_removed_file_deactivates_the_tenant_and_mass_deactivation_is_refused(
     applied = apply(place.installation(), actor="test", allow_mass_deactivation=True)
     assert sum(change.action == "deactivate" for change in applied.changes) == 4
     assert run(place.installation(), "t1", NOON) == []
+
+
+@pytest.mark.parametrize("how", ["not mounted", "emptied", "a link that leads nowhere"])
+def test_a_run_of_one_tenant_deactivates_it_neither_with_its_folder_nor_for_a_dangling_link(place, how):
+    for number in range(8):
+        place.tenant(f"t{number}")
+    apply(place.installation(), actor="test")
+    folder = place.root / "config/tenants"
+    if how == "not mounted":
+        folder.rename(place.root / "elsewhere")
+    elif how == "emptied":
+        for path in folder.iterdir():
+            path.unlink()
+    if how == "a link that leads nowhere":
+        (folder / "t0.yaml").unlink()
+        (folder / "t0.yaml").symlink_to(place.root / "nowhere.yaml")
+        assert "cannot be read" in str(apply(place.installation(), actor="test", only="t0").findings[0])
+    else:
+        with pytest.raises(PermanentError, match="would deactivate 9 of 9 active tenants"):
+            apply(place.installation(), actor="test", only="t0")
+    assert not place.installation().registered("t0").registration.is_disabled
+    assert len(run(place.installation(), "t0", NOON)) == 2
+
+
+def test_a_run_of_a_tenant_whose_file_was_removed_alone_deactivates_it(place):
+    for number in range(8):
+        place.tenant(f"t{number}")
+    apply(place.installation(), actor="test")
+    (place.root / "config/tenants/t0.yaml").unlink()
+    assert [change.action for change in apply(place.installation(), actor="test", only="t0").changes] == ["deactivate"]
+
+
+def test_a_policy_that_is_a_link_that_leads_nowhere_allows_nothing(place):
+    (place.root / "config/policy.yaml").unlink(missing_ok=True)
+    (place.root / "config/policy.yaml").symlink_to(place.root / "nowhere.yaml")
+    assert "config/policy.yaml: cannot be read" in str(place.installation().configuration.findings[0])
+    with pytest.raises(ConfigError):
+        _ = place.installation().configuration.policy
 
 
 def test_export_all_also_means_entities_catalogued_later(place):

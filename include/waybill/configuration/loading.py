@@ -273,8 +273,12 @@ class _TenantFolder:
 
 
 def tenant_files(folder: Path, tenant: str) -> list[Path]:
-    """Return the files below `folder` that are named after a tenant. There is one, unless somebody made a mistake."""
-    return [path for suffix in ("yaml", "yml") if (path := folder / f"{tenant}.{suffix}").exists()]
+    """Return the files below `folder` that are named after a tenant. There is one, unless somebody made a mistake.
+
+    A link that leads nowhere is a file that cannot be read, and not one that was removed.
+    """
+    paths = (folder / f"{tenant}.{suffix}" for suffix in ("yaml", "yml"))
+    return [path for path in paths if path.exists() or path.is_symlink()]
 
 
 def _reading_the_same(tenants: Mapping[str, TenantFile], broken: Set[str]) -> list[Finding]:
@@ -283,7 +287,7 @@ def _reading_the_same(tenants: Mapping[str, TenantFile], broken: Set[str]) -> li
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
-    raw = read_yaml(path, shown, findings) if path.exists() else {}
+    raw = read_yaml(path, shown, findings) if path.exists() or path.is_symlink() else {}
     return validated(Policy, raw or {}, shown, findings) or Policy()
 
 

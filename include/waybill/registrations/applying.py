@@ -95,7 +95,8 @@ def apply(
     """Bring the ledger to what the files say: one transaction per tenant, so a bad file harms nobody else.
 
     Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be
-    deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
+    deactivated, or have lost their files, where `only` narrows it to one tenant whose file is gone. Nothing is changed then. A dry run
+    returns that refusal beside the changes.
     """
     installation.configuration.require_catalog()
     frozen = locking_columns.freeze(installation, dry_run=dry_run)
@@ -116,7 +117,9 @@ def apply(
         Change(registered.tenant, "deactivate", registered.managed_by_file or "", difference(active.get(registered.tenant, []), []))
         for registered in gone
     ]
-    refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
+    refusal = None
+    if not allow_mass_deactivation:
+        refusal = _lost_with_others(installation, gone) if only else _mass_deactivation(changes, before)
     if not dry_run:
         if refusal:
             raise refusal
@@ -206,6 +209,17 @@ def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> 
         "with allow_mass_deactivation",
         code="mass_deactivation",
     )
+
+
+def _lost_with_others(installation: Installation, gone: list[Registered]) -> PermanentError | None:
+    """Return why a tenant whose file is gone is not deactivated: the files of too many others are gone with it."""
+    if not gone:
+        return None
+    with installation.ledger.read() as connection:
+        every = {registered.tenant: registered for registered in registrations.all_current(connection)}
+    names, nothing = installation.configuration.file_names, difference([], [])
+    lost = [found for found in every.values() if found.managed_by_file and found.tenant not in names]
+    return _mass_deactivation([Change(found.tenant, "deactivate", found.managed_by_file or "", nothing) for found in lost], every)
 
 
 def _carried_out(installation: Installation, change: Change, files: TenantFiles, before: Registered | None, actor: str) -> Change | Finding:
