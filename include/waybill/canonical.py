@@ -31,15 +31,22 @@ def optional_timestamp_text(value: datetime | None) -> str | None:
     return None if value is None else timestamp_text(value)
 
 
+class BeyondCalendar(ValueError):
+    """A well-formed time of the first or last day of the calendar that UTC has no date for."""
+
+
 def parse_timestamp(text: str) -> datetime:
     """Return the instant that a text means: the inverse of `timestamp_text`.
 
-    It accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time.
+    It accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time, and BeyondCalendar, which is one, too.
     """
     value = datetime.fromisoformat(text)
     if value.tzinfo is None:
         raise ValueError(f"{text!r} has no offset; allowed: RFC 3339 with an offset, as in 2026-06-01T00:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise BeyondCalendar(f"{text!r} lies beyond the calendar of UTC") from error
 
 
 def float_text(value: float) -> str:

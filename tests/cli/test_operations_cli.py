@@ -16,6 +16,9 @@ import pytest
 
 from tests.faults.scenes import delta
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.cli.options import actor
+from waybill.errors import PermanentError
+from waybill.files.places import verify
 
 MIDNIGHT = NOON.replace(hour=0)
 
@@ -159,3 +162,22 @@ def test_a_run_that_tells_known_rows_from_new_ones_does_not_pay_for_importing_pa
     )
     assert "4 rows" in done.stdout
     assert done.stdout.endswith("\nFalse\n")
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_time_beyond_the_calendar_is_a_mistake_of_whoever_wrote_it(waybill: Callable[..., str], until: str) -> None:
+    assert "is not an RFC 3339 time" in waybill("plan", "acme", "--until", until, status=2)
+
+
+def test_an_account_without_a_name_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers run under OpenShift."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert actor() == f"cli:{os.getuid()}"
+    with pytest.raises(PermanentError, match="no name to log in with"):
+        verify("sftp://files.example.com/exports", {}.__getitem__, key=Path("key"))

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waybill import canonical
-from waybill.canonical import ColumnType
+from waybill.canonical import ColumnType, parse_timestamp
 
 pytestmark = pytest.mark.fast
 
@@ -182,3 +182,9 @@ def test_a_version_digest_tells_every_part_of_the_version() -> None:
     ]
     assert len(digest) == 16
     assert len({digest, *others}) == 5
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_time_that_utc_has_no_date_for_is_refused_as_any_other_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="beyond the calendar"):
+        parse_timestamp(text)

@@ -368,3 +368,8 @@ def test_a_tenants_own_call_takes_no_id_in_the_data_away_that_nobody_can_read(pl
         assert (answer.status_code, [error["code"] for error in answer.json()["errors"]]) == (422, [code])
         with place.installation().ledger.begin() as connection:
             connection.execute(text("update registration set body = json('{}')"))
+
+
+def test_a_condition_on_a_time_beyond_the_calendar_is_a_problem_of_the_body(api: Api) -> None:
+    where = {"user": [{"column": "updated_at", "gte": "9999-12-31T23:59:59-05:00"}]}
+    assert_problem(api("PUT", "/acme/export", USER | {"where": where}), 422, "validation")

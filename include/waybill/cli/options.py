@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -104,7 +105,10 @@ def applied(tenant: str) -> Installation:
 
 def actor() -> str:
     """Return who runs the command, as the audit trail names them."""
-    return f"cli:{getpass.getuser()}"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"cli:{os.getuid()}"
 
 
 def write(text: str) -> None:

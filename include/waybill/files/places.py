@@ -80,7 +80,15 @@ def _server(place: str, connections: Connections, connection: str, key: Path | N
         known = connections(connection)
         return replace(known, host=url.hostname or known.host, port=port or known.port, login=login or known.login), path
     extra = {"known_hosts": "~/.ssh/known_hosts", "key_file": str(key or _own_key())}
-    return Connection(url.hostname or "", "sftp", url.hostname or "", port, login or getpass.getuser(), extra=extra), path
+    return Connection(url.hostname or "", "sftp", url.hostname or "", port, login or _own_name(), extra=extra), path
+
+
+def _own_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a container may run under a number that has no name
+        step = "Write it into the location: sftp://user@host/path"
+        raise PermanentError("this account has no name to log in with", next_step=step, code="no_such_place") from error
 
 
 def _own_key() -> Path:

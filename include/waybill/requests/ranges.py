@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from waybill.canonical import parse_timestamp
+from waybill.canonical import BeyondCalendar, parse_timestamp
 from waybill.configuration.policy import RangeRule
 from waybill.errors import Finding
 from waybill.language import tell
@@ -71,7 +71,7 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
             return _at_an_end(day, days) if is_at_an_end(day) else start_of_day(day + days * DAY, zone)
         instant = parse_timestamp(text)
         return _at_an_end(instant.date(), days) if is_at_an_end(instant.date()) else instant
-    except OverflowError:  # a time of the first or last day may lie beyond the calendar in its zone
+    except (OverflowError, BeyondCalendar):  # a time of the first or last day may lie beyond the calendar in its zone
         return _at_an_end(date.max if text.startswith("9") else date.min, days)
     except ValueError as error:
         raise ValueError(field) from error
