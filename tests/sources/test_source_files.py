@@ -22,6 +22,7 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
+from waybill.files.source_types import natives
 from waybill.sources import Source, reuse
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.lake import Lake
@@ -272,6 +273,27 @@ def test_only_the_files_of_the_tenant_are_opened(lake: Path) -> None:
     assert read(local(lake), LAKE).count("\n") == 4
     with pytest.raises(PermanentError, match="cut short"):
         read(local(lake), LAKE, "globex")
+
+
+@pytest.mark.parametrize("damage", ["broken", "another type"])
+def test_the_files_of_another_tenant_say_nothing_about_this_one(lake: Path, damage: str) -> None:
+    """They come first by name, so that they would describe the columns of all tenants."""
+
+    def told() -> Any:
+        with local(lake).snapshot([LAKE]) as snapshot:
+            selection = Selection(LAKE, "acme", LAKE.columns, snapshot.extent(LAKE, "acme", None, NOW).changed)
+            snapshot.check(selection)
+            text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
+            return natives(snapshot, LAKE), snapshot.definition(selection), text
+
+    before = told()
+    for path in lake.glob("lake/events/tenant_id=042/*/*.parquet"):
+        if damage == "broken":
+            path.write_bytes(b"broken")
+        else:
+            duckdb.sql(f"select id::integer as id, note, updated_at from read_parquet('{path}')").write_parquet(f"{path}.new")
+            Path(f"{path}.new").rename(path)
+    assert told() == before
 
 
 def test_row_groups_outside_of_the_window_are_not_read(tmp_path: Path) -> None:

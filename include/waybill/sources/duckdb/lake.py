@@ -134,6 +134,8 @@ class LakeSnapshot(EngineSnapshot):
         self._types: Mapping[str, str] = {}
         """Of columns that have no type in the files, where another snapshot knows it."""
         self._seen: dict[str, dict[str, Stamp]] = {}
+        self._tenants: dict[str, str] = {}
+        """The tenant that was asked for last, by relation."""
         self._plain: frozenset[str] = frozenset()
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
@@ -173,6 +175,8 @@ class LakeSnapshot(EngineSnapshot):
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
+        if tenant:
+            self._tenants[entity.relation] = tenant
         partitions.refuse_doubled(paths, entity)
         partitions.refuse_misread(paths, entity)
         hive_columns = partitions.types_of(paths[0], entity)
@@ -276,8 +280,9 @@ class LakeSnapshot(EngineSnapshot):
         return max(len(partitions.values_of(path).get(name, "").partition(".")[2]) for path in self._all_paths(entity))
 
     def columns(self, entity: Entity) -> dict[str, str]:
+        """Return the columns of the files of the tenant that was asked for last. Those of others may be broken, or have other types."""
         with _unreadable(f"{entity.id} in {self.where}"):
-            return super().columns(entity)
+            return self._describe(entity, self.relation(entity, self._tenants.get(entity.relation, "")))
 
     def never_null(self, entity: Entity) -> None:
         return None  # a file may say so, and the next one say otherwise
