@@ -123,7 +123,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
 
 def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Remove spools that no process can still be writing. Delivered files that are not all kept yet for redelivery are kept now."""
-    found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
+    found = [path for path in _own(installation.settings.spool_dir) if _is_dead(path, now, done)]
     with installation.ledger.read() as connection:
         owners = upkeep.owners(connection, [path.name for path in found])
     for path in found:
@@ -162,6 +162,17 @@ def _own(folder: Path) -> Iterator[Path]:
     """Return the folders that have an id of ours as their name."""
     if folder.is_dir():
         yield from (path for path in sorted(folder.iterdir()) if is_id(path.name) and path.is_dir() and not path.is_symlink())
+
+
+def _is_dead(folder: Path, now: datetime, done: Housekeeping) -> bool:
+    """Return whether nobody has written to a spool for so long that nobody will. What cannot be read, such as the spool of another
+    account, stays, and the rest of housekeeping goes on.
+    """
+    try:
+        return _youngest(folder) < now - DEAD_AFTER
+    except OSError as error:
+        done.failed[folder.name] = f"spool {folder.name}: cannot be read: {error.strerror}"
+        return False
 
 
 def _youngest(folder: Path) -> datetime:

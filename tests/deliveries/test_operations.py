@@ -288,6 +288,27 @@ def test_a_broken_policy_keeps_everything(place: Place) -> None:
     assert len(list((place.root / ".waybill/archive/deliveries").iterdir())) == 2
 
 
+def test_a_spool_that_cannot_be_read_keeps_housekeeping_from_nothing_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where somebody ran a command under another account."""
+    spool = place.root / ".waybill/spool"
+    foreign, own = sorted((new_id(), new_id()))
+    for name in (foreign, own):
+        plant(spool / name, "user.csv", 2 * DAY)
+    listed = Path.iterdir
+
+    def refused(folder: Path) -> Iterator[Path]:
+        if folder.name == foreign:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    place.clock = datetime.now(UTC) + 2 * DAY
+    done = housekeeping.housekeeping(place.installation())
+    assert done.failed == {foreign: f"spool {foreign}: cannot be read: Permission denied"}
+    assert (spool / foreign).exists()
+    assert not (spool / own).exists()
+
+
 def test_archived_bytes_and_forgotten_spools_go_when_their_time_is_up(place: Place) -> None:
     place.run(NOON)
     spool, archive = place.root / ".waybill/spool", place.root / ".waybill/archive/deliveries"

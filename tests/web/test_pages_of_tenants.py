@@ -263,3 +263,9 @@ def test_another_key_and_entities_without_a_condition_are_told_as_they_are(desk:
     ((label, before, after),) = told.changes({"encryption": (encryption, encryption | {"public_key": "other"})}, moved=False)
     assert (label, before == after) == ("Encryption", False)
     assert told.value("where", {"site": []}).endswith(": –")
+
+
+@pytest.mark.parametrize("body", ["", "[]", "1", "null", "{", "[" * 50_000])
+def test_what_is_no_preview_is_not_put_in_force(desk: Desk, body: str) -> None:
+    status, said = desk.send("initech", "registration", "replace-form", {"body": body, "expected": "0"})
+    assert status == 422, said

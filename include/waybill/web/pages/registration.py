@@ -156,8 +156,10 @@ def put_in_force(
     """Replace the registration by the one that was previewed. It is refused if somebody changed it meanwhile."""
     try:
         body = json.loads(form.one("body"))
-    except ValueError as error:
-        raise InvalidInput([Finding("", "body", tell("refusal.no_preview"))]) from error
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidInput([Finding("", "body", tell("refusal.no_preview"))])
     done = replacing.replace(installation, tenant, body, actor=caller.actor, expected=_version(form), operator=caller.is_operator)
     if done.changed:
         follow(installation, scheduler, caller, tenant, created=done.created)
