@@ -125,7 +125,10 @@ def test_parts_in_a_hidden_folder_become_visible_together(session: Session, plac
     assert [path.name for path in (place.root / DAY[1:]).iterdir()] == ["user"]
 
 
-@pytest.mark.parametrize("left", ["nothing", "a hidden file", "a file", "an empty folder"])
+LEFT = {"nothing": "", "an unfinished file of ours": f".user.csv.{'b' * 32}.part", "a hidden file": ".x", "a file": "x.csv"}
+
+
+@pytest.mark.parametrize("left", [*LEFT, "an empty folder", "our unfinished file and another"])
 def test_an_empty_folder_makes_way_for_parts_and_a_folder_that_holds_anything_does_not(session: Session, place: Place, left: str) -> None:
     hidden, final = f"{DAY}/.user.{'a' * 32}.part", place.root / DAY[1:] / "user"
     session.prepare(hidden)
@@ -133,11 +136,12 @@ def test_an_empty_folder_makes_way_for_parts_and_a_folder_that_holds_anything_do
     session.prepare(f"{DAY}/user")
     if left == "an empty folder":
         session.prepare(f"{DAY}/user/inner")
-    elif left != "nothing":
-        (final / (".x" if "hidden" in left else "x.csv")).write_bytes(b"theirs")
-    before = sorted(path.name for path in final.iterdir())
-    assert session.publish(hidden, f"{DAY}/user") is (left == "nothing")
-    assert sorted(path.name for path in final.iterdir()) == (before or ["user-0001.csv"])
+    names = [LEFT["an unfinished file of ours"], "x.csv"] if left.endswith("another") else filter(None, [LEFT.get(left)])
+    for name in names:
+        (final / name).write_bytes(b"left")
+    before, makes_way = sorted(path.name for path in final.iterdir()), left in ("nothing", "an unfinished file of ours")
+    assert session.publish(hidden, f"{DAY}/user") is makes_way
+    assert sorted(path.name for path in final.iterdir()) == (["user-0001.csv"] if makes_way else before)
     session.remove(hidden)
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waybill import layout
 from waybill.destinations.base import (
     Item,
     Probe,
@@ -204,11 +205,15 @@ class FolderSession(Reading):
             return True
 
     def _publish_folder(self, source: str, target: str, source_fd: int, target_fd: int) -> None:
-        """Rename a folder of parts. If an empty folder has the name, because a consumer took the files and left it, it makes way."""
+        """Rename a folder of parts.
+
+        A folder of the name makes way if it is empty, because a consumer took the files, or holds only what dead attempts left.
+        """
         try:
             rename_new(source, target, source_fd, target_fd)
         except FileExistsError:
-            with suppress(OSError):  # it holds something, or is no folder
+            with suppress(OSError):  # it holds something else, or is no folder
+                _remove_leftovers(target, target_fd)
                 os.rmdir(target, dir_fd=target_fd)
             rename_new(source, target, source_fd, target_fd)
 
@@ -313,3 +318,15 @@ def _still_there(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.
     for entry in entries:
         with suppress(FileNotFoundError):
             yield entry.name, entry.stat(follow_symlinks=False)
+
+
+def _remove_leftovers(name: str, parent: int) -> None:
+    """Remove unfinished files of ours from a folder that holds nothing else. Raises OSError for what is no such folder."""
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        with os.scandir(folder) as listed:
+            found = [entry.name for entry in listed]
+        for left in found if all(map(layout.is_hidden, found)) else ():
+            os.unlink(left, dir_fd=folder)
+    finally:
+        os.close(folder)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
+from waybill import layout
 from waybill.connection import Connection
 from waybill.destinations.base import (
     Item,
@@ -249,10 +250,18 @@ class SftpSession(Reading):
         return self._renamed(hidden, final) or (self._made_way(hidden, final) and self._renamed(hidden, final))
 
     def _made_way(self, hidden: str, final: str) -> bool:
-        """Return whether an empty folder was removed from where a folder of parts is to appear: a consumer took the files and left it."""
+        """Return whether a folder was removed from where a folder of parts is to appear.
+
+        It was empty, because a consumer took the files and left it, or held only what dead attempts left.
+        """
         ours, there = self._look(hidden), self._look(final)
-        if ours is None or there is None or not (ours.is_folder and there.is_folder) or self.entries(final):
+        if ours is None or there is None or not (ours.is_folder and there.is_folder):
             return False
+        found = self.entries(final)
+        if any(item.is_folder or not layout.is_hidden(item.path.rpartition("/")[2]) for item in found):
+            return False
+        for item in found:
+            self.remove(item.path)
         with self._translated("publish", final):
             try:
                 wait(self._loop, self._wire.remove_folder(self._at(final)))
