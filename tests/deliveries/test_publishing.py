@@ -14,7 +14,7 @@ from tests.destinations.sftp_places import embedded, password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.deliveries.publishing.renaming import require_published
 from waybill.destinations import Profile
-from waybill.errors import TransientError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 FINAL = "/exports/acme/user.csv"
@@ -30,6 +30,13 @@ class Loses(TenantFolder):
         super().rename(oldpath, newpath)
         if newpath.decode().endswith(self.ending):
             Path(os.fsdecode(self.map_path(newpath))).unlink()
+
+
+class Pretends(TenantFolder):
+    """Answers OK to a rename and does nothing."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        pass
 
 
 class LosesManifests(Loses):
@@ -85,3 +92,18 @@ def test_a_delivery_with_a_lost_file_is_not_committed_and_comes_whole_later(tmp_
         assert not list(folder.glob("*.manifest.json"))
         assert run(place, tmp_path, TenantFolder, NOON + DAY) is None
         assert sorted(path.name for path in folder.iterdir()) == ["user.csv", "user.deletes.csv", "user.manifest.json"]
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+def test_a_server_that_never_renames_keeps_no_copy_of_each_try(tmp_path: Path, parts: int | None) -> None:
+    with delivering(tmp_path) as place:
+        place.tenant(
+            entityList=["user"], destination={"kind": "sftp", "connection": "acme_sftp", "root": "/"}, csv={"max_rows_per_file": parts}
+        )
+        folder = tmp_path / "tenants/acme/exports/acme/2026/05/31/user"
+        for _ in range(2):
+            error = run(place, tmp_path, Pretends, NOON)
+            assert isinstance(error, PermanentError)
+            assert error.code == "not_published"
+            assert list(folder.rglob("*.csv*")) == []
+        assert run(place, tmp_path, TenantFolder, NOON) is None

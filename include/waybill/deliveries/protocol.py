@@ -111,12 +111,13 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
     except _Overtaken:
         run.withdraw()
         return run.verify()
-    except TransientError as error:
-        if stopping.is_asked_to_stop():
+    except (TransientError, PermanentError) as error:
+        # A server that renames nothing would keep a copy of every try.
+        if stopping.is_asked_to_stop() or error.code == "not_published":
             with suppress(WaybillError):
                 run.withdraw()
         else:
-            keeps_spool = claim.resumable and error.code != "verify"
+            keeps_spool = isinstance(error, TransientError) and claim.resumable and error.code != "verify"
         raise
     finally:
         if not keeps_spool:
