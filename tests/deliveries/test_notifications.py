@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -101,6 +102,18 @@ def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(pla
     sending.send_owed(place.installation(), "acme")
     sending.send_owed(place.installation(), "acme")
     assert [message.message["Subject"] for message in smtp.received[1:]] == ["Waybill: acme has its data again"]
+
+
+def test_a_run_of_the_command_line_tells_of_what_failed_and_is_well_again(place, http, run_waybill):
+    policy(place, hook(events=["failed", "recovered"]))
+    facts = {"conn_type": "http", "host": f"{http.url}/waybill", "password": SECRET}
+    environment = {"WAYBILL_CONFIG_DIR": str(place.root / "config"), "AIRFLOW_CONN_ACME_HOOK": json.dumps(facts)}
+    break_source(place)
+    for _ in range(2):
+        run_waybill("run", "acme", status=1, **environment)
+    mend_source(place)
+    run_waybill("run", "acme", **environment)
+    assert types(http) == ["failed", "recovered"]
 
 
 def test_a_second_entity_that_fails_is_told_alone(place, http):

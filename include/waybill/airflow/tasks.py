@@ -12,7 +12,7 @@ from waybill import logs
 from waybill.airflow import open_installation
 from waybill.airflow.names import APPLY_DAG, asset_name
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus
 
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
@@ -175,11 +175,7 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing
 
-    entities = {delivery.entity for delivery in due}
-    if any(
-        listed["entity"] in entities and listed["purpose"] == Purpose.SCHEDULE
-        for listed in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
-    ):
+    if describing.waiting(installation, tenant, {delivery.entity for delivery in due}):
         return False
     try:
         for path in days.publish_listings(installation, tenant):
@@ -275,11 +271,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
         log.info("wrote %s", path)
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
-    waiting = [
-        listed
-        for listed in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
-        if listed["entity"] in planned and listed["purpose"] == Purpose.SCHEDULE
-    ]
+    waiting = describing.waiting(installation, tenant, planned)
     if waiting:
         notifying.failed(installation, tenant, waiting)
     send_notices(installation, tenant)

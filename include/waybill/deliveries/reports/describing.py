@@ -21,6 +21,7 @@ from waybill.layout import Target
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
+from waybill.states import DeliveryStatus, Purpose
 
 _CSV = FileStyle()
 
@@ -158,6 +159,12 @@ def listed(
     with installation.ledger.read() as connection:
         found = deliveries.listed(connection, tenant, entity=entity, status=status, limit=limit, before=before)
     return describe(installation, found)
+
+
+def waiting(installation: Installation, tenant: str, entities: Collection[str]) -> list[Described]:
+    """Return the tenant's scheduled deliveries of these entities that are still open."""
+    found = listed(installation, tenant, status=DeliveryStatus.OPEN)
+    return [delivery for delivery in found if delivery["entity"] in entities and delivery["purpose"] == Purpose.SCHEDULE]
 
 
 def committed_since(installation: Installation, tenant: str, first: str) -> list[Described]:
