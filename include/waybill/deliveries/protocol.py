@@ -1,7 +1,7 @@
 """The delivery protocol (docs/protocol.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `planning`.
 
-The only visible effect is one rename, which never overwrites. The ledger records everything before it becomes visible, so any worker can
-finish a delivery with the same result, even a worker that others believed dead. The protocol needs no lock, no lease and no clock.
+Data becomes visible by one rename, which never overwrites. The ledger records everything before that, so any worker can finish a delivery
+with the same result, even one that others believed dead. Correctness needs no lock, lease or clock; `resuming` saves work by them.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
         run.withdraw()
         return run.verify()
     except (TransientError, PermanentError) as error:
-        # A server that renames nothing would keep a copy of every try.
-        if stopping.is_asked_to_stop() or error.code == "not_published":
+        if stopping.is_asked_to_stop() or error.code == "not_published":  # such a server would keep a copy of every try
             with suppress(WaybillError):
                 run.withdraw()
         else:

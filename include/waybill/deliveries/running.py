@@ -201,7 +201,7 @@ def run(
     full_load: bool = False,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Do all that a scheduled run does: finish open deliveries, plan and deliver until nothing is due, and close the day."""
+    """Finish open deliveries, plan and deliver until nothing is due, and close the day. Whoever calls this sends the messages."""
     with located_at(f"tenant {tenant}"):
         if full_load:
             ask_full_load(installation, tenant, entities)

@@ -4,8 +4,9 @@ In: the records of a delivery, or a place with files. Out: the bytes of manifest
 Nothing here needs the ledger. Reading and checking files is a consumer's business: `waybill_consumer` holds those rules, and the product
 uses them.
 
-`manifest` makes manifests and reads them back, `signing` signs them, `feed` makes the list of all deliveries, `records` reads any format's
-rows, `source_types` describes a column's type in its source, `verification.verify` checks a whole place, and `places` opens one.
+`manifest` reads manifests and makes those of a day (`deliveries.manifests` makes a delivery's own), `signing` signs them, `feed` makes the
+list of all deliveries, `records` reads any format's rows, `source_types` describes a column's type in its source, `verification.verify`
+checks a whole place, and `places` opens one.
 """
 
 __all__: list[str] = []

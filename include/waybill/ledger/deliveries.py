@@ -88,7 +88,7 @@ class NewDelivery:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt extracted. It is recorded before any byte can become visible, and never changed afterwards."""
+    """What one attempt extracted. It is recorded before any byte can become visible. Afterwards only `publishing_at` is set."""
 
     id: str
     delivery: str

@@ -61,7 +61,7 @@ class FoundKeys:
     change: NewChange
     added: Packed | None
     gone: Packed | None
-    left: Packed | None
+    departed: Packed | None
     """`gone`, with the marks of deleted rows that go."""
     noticed_at: datetime
     key: tuple[str, ...]
@@ -71,8 +71,8 @@ class FoundKeys:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         """Return what the ledger keeps, by kind. A whole change needs no `gone`."""
         found: dict[str, Iterable[bytes]] = {"added": self.added.blobs()} if self.added else {}
-        if self.left and not self.change.whole:
-            found["gone"] = self.left.blobs()
+        if self.departed and not self.change.whole:
+            found["gone"] = self.departed.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
 
@@ -279,8 +279,8 @@ def _change(stream: Stream, delivery: Delivery, spelling: KeySpelling) -> NewCha
 
 
 def _found(change: NewChange, added: Packed, compared: Comparison | None, scan: _Scan, rows: int | None = None) -> FoundKeys:
-    gone, left = (compared.gone, compared.left) if compared else (None, None)
-    return FoundKeys(change, added, gone, left, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
+    gone, departed = (compared.gone, compared.departed) if compared else (None, None)
+    return FoundKeys(change, added, gone, departed, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
 
 
 def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callable[[], Iterable[bytes]]) -> Repeated:

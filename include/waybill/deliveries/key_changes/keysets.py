@@ -237,12 +237,12 @@ class Comparison:
     """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now, or that
     were delivered as deleted and live again.
 
-    `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came. `left` is `gone` with the marks
-    that go.
+    `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came. `departed` is `gone` with the
+    marks that go.
     """
 
     gone: Packed
-    left: Packed
+    departed: Packed
     added: Packed
     back: list[bytes]
     missing: int = 0
@@ -285,11 +285,11 @@ def compare(
         kept = delivered_before - gone if gone else delivered_before
         new = delivered - kept
         is_dead = dead & ((kept | new).difference(later.at(bucket)) | was_dead) if dead else dead
-        left, added = gone | _marks(marked - is_dead), new | _marks(is_dead - was_dead)
+        departed, added = gone | _marks(marked - is_dead), new | _marks(is_dead - was_dead)
         found.kept += len(kept) + len(new)
-        found.changed += len(left) + len(added)
+        found.changed += len(departed) + len(added)
         found.gone.add(bucket, sorted(gone))
-        found.left.add(bucket, sorted(left))
+        found.departed.add(bucket, sorted(departed))
         found.added.add(bucket, sorted(kept | new | _marks(is_dead) if whole else added))
     return found
 

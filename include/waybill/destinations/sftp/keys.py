@@ -1,4 +1,4 @@
-"""The keys of a connection: which hosts it trusts, and what it logs in with.
+"""Reads the keys of a connection: which hosts it trusts, and what it logs in with. `login` compares them with the server's.
 
 There may be several of both, so that a key can be changed while both sides always know each other. The new key is added, the other side
 follows, and the old key is removed.

@@ -1,4 +1,7 @@
-"""The sign of life of a running request. A thread writes it into the ledger, and learns there if the attempt has lost its request."""
+"""The sign of life of a running request. A thread writes it into the ledger, and learns there if the attempt has lost its request.
+
+`requests.upkeep` gives up requests without such a sign.
+"""
 
 from __future__ import annotations
 
