@@ -94,3 +94,19 @@ def test_a_number_of_sqlite_is_compared_as_it_is_delivered(place: Place, native:
     assert ids(place, kind, ">", 8) == "3 4"
     assert ids(place, kind, "in", [7, 10]) == "1 2 4"
     assert ids(place, kind, "!=", 7) == "3 4"
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("native", "picks"), [("int", True), ("bigint", True), ("", False), ("text", False), ("boolean", False)])
+def test_sqlite_picks_whole_numbers_itself_where_the_column_is_declared_so(place: Place, native: str, picks: bool) -> None:
+    """Otherwise all rows of the tenant travel, to be looked at where they are numbers."""
+    holds(place, native, "7", "'7'", "9", "null")
+    assert ids(place, "integer", "in", [7, 8]) == "1 2"
+    entity = orders("integer")
+    with place.source.snapshot([entity]) as snapshot:
+        statements: list[str] = []
+        snapshot.connection.set_trace_callback(statements.append)
+        wanted = Condition(column="x", op="in", value=[7, 8])
+        assert snapshot.count(Selection(entity, "acme", {"id": entity.columns["id"]}, where=(wanted,))) == 2
+        snapshot.connection.set_trace_callback(None)
+    assert any('"x" = 7' in statement for statement in statements) is picks

@@ -44,7 +44,9 @@ class TableQuery(Query):
         return sql("1 = 1") if wanted.values() and self._compares_otherwise(wanted.column) else super().condition(wanted)
 
     def _compares_otherwise(self, name: str) -> bool:
-        is_loose = self.flavour.database.dynamic and self.kind(name) is not ColumnType.STRING
+        """SQLite makes whole numbers of what a column that is declared so is given: only such a column compares as it is delivered."""
+        kinds = {self.kind(name), self.flavour.kind(self.natives[name])}
+        is_loose = self.flavour.database.dynamic and self.kind(name) is not ColumnType.STRING and kinds != {ColumnType.INTEGER}
         return is_loose or self.holds_uuids_as_text(name)
 
     def equal(self, name: str, value: str) -> Sql:
