@@ -38,7 +38,7 @@ class FeedReader:
         """
         known = self._known
         try:
-            self._news = news(self._place, self._tenant, Read(*(known[field] for field in Read._fields if field in known)))
+            self._news = news(self._place, self._tenant, Read(**{field: known[field] for field in Read._fields if field in known}))
         finally:
             if self._news is not None:
                 self._position.lost_feeds.pop(self._tenant, None)
