@@ -122,3 +122,10 @@ def test_a_person_is_offered_the_scopes_they_can_use(office: Office, who: Caller
 def test_an_organization_that_holds_one_tenant_is_not_offered(office: Office) -> None:
     office.policy(organizations={"group": ["acme"]})
     assert "organization" not in options(office.installation(), person("eve", "acme", "globex"), "acme").scopes
+
+
+def test_a_tenant_that_its_organization_names_twice_is_exported_once(office: Office) -> None:
+    office.policy(organizations={"group": ["acme", "globex", "acme"]})
+    export = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
+    assert export.tenants == ["acme", "globex"]
+    assert [(done.status, done.rows) for done in fulfil_all(office.installation())] == [("done", 3)]

@@ -300,6 +300,10 @@ class Mail(Strict):
     """The sender's address."""
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 
 
@@ -342,7 +346,7 @@ class Policy(ExportPolicy):
     """The file of `config/presets` that sets what is not set here."""
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
     """What holds for single tenants."""
-    organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)
+    organizations: Mapping[str, Annotated[tuple[TenantId, ...], AfterValidator(_each_once)]] = Field(default_factory=dict)
     """Named lists of tenants, for exports of a whole organization."""
     plans: Mapping[TenantId, str] = Field(default_factory=dict)
     """The plan each tenant has."""
