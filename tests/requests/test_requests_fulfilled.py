@@ -528,3 +528,15 @@ def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Offic
 def test_a_range_beyond_every_row_holds_none(office: Office, asked: dict[str, str]) -> None:
     office.measure(1)
     assert fulfilled(office, range=asked).rows == 0
+
+
+def test_a_deletion_is_told_as_done_where_the_archive_cannot_be_removed_yet(office: Office) -> None:
+    office.measure(1)
+    stuck, whole = fulfilled(office), fulfilled(office)
+    installation = office.installation()
+    store = archives_of(installation).root
+    (store / str(stuck.archive)).unlink()
+    (store / str(stuck.archive)).mkdir()  # what is no file is not removed
+    following.delete(installation, person(), "acme", [stuck.id, whole.id])
+    assert following.list_requests(installation, person(), "acme").requests == []
+    assert not (store / str(whole.archive)).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from waybill.access import Caller, Permission
 from waybill.configuration.catalog import Entity
 from waybill.configuration.policy import ExportPolicy
-from waybill.errors import Finding, InvalidInput
+from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
@@ -46,6 +47,8 @@ from waybill.requests.states import Refused, advice, label, name_of, needs_suppo
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def cancel(installation: Installation, caller: Caller, tenant: str, request_id: 
 def delete(installation: Installation, caller: Caller, tenant: str, request_ids: Sequence[str]) -> None:
     """Delete requests with their archives, all or none. An active request stops. Nothing else changes.
 
+    An archive that cannot be removed now has no request any more, so nobody reads it, and housekeeping removes it a day later.
+
     Raises not_found if the caller may not see one of them, and delete_denied if the caller may not delete one.
     """
     seen = [get_request(installation, caller, tenant, request_id) for request_id in dict.fromkeys(request_ids)]
@@ -135,8 +140,11 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
         gone = [_delete(connection, installation, caller, request) for request in seen]
     archives = archives_of(installation)
     for name in gone:
-        if name:
-            archives.remove(name)
+        try:
+            if name:
+                archives.remove(name)
+        except WaybillError as error:
+            log.warning("%s. Housekeeping removes %s a day later.", error, name)
 
 
 def _delete(connection: Connection, installation: Installation, caller: Caller, seen: ExportRequest) -> str | None:
