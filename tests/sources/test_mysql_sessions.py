@@ -50,6 +50,33 @@ def test_the_character_set_of_a_connection_changes_no_byte(mariadb, charset):
     assert read(mariadb, charset=charset) == BYTES
 
 
+UNCONVERTIBLE = {"cp1251": "98", "gbk": "FEFE", "ascii": "C3", "greek": "D2", "ujis": "A9A1", "tis620": "DB", "ucs2": "D83D"}
+
+
+@pytest.mark.parametrize("charset", UNCONVERTIBLE)
+def test_a_text_that_the_server_cannot_convert_is_refused_by_its_column(mariadb, charset):
+    """MariaDB gives a question mark in its place, and says nothing."""
+    table = TABLE.format("InnoDB").replace("utf8mb4", charset)
+    execute(
+        mariadb, table, "set sql_mode = ''", f"insert into orders values (1, 'acme', _{charset} x'{UNCONVERTIBLE[charset]}', '2026-01-01')"
+    )
+    with pytest.raises(PermanentError) as told:
+        read(mariadb)
+    assert told.value.code == "source_unreadable"
+    assert charset == "ucs2" or f"column name holds 1 texts with characters that the server cannot convert from {charset}" in str(
+        told.value
+    )
+
+
+@pytest.mark.parametrize("charset", ["cp1251", "gbk", "ascii", "latin1", "ucs2", "greek"])
+def test_question_marks_and_what_others_hold_are_no_such_texts(mariadb, charset):
+    lost = f"(2, 'globex', _{charset} x'{UNCONVERTIBLE.get(charset, '81')}', '2026-01-01')"
+    odd = "" if charset == "ucs2" else f", {lost}"
+    execute(mariadb, TABLE.format("InnoDB").replace("utf8mb4", charset), "set sql_mode = ''")
+    execute(mariadb, "set sql_mode = ''", f"insert into orders values (1, 'acme', 'a? ??', '2026-01-01'){odd}")
+    assert read(mariadb) == b"1,a? ??\n"
+
+
 @pytest.mark.parametrize("mode", ["PAD_CHAR_TO_FULL_LENGTH", "ANSI,PAD_CHAR_TO_FULL_LENGTH", "ORACLE", "NO_BACKSLASH_ESCAPES"])
 def test_the_mode_of_a_session_changes_no_byte(mariadb, mode):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)

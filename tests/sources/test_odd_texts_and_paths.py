@@ -26,9 +26,9 @@ __all__ = ["place"]
 TABLE = "create table public.orders (id int primary key, tenant_id text, name text, updated_at timestamptz default '2026-01-01')"
 
 
-def read(origin: Source, relation: str = "public.orders") -> bytes:
+def read(origin: Source, relation: str = "public.orders", tenant: str = "acme") -> bytes:
     wanted = entity("lookback", relation=relation, columns={"id": {"type": "integer"}, "name": {"type": "string"}})
-    selection = Selection(wanted, "acme", wanted.columns)
+    selection = Selection(wanted, tenant, wanted.columns)
     with origin.snapshot([wanted]) as snapshot:
         snapshot.check(selection)
         return b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
@@ -71,6 +71,17 @@ def test_an_encoding_that_nothing_here_reads_is_refused_for_good(postgres: Datab
         with pytest.raises(PermanentError, match="encoding UTF8") as told:
             read(origin)
         assert told.value.code in ("source_unreadable", "driver")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP"])
+def test_a_tenant_whose_id_the_encoding_of_the_database_cannot_hold_is_told(postgres: Database, encoding: str) -> None:
+    name = f"{postgres.name}_asked_{encoding.lower()}"
+    postgres.psql(f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")
+    there = Database(postgres.host, postgres.port, name, postgres.user)
+    there.psql(f"set client_encoding = 'UTF8'; {TABLE}")
+    for origin in origins(there).values():
+        with pytest.raises(PermanentError, match=f"the encoding {encoding} of the database cannot hold a text that it was asked for"):
+            read(origin, tenant="a🚀")
 
 
 def test_bytes_of_sqlite_that_are_no_text_are_told_without_them(tmp_path) -> None:

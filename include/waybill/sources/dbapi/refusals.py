@@ -58,6 +58,8 @@ def errors(where: str) -> Iterator[None]:
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
+            if isinstance(error, UnicodeDecodeError):
+                raise _not_utf8(where) from error
             what = f"the driver or its hook raised an unexpected {type(error).__name__}"
             if isinstance(error, _OF_OUR_ASKING):
                 raise PermanentError(what, where=where, code="driver", next_step="The log shows where it came from") from error
@@ -76,8 +78,7 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
         return session.translated(error, where)
     if driver_says.startswith(_UNDECODABLE):
         column = driver_says.removeprefix(_UNDECODABLE).partition(" with text")[0].strip()
-        what = f"the database holds text that is not UTF-8{f', in {column}' if column else ''}"
-        return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
+        return _not_utf8(where, f", in {column}" if column else "")
     number = _mysql_number(error)
     if names & {"DataError", "IntegrityError"} or number in _MYSQL_VALUES:
         what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
@@ -88,6 +89,11 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
         return TransientError(driver_says, where=where, code="source_unreachable", next_step=AGAIN)
     step = "Correct the catalog, a view that the entity reads, the connection, or its rights"
     return PermanentError(driver_says, where=where, code="source_refused", next_step=step)
+
+
+def _not_utf8(where: str, column: str = "") -> PermanentError:
+    what = f"the database holds text that is not UTF-8{column}"
+    return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
 
 
 def _mysql_number(error: Exception) -> int:

@@ -21,7 +21,7 @@ from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Stream
-from waybill.sources.dbapi import chunks, drivers, over_postgres
+from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres
 from waybill.sources.dbapi.definition import definition, without_transactions
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
@@ -208,6 +208,7 @@ class DbApiSnapshot:
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
             self._require_snapshots(entity)
+            charsets.refuse_unconvertible(self.database.name, query, self._rows)
             row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
             if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
                 raise drift.null_keys(selection, nulls)

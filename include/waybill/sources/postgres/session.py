@@ -45,6 +45,8 @@ _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal
 _OFFSET = """
 SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'
 """
+_ENCODINGS = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
+"""Of a character without an equivalent, a server names the encoding it has, then the one that lacks it, in whatever language it speaks."""
 _STARTING = timedelta(seconds=1)
 """A transaction takes its start time a moment before other sessions can see it: only what is older than this counts as seen."""
 
@@ -231,6 +233,10 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     database_says = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
+        case "22" if state == "22P05" and (encoding := _ENCODINGS.findall(database_says)[1:]) and "UTF8" not in encoding:
+            what = f"the encoding {encoding[0]} of the database cannot hold a text that it was asked for ({type(error).__name__})"
+            step = "Correct the tenant's id, a value of a condition, or a name in the catalog, or move the data to a database of UTF8"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "22" if state in ("22021", "22P05"):
             what = f"the database holds text that does not become UTF-8 ({type(error).__name__})"
             step = "Correct the text, or move the data to a database with the encoding UTF8"
