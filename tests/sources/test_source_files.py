@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.servers.s3 import S3Server, serve_s3
@@ -449,3 +451,27 @@ def test_a_lake_on_s3_without_a_connection_is_refused() -> None:
         Lake(LakeSource(kind="lake", path="s3://bucket"), Path("/nowhere"), _no_connection).snapshot(),
     ):
         pass
+
+
+@pytest.mark.parametrize("tenant", ["acme", "globex"])
+@pytest.mark.parametrize("column", ["note", "tenant_id"])
+def test_text_of_a_parquet_file_that_is_not_utf8_is_told_without_it(tmp_path: Path, column: str, tenant: str) -> None:
+    """The value may be another tenant's."""
+    given = pa.array([b"planted\xe9", b"acme"], pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 2, given.buffers())
+    columns = {"id": [1, 2], "tenant_id": ["globex", "acme"], "note": ["x", "y"], "updated_at": [NOW, NOW]}
+    pq.write_table(pa.table({**columns, column: texts}), tmp_path / "0.parquet")
+    with pytest.raises(
+        PermanentError, match=r'0.parquet" holds text that is not UTF-8\. Write the file again with text in UTF-8'
+    ) as caught:
+        read(Lake(LakeSource(kind="lake", path=""), tmp_path, _no_connection), entity(relation="0.parquet"), tenant)
+    assert (caught.value.code, "planted" in str(caught.value)) == ("source_unreadable", False)
+
+
+def test_a_value_that_names_the_format_of_files_is_repeated_no_more_than_others(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE VIEW numbers AS SELECT * REPLACE (CAST('planted Parquet ' || note AS INTEGER) AS note) FROM events")
+    shape = entity(relation="numbers", columns={"id": {"type": "integer"}, "note": {"type": "integer"}})
+    with pytest.raises(PermanentError) as caught:
+        read(DuckDB(warehouse), shape)
+    assert (caught.value.code, "planted" in str(caught.value)) == ("schema_drift", False)

@@ -159,7 +159,10 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         [*_, (kind, storage_says)] = _RAISED.findall(str(error)) or [("", "")]
         return _storage_failed(kind, storage_says, where)
     engine_says = lines[0]
-    if any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
+    if found := _NOT_UTF8.search(str(error)):  # the value follows, of whichever tenant
+        step = "Write the file again with text in UTF-8, or take the column out of the catalog"
+        return PermanentError(f"{found[1]} holds text that is not UTF-8", where=where, code="source_unreadable", next_step=step)
+    if not isinstance(error, duckdb.DataError) and any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
         step = "Write the file again; it may have been cut short"
         return PermanentError(engine_says.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.DataError | duckdb.InvalidInputException):
@@ -177,6 +180,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
     return TransientError(engine_says, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
 
 
+_NOT_UTF8 = re.compile(r'Invalid string encoding found in (Parquet file "[^"]*")')
 _RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception))(?:: (.*))?$", re.MULTILINE)
 """The end of a traceback. The engine may put the place in its statement behind it."""
 _MAY_PASS = re.compile(r"ExpiredToken|RequestTimeTooSkewed|token .*expired|request time and the current time")
