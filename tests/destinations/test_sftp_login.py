@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import subprocess
 import traceback
@@ -154,6 +155,7 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
         ({"extra": {"private_key": "ssh-ed25519 AAAA me@example.com"}}, "what stands in private_key is a public key"),
         ({"extra": {"private_key": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nAAAA"}}, "is in the format of SSH Tectia"),
         ({"extra": {"private_key": "-----BEGIN CERTIFICATE-----\nAAAA"}}, "what stands in private_key is a certificate"),
+        ({"extra": {"private_key": "~/.ssh/id_ed25519"}}, "what stands in private_key is the name of a file. Put it into key_file"),
         ({"extra": {"host_key": "# files.example.com:22 SSH-2.0-OpenSSH_9.2"}}, "pins no host key"),
         ({"extra": {"conn_timeout": "soon"}}, "conn_timeout in extra is not a number"),
         ({"extra": {"ciphers": ["rot13"]}}, "unknown ciphers in extra: rot13"),
@@ -172,6 +174,34 @@ def test_line_breaks_as_a_file_of_the_environment_spells_them_and_comments_of_ss
     spelt = openssh.private_key.read_text().replace("\n", "\\n")
     with Sftp(key_connection(openssh, private_key=spelt, host_key=f"# {openssh.host}:22 SSH-2.0\n{openssh.host_key}\n")).connect():
         pass
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "# caf\xe9\n", "other.example.com ssh-dss AAAAB3NzaC1kc3M= caf\xe9\n"])
+def test_a_known_hosts_file_in_whatever_encoding_is_read(openssh: SftpAccess, tmp_path: Path, before: str) -> None:
+    file = tmp_path / "known_hosts"
+    encoding = "utf-8" if before == "\ufeff" else "latin-1"
+    file.write_bytes(f"{before}[127.0.0.1]:{openssh.port} {openssh.host_key}\r\n".encode(encoding))
+    with Sftp(key_connection(openssh, host_key=None, known_hosts=str(file))).connect() as session:
+        assert session.size("/no/such/file") is None
+
+
+def _text(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
+
+
+def _on_a_security_key() -> str:
+    """A key as `ssh-keygen -t ed25519-sk` writes it: a handle of what the device keeps."""
+    kind, none = b"sk-ssh-ed25519@openssh.com", _text(b"none")
+    public = _text(kind) + _text(bytes(range(32))) + _text(b"ssh:")
+    private = bytes(8) + public + b"\1" + _text(b"handle") + _text(b"") + _text(b"")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    whole = b"openssh-key-v1\0" + none + none + _text(b"") + (1).to_bytes(4, "big") + _text(public) + _text(private)
+    return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{base64.b64encode(whole).decode()}\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+def test_a_key_on_a_security_key_is_told_before_anybody_waits_for_a_touch(openssh: SftpAccess) -> None:
+    error = refusal(key_connection(openssh, private_key=_on_a_security_key()))
+    assert "the private key in private_key is on a security key (FIDO)" in str(error)
 
 
 def test_a_line_of_known_hosts_that_names_nothing_is_told(openssh: SftpAccess, tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
         return tuple(_host_key(label, line, how) for line in lines)
     if file and str(file).lower() != "none":
         try:
-            known, authorities, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
+            lines_of_file = Path(str(file)).expanduser().read_text("utf-8-sig", errors="replace")  # a comment may be in any encoding
+            known, authorities, revoked, *_ = asyncssh.match_known_hosts(lines_of_file.encode(), host, "", port)
         except (OSError, RuntimeError) as error:
             raise unusable(label, f"the known_hosts file {file} cannot be read: {_unread(error)}", how) from error
         except ValueError as error:
@@ -117,6 +118,11 @@ def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, .
     for where, given in _given(label, extra):
         own = given.get("private_key_passphrase") or given.get("passphrase") or passphrase
         key = _private_key(label, where, given, own)
+        if key is not None and key.get_algorithm().startswith("sk-"):
+            step = (
+                "Make a key with `ssh-keygen -t ed25519`, give its public half to the server's owner, and put it in the place of this one"
+            )
+            raise unusable(label, f"the private key in {where} is on a security key (FIDO), which somebody has to touch", step)
         if key is not None and (why := _why_weak(key)):
             step = "Make one with `ssh-keygen -t ed25519`, give its public half to the server's owner, and put it in the place of this one"
             raise unusable(label, f"the private key in {where} is weak: {why}", step)
@@ -158,6 +164,8 @@ def _no_key(label: str, place: str, text: str, error: Exception, passphrase: str
         return unusable(label, f"the private key in {place} is in the format of SSH Tectia", step)
     if begin.startswith("-----BEGIN CERTIFICATE"):
         return unusable(label, f"what stands in {place} is a certificate", "Put the private key there that it belongs to")
+    if begin.startswith(("/", "~", "./")) and "\n" not in begin:
+        return unusable(label, f"what stands in {place} is the name of a file", "Put it into key_file, or the key itself into private_key")
     if isinstance(error, asyncssh.KeyEncryptionError) and passphrase:
         step = "Correct private_key_passphrase in extra, or the connection's password where that is missing"
         return unusable(label, f"the passphrase does not open the private key in {place}", step)
