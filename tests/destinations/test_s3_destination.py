@@ -391,6 +391,23 @@ def test_each_refusal_says_whether_trying_again_helps(
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "step"),
+    [
+        (400, "EntityTooLarge", "csv.max_rows_per_file"),
+        (400, "KeyTooLongError", "Shorten the root"),
+        (405, "MethodNotAllowed", "takes no files"),
+        (400, "KMS.DisabledException", "enable the key"),
+        (301, "PermanentRedirect", "Check bucket and region_name"),
+    ],
+)
+def test_the_next_step_is_one_that_helps(s3: S3Server, bucket: str, status: int, code: str, step: str) -> None:
+    with behind(s3.endpoint, refuse(status, code)) as url, destination(connection_to(url), bucket).connect() as session:
+        with pytest.raises(PermanentError, match=step) as caught:
+            session.upload("/out/user.csv", [b"1\n"])
+        assert (caught.value.code, SECRET in str(caught.value)) == ("refused", False)
+
+
 def test_an_expired_session_token_needs_somebody(s3: S3Server, bucket: str) -> None:
     with (
         behind(s3.endpoint, refuse(400, "ExpiredToken")) as endpoint,
