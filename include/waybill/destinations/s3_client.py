@@ -30,13 +30,6 @@ _PASSING = {
 }
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
-_STEPS = {
-    "EntityTooLarge": "Let csv.max_rows_per_file of the registration keep files small, or ask the store's owner for a higher limit",
-    "KeyTooLongError": "Shorten the root",
-    "MethodNotAllowed": "The bucket takes no files; ask its owner for one that does",
-    "KMS": "Ask the bucket's owner to enable the key that it encrypts with, or to let the credentials use it",
-}
-"""What helps against codes that say it, up to a dot in them."""
 _MOST_SKEW = timedelta(minutes=15)
 """S3 refuses a request whose signature is older than this, or that far in the future."""
 
@@ -119,7 +112,21 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
         return PermanentError(failure, where=label, next_step=step, code="refused")
     if code in _PASSING or status >= 500 or status in (0, 408, 409, 429):
         return TransientError(failure, where=label, next_step="S3 is busy or down; the next try starts over")
-    step = _STEPS.get(code.partition(".")[0], "Check bucket and region_name")
+    return _refused(failure, label, code)
+
+
+def _refused(failure: str, label: str, code: str) -> PermanentError:
+    """Return the error for what no other try can mend."""
+    if code == "EntityTooLarge":
+        step = "Let csv.max_rows_per_file of the registration keep files small, or ask the store's owner for a higher limit"
+    elif code == "KeyTooLongError":
+        step = "Shorten the root"
+    elif code == "MethodNotAllowed":
+        step = "The bucket takes no files; ask its owner for one that does"
+    elif code.startswith("KMS."):
+        step = "Ask the bucket's owner to enable the key that it encrypts with, or to let the credentials use it"
+    else:
+        step = "Check bucket and region_name"
     return PermanentError(failure, where=label, next_step=step, code="refused")
 
 
