@@ -89,6 +89,8 @@ def test_what_cannot_be_meant_is_a_finding(tmp_path: Path, entity: dict[str, Any
         ({"columns": {"user": ["name"]}}, "columns.user: leaves out id, which identifies a row"),
         ({"columns": {"user": []}}, "columns.user: is too short"),
         ({"frequencies": {"usr": "daily"}}, "frequencies.usr: unknown entity 'usr' (allowed: user, theme; did you mean user?)"),
+        ({"frequencies": {"user": "daily", "User": "weekly"}}, "frequencies.user: user is named twice"),
+        ({"columns": {"user": ["id"], "USER": ["id", "name"]}}, "columns.user: user is named twice"),
         ({"frequencies": {"user": "dayly"}}, "frequencies.user: unknown value 'dayly' (allowed: daily, weekly, monthly"),
         ({"rename": {"usr": {"id": "no"}}}, "rename.usr: unknown entity 'usr'"),
         ({"rename": {"user": {"nam": "who"}}}, "rename.user.nam: user has no column 'nam'"),

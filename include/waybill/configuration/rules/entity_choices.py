@@ -41,12 +41,16 @@ def problems(registration: Registration, catalog: Catalog, file: str) -> Iterato
         given: Mapping[str, Any] = getattr(registration, field)
         names = catalog.ids_by_name()
         meant = suggester(names)
+        seen: set[str] = set()
         for word, choice in given.items():
             entity = catalog.entity(names.get(word.casefold(), ""))
-            if entity is None:
+            if entity is not None and entity.id in seen:  # by its id and by its name: nobody knows which of the two counts
+                yield Finding(file, f"{field}.{word}", tell("finding.twice", value=entity.display_name))
+            elif entity is None:
                 known = shortened(catalog.entities)
                 yield Finding(file, f"{field}.{word}", unknown_entity(word), known, meant(word), "unknown_entity")
             else:
+                seen.add(entity.id)
                 yield from check(entity, choice, Finding(file, f"{field}.{word}", ""))
 
 
