@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.configuration.registration import Registration
@@ -107,3 +108,16 @@ def test_a_promise_of_words_that_cannot_be_read_any_more_is_none(place):
     row = tenant_row(installation, "acme")
     assert row is not None
     assert (row.promise, row.troubles[0].code) == (None, "registration_unreadable")
+
+
+def test_an_earlier_version_that_is_no_object_hides_no_promise(place):
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    place.clock = MIDNIGHT + 8 * HOUR
+    place.tenant(**PROMISED, csv={"bom": True})
+    apply(place.installation(), actor="test")
+    with place.installation().ledger.begin() as connection:
+        connection.execute(text("update registration set body = '[]' where version = 1"))
+    row = tenant_row(place.installation(), "acme")
+    assert row is not None
+    assert row.promise is not None

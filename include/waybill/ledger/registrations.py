@@ -164,8 +164,10 @@ def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str
     query = select(registration.c.body, registration.c.created_at).where(registration.c.tenant == tenant_id)
     newest, *earlier = connection.execute(query.order_by(registration.c.version.desc())).all()
     since: datetime = newest.created_at
+    words = mapping(newest.body) or {}
     for revision in earlier:
-        if any(revision.body.get(name) != newest.body.get(name) for name in fields):
+        before = mapping(revision.body)  # None for what is no JSON object: nobody knows what it said
+        if before is None or any(before.get(name) != words.get(name) for name in fields):
             break
         since = revision.created_at
     return since
