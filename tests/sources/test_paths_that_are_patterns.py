@@ -12,6 +12,7 @@ from tests.servers.s3 import S3Server
 from tests.sources.test_source_files import NOW, entity, read, s3_lake
 from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Selection
+from waybill.configuration.values.conditions import Condition
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources.duckdb.lake import Lake
@@ -185,6 +186,19 @@ def test_a_folder_and_its_file_that_contradict_each_other_are_refused(tmp_path: 
         with pytest.raises(PermanentError, match=r"two folders|its folder's name") as told:
             read(local(tmp_path), entity(relation="events/**/*.parquet"), tenant)
         assert told.value.code == "schema_drift"
+
+
+@pytest.mark.parametrize("asked", ["where", "scopes", "time_column"])
+def test_a_column_that_only_chooses_rows_may_not_contradict_its_folder_either(tmp_path: Path, asked: str) -> None:
+    path = tmp_path / "events/day=2026-01-01/0.parquet"
+    path.parent.mkdir(parents=True)
+    duckdb.sql(_row("1 AS id, 'acme' AS tenant_id, 'x' AS note, DATE '2026-01-02' AS day")).write_parquet("now.parquet")
+    Path("now.parquet").rename(path)
+    more: dict[str, Any] = {"scopes": {"scopes": {"study": "day"}}, "time_column": {"time_column": "day"}}.get(asked, {})
+    shape = entity(relation="events/*/*.parquet", **more)
+    where = (Condition(column="day", op="=", value="2026-01-01"),) if asked == "where" else ()
+    with local(tmp_path).snapshot() as snapshot, pytest.raises(PermanentError, match="another value in its column day"):
+        snapshot.check(Selection(shape, "acme", shape.columns, where=where))
 
 
 AGREEMENTS = {

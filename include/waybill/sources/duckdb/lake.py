@@ -386,6 +386,8 @@ class LakeSnapshot(EngineSnapshot):
             _these(paths),
         )
         columns = parquet_schema.refuse_differing(entity, needed, self._run(selection, statement))
+        conditions = (condition.column for condition in selection.where)
+        every |= {*conditions, *entity.scopes.values(), entity.time_column}
         partitions.refuse_disagreeing(entity, every, columns, lambda asked: self._run(selection, asked))
 
 
