@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from tests.exports import MEASUREMENT, SITE, START, make_office
 from tests.installations import Place, catalog
@@ -269,3 +270,16 @@ def test_another_key_and_entities_without_a_condition_are_told_as_they_are(desk:
 def test_what_is_no_preview_is_not_put_in_force(desk: Desk, body: str) -> None:
     status, said = desk.send("initech", "registration", "replace-form", {"body": body, "expected": "0"})
     assert status == 422, said
+
+
+@pytest.mark.parametrize("damage", ["'[]'", "json_set(body, '$.frequency', 'hourly')"])
+def test_a_tenant_whose_registration_cannot_be_read_is_told_what_to_do(desk: Desk, damage: str) -> None:
+    desk.register("unread", SITES)
+    with desk.place.installation().ledger.begin() as connection:
+        connection.execute(text(f"update registration set body = {damage} where tenant = 'unread'"))
+    answer = desk.client.get("/page/tenants/unread")
+    assert answer.status_code < 500, words(answer.text)
+    assert "the registration can no longer be read" in words(answer.text)
+    with desk.place.installation().ledger.begin() as connection:
+        connection.execute(text("delete from registration where tenant = 'unread'"))
+        connection.execute(text("update tenant set version = 0 where id = 'unread'"))

@@ -88,6 +88,7 @@ def show_tenant(
     """Show everything about a tenant. Before it is registered, show the form that registers it."""
     may = OfferedActions(caller.allows(Permission.REGISTRATIONS_MANAGE, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
     registered = replacing.find(installation, tenant)
+    registration = registered.registration if registered else None  # one that cannot be read says so, and not its form
     file = replacing.managing_file(installation, tenant, registered)
     body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}
     frame: dict[str, Any] = {
@@ -103,9 +104,9 @@ def show_tenant(
         "words": words(installation),
         "now": installation.now(),
     }
-    if registered is None:
+    if registration is None:
         return page(request, "tenant/new.html", caller, **frame, stands=file_of(installation, tenant, None))
-    standing = _standing(request, installation, tenant, registered.registration, before, scheduler.scheduler_state(tenant))
+    standing = _standing(request, installation, tenant, registration, before, scheduler.scheduler_state(tenant))
     if not caller.is_insider:
         standing |= {
             "row": redaction.row(standing["row"]),
