@@ -20,7 +20,7 @@ def rows(first: int, last: int, word: str, tenants: tuple[str, ...] = ("acme",))
 
 
 def begin(books: Books, first: str, **more: Any) -> None:  # noqa: F811
-    books.begin(CLEARED, first, changes=more.pop("changes", BY_ID), **more)
+    books.begin(CLEARED, first, *more.pop("made", ()), changes=more.pop("changes", BY_ID), **more)
 
 
 @pytest.mark.parametrize("lag", [0, 3])
@@ -87,4 +87,19 @@ def test_landmarks_outlive_a_change_of_columns(books: Books) -> None:  # noqa: F
     books.happens(CLEARED, rows(1, 20, "b"))
     books.deliver(3)
     assert (books.kinds()[3], len(books.copy())) == ("full", 20)
+    books.close()
+
+
+def test_ids_that_each_tenant_counts_for_itself_are_no_sign_when_a_tenant_clears_its_rows(books: Books) -> None:  # noqa: F811
+    counted = "create table counted (tenant_id varchar(20), id bigint, name varchar(20), primary key (tenant_id, id))"
+    mine, others = ([f"insert into counted values ('{tenant}', {n}, 'a{n}')" for n in range(1, 10)] for tenant in ("acme", "globex"))
+    columns = {"tenant_id": {"type": "string"}, "id": {"type": "integer"}, "name": {"type": "string"}}
+    begin(books, CLEARED, relation="counted", key=["tenant_id", "id"], columns=columns, made=[counted, *mine, *others])
+    books.happens("delete from counted where tenant_id = 'acme'", "insert into counted values ('acme', 10, 'a10')")
+    books.deliver(1)
+    books.deliver(2)
+    assert (books.kinds(), len(books.copy())) == (["full", "delta", "delta"], 10)
+    books.happens("delete from counted", *(f"insert into counted values ('acme', {n}, 'b{n}')" for n in range(1, 20)))
+    books.deliver(3)
+    assert (books.kinds()[3], len(books.copy())) == ("full", 19)
     books.close()

@@ -49,10 +49,10 @@ def _require_known(snapshot: Snapshot, selection: Selection, before: Landmarks) 
     known, ids = set(before["digests"]), before["ids"]
     if not known or known.intersection(_digests(snapshot, selection, ids)):
         return
-    if snapshot.has_ids(selection.entity, ids):
-        raise NewGenerationNeeded(
-            f"{selection.entity.changes.column} gives ids out again: the rows that were delivered by them are others now"
-        )
+    entity = selection.entity
+    counts_by_tenant = entity.tenant_column in entity.key  # then others' rows have these ids anyway
+    if snapshot.count(_among(selection, ids)) if counts_by_tenant else snapshot.has_ids(entity, ids):
+        raise NewGenerationNeeded(f"{entity.changes.column} gives ids out again: the rows that were delivered by them are others now")
 
 
 def _chosen(snapshot: Snapshot, selection: Selection, end: int) -> Landmarks:
@@ -73,6 +73,9 @@ def _digests(snapshot: Snapshot, selection: Selection, ids: Sequence[int]) -> li
     """Return the digests of the tenant's rows with these ids."""
     if not ids:
         return []
+    return sorted(digest.hex() for batch in snapshot.digests(_among(selection, ids)) for digest in batch)
+
+
+def _among(selection: Selection, ids: Sequence[int]) -> Selection:
     among = Condition(column=selection.entity.changes.column, op="in", value=tuple(ids))
-    rows = replace(selection, changed=ChangeSpan(), where=(*selection.where, among), in_key_order=False)
-    return sorted(digest.hex() for batch in snapshot.digests(rows) for digest in batch)
+    return replace(selection, changed=ChangeSpan(), where=(*selection.where, among), in_key_order=False)
