@@ -103,3 +103,21 @@ def test_ids_that_each_tenant_counts_for_itself_are_no_sign_when_a_tenant_clears
     books.deliver(3)
     assert (books.kinds()[3], len(books.copy())) == ("full", 19)
     books.close()
+
+
+def test_rows_of_a_tenant_that_counts_for_itself_come_however_far_others_have_counted(books: Books) -> None:  # noqa: F811
+    counted = "create table counted (tenant_id varchar(20), id bigint, name varchar(20), primary key (tenant_id, id))"
+    mine = [f"insert into counted values ('acme', {n}, 'a{n}')" for n in range(1, 10)]
+    others = [f"insert into counted values ('globex', {n}, 'a{n}')" for n in range(1, 50)]
+    columns = {"tenant_id": {"type": "string"}, "id": {"type": "integer"}, "name": {"type": "string"}}
+    begin(books, CLEARED, relation="counted", key=["tenant_id", "id"], columns=columns, made=[counted, *mine, *others])
+    books.happens("insert into counted values ('acme', 10, 'a10')")
+    books.deliver(1)
+    assert (books.kinds(), len(books.copy())) == (["full", "delta"], 10)
+    books.happens("delete from counted where tenant_id = 'acme' and id > 5")
+    books.deliver(2)
+    books.happens("insert into counted values ('acme', 6, 'b6'), ('acme', 11, 'b11')")
+    books.deliver(3)
+    assert set(books.kinds()[1:]) == {"delta"}
+    assert [name for name in books.copy() if name.startswith("b")] == ["b11", "b6"]
+    books.close()

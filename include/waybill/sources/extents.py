@@ -10,6 +10,7 @@ from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, Extent
 from waybill.errors import PermanentError
+from waybill.sources.query import counts_by_tenant
 
 
 def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None] | None) -> Extent:
@@ -58,7 +59,9 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
     until = (newest if newest is not None else -1) + 1
     boundary = min(end, now)
     short = _behind(boundary, end, now)
-    if since is not None and until < since:
+    if since is not None and until < since and counts_by_tenant(entity):
+        since = until  # the tenant cleared its last rows away, and counts on from what is left
+    elif since is not None and until < since:
         short = short or f"the highest {entity.changes.column} is {until - 1} and was {since - 1} before: rows with lower ones are not seen"
         until = since
     return Extent(boundary, ChangeSpan(since, until), until, short)

@@ -349,6 +349,11 @@ class Query:
     def least_id(self) -> Sql:
         return sql("SELECT min({}) FROM {} WHERE {}", self.flavour.name(self.entity.changes.column), self.relation, self.where())
 
+    def greatest_id(self) -> Sql:
+        """Return the statement for the id that an extent ends with: that of all rows, or of the tenant's if each counts for itself."""
+        x = self.flavour.name(self.entity.changes.column)
+        return sql("SELECT max({}) FROM {}{}", x, self.relation, sql(" WHERE {}", self.tenant()) if counts_by_tenant(self.entity) else "")
+
     def values(self, most: int) -> Sql:
         """Return different texts of the selection's only column, not NULL, in order."""
         [(name, _)] = _read(self.selection.columns)
@@ -395,6 +400,11 @@ class Query:
 def with_ids(x: str, relation: Sql, ids: Iterable[int]) -> Sql:
     """Return the statement that counts the rows with one of these ids, whoever's they are."""
     return sql("SELECT count(*) FROM {} WHERE {} IN ({})", relation, x, join(", ", (sql("{}", Bind(value)) for value in ids)))
+
+
+def counts_by_tenant(entity: Entity) -> bool:
+    """Return whether each tenant numbers its rows for itself: what else tells rows apart may be the same for two tenants."""
+    return entity.tenant_column in entity.key
 
 
 def within_tenant(entity: Entity) -> list[str]:

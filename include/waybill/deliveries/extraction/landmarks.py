@@ -21,6 +21,7 @@ from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.ledger.facts import Landmarks
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
+from waybill.sources.query import counts_by_tenant
 
 _MOST = 8
 
@@ -50,8 +51,7 @@ def _require_known(snapshot: Snapshot, selection: Selection, before: Landmarks) 
     if not known or known.intersection(_digests(snapshot, selection, ids)):
         return
     entity = selection.entity
-    counts_by_tenant = entity.tenant_column in entity.key  # then others' rows have these ids anyway
-    if snapshot.count(_among(selection, ids)) if counts_by_tenant else snapshot.has_ids(entity, ids):
+    if snapshot.count(_among(selection, ids)) if counts_by_tenant(entity) else snapshot.has_ids(entity, ids):
         raise NewGenerationNeeded(f"{entity.changes.column} gives ids out again: the rows that were delivered by them are others now")
 
 

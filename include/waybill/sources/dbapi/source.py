@@ -242,7 +242,7 @@ class DbApiSnapshot:
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         natives = self._natives(entity)
         by_id = self.flavour.kind(natives.get(entity.changes.column, "")) is ColumnType.INTEGER
-        found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
+        found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity, tenant)) if by_id else None)
         early = ""
         names = (entity.changes.column, entity.deleted_column)
         zoneless = [name for name in names if natives.get(name, "").lower().startswith("datetime")]
@@ -400,8 +400,8 @@ class DbApiSnapshot:
             cursor.execute(text, values)
             return list(cursor.fetchall())
 
-    def _max_id(self, entity: Entity) -> int | None:
-        return self._id(entity, sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), self._from(entity)))
+    def _max_id(self, entity: Entity, tenant: str) -> int | None:
+        return self._id(entity, self.query(Selection(entity, tenant, entity.columns)).greatest_id())
 
     def _id(self, entity: Entity, statement: Sql) -> int | None:
         with errors(f"{entity.id} in {self.where}"):

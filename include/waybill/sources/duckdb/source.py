@@ -23,7 +23,7 @@ from waybill.sources.base import Rows, Stream
 from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
-from waybill.sources.query import Query, with_ids
+from waybill.sources.query import Query, counts_by_tenant, with_ids
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()
@@ -101,7 +101,7 @@ class EngineSnapshot(ABC):
         column = entity.changes.column
         natives = self._describe(entity, self.relation(entity, tenant))
         by_id = column and _FLAVOUR.kind(natives.get(column, "")) is ColumnType.INTEGER
-        return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
+        return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity, tenant)) if by_id else None)
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         lines = engine.unknown(self._read(selection, lambda query: query.csv(style)), selection.changed.known)
@@ -160,10 +160,11 @@ class EngineSnapshot(ABC):
             found = self._described[relation] = {row[0]: row[1] for row in rows}
         return found
 
-    def _max_id(self, entity: Entity) -> int | None:
-        statement = sql("SELECT max({}) FROM {}", _FLAVOUR.name(entity.changes.column), self.relation(entity))
+    def _max_id(self, entity: Entity, tenant: str) -> int | None:
+        wanted = Selection(entity, tenant, entity.columns)
+        query = self.query(wanted) if counts_by_tenant(entity) else replace(self.query(wanted), relation=self.relation(entity))
         with engine.errors(f"{entity.id} in {self.where}"):
-            [(newest,)] = engine.run(self.connection, statement)
+            [(newest,)] = engine.run(self.connection, query.greatest_id())
         return None if newest is None else int(newest)
 
     def _read(self, selection: Selection, ask: Callable[[Query], Sql]) -> Iterator[pa.RecordBatch]:

@@ -174,7 +174,9 @@ class PostgresSnapshot:
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         natives = self.columns(entity)
-        found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
+        found = postgres_extent.extent(
+            entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity, tenant)
+        )
         unkept = heaps.require_stamps(entity, self._heaps(entity))
         names = (entity.changes.column, entity.deleted_column)
         zoneless = [name for name in names if natives.get(name, "").endswith("without time zone")]
@@ -373,8 +375,8 @@ class PostgresSnapshot:
         never_null = self.never_null(entity)
         return any(set(columns) <= allowed and set(columns) <= never_null for (columns,) in rows)
 
-    def _max_id(self, entity: Entity) -> int | None:
-        return self._id(entity, sql("SELECT max({}) FROM {}", quote(entity.changes.column), relation_name(entity)))
+    def _max_id(self, entity: Entity, tenant: str) -> int | None:
+        return self._id(entity, self.query(Selection(entity, tenant, entity.columns)).greatest_id())
 
     def _id(self, entity: Entity, statement: Sql) -> int | None:
         with session.errors(f"{entity.id} in {self.where}"):
