@@ -55,7 +55,7 @@ def test_without_marks_in_the_source_those_of_earlier_deliveries_go(tmp_path, be
     held, none = keysets.consumer_keys([first()]), Buckets(tmp_path)
     found = keysets.compare(held, buckets(tmp_path, here), none, none, tmp_path, whole=whole, most_back=100)
     assert all_of(found.gone) == before - here
-    then = keysets.consumer_keys([first(), step(whole, found.added, found.left)])
+    then = keysets.consumer_keys([first(), step(whole, found.added, found.departed)])
     assert set().union(*(then(bucket) for bucket in range(keysets.BUCKETS))) == before & here
 
 
