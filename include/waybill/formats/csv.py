@@ -95,6 +95,10 @@ def write_csv(
     return files.write(files.begin(), blocks, progress)
 
 
+_SIGNAL_SECONDS = 1.0
+"""How long a signal may go unnoticed."""
+
+
 def write_side_by_side(
     streams: Sequence[tuple[Iterable[Block], Callable[[], None]]],
     columns: Iterable[str],
@@ -123,9 +127,11 @@ def write_side_by_side(
     with ThreadPoolExecutor(len(streams), "waybill-stream") as pool:
         try:
             running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            if failed := next((error for future in done if (error := future.exception())), None):
-                raise failed
+            pending = set(running)
+            while pending:  # a signal that comes right before the wait is seen at its end
+                done, pending = wait(pending, timeout=_SIGNAL_SECONDS, return_when=FIRST_EXCEPTION)
+                if failed := next((error for future in done if (error := future.exception())), None):
+                    raise failed
         except BaseException:  # also what interrupts this thread, which would wait for all streams to end
             for _, stop in streams:
                 stop()
