@@ -215,6 +215,15 @@ def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
     assert any("archive_days" in line for line in findings(folder))
 
 
+def test_what_lives_for_no_time_is_a_finding(folder: Path) -> None:
+    (folder / "policy.yaml").write_text("archive_life: 0s\ntenants: {acme: {link_life: 0d, heartbeat: 0s}}\n")
+    assert [line.partition(" (")[0] for line in findings(folder)] == [
+        "config/policy.yaml: archive_life: must be longer than 0, or nothing could be downloaded",
+        "config/policy.yaml: tenants.acme.link_life: must be longer than 0, or nothing could be downloaded",
+        "config/policy.yaml: tenants.acme.stall_after: must be at least twice the heartbeat",
+    ]
+
+
 def test_yaml_yes_means_yes(folder):
     with_export = yaml.safe_dump(CATALOG).replace("type: string", "type: string\n        export: yes")
     assert with_catalog(folder, with_export) == []

@@ -415,7 +415,7 @@ def problems(policy: Policy, presets: Mapping[str, Preset], catalog: Catalog, fi
             found.append(Finding(file, path, f"unknown preset {name!r}", allowed, closest(name, presets)))
     for path, layer in [("", policy), *((f"tenants.{tenant}.", own) for tenant, own in policy.tenants.items())]:
         found += _export_type_problems(layer, catalog, file, path)
-        found += _heartbeat_problems(layer, file, path)
+        found += _duration_problems(layer, file, path)
     return found
 
 
@@ -438,8 +438,10 @@ def _export_type_problems(layer: ExportPolicy, catalog: Catalog, file: str, path
     ]
 
 
-def _heartbeat_problems(layer: ExportPolicy, file: str, path: str) -> list[Finding]:
-    """A heartbeat that is not well below the stall time would fail requests that are alive."""
+def _duration_problems(layer: ExportPolicy, file: str, path: str) -> list[Finding]:
+    """A heartbeat that is not well below the stall time would fail requests that are alive. What lives for no time is never downloaded."""
+    lives = [name for name in ("archive_life", "link_life") if getattr(layer, name) == timedelta(0)]
+    found = [Finding(file, f"{path}{name}", "must be longer than 0, or nothing could be downloaded", "such as 1h or 7d") for name in lives]
     if layer.heartbeat * 2 > layer.stall_after or layer.heartbeat <= timedelta(0):
-        return [Finding(file, f"{path}stall_after", "must be at least twice the heartbeat", "such as heartbeat: 15s, stall_after: 2m")]
-    return []
+        found.append(Finding(file, f"{path}stall_after", "must be at least twice the heartbeat", "such as heartbeat: 15s, stall_after: 2m"))
+    return found
