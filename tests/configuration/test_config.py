@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from waybill.configuration import loading
-from waybill.configuration.catalog import warnings
 from waybill.configuration.loading import Settings
+from waybill.configuration.rules.seldom_meant import warnings
 
 pytestmark = pytest.mark.fast
 
@@ -213,6 +213,29 @@ def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
     assert any("changes.lookback" in line and "at most 36500d" in line for line in with_catalog(folder, yaml.safe_dump(broken)))
     (folder / "policy.yaml").write_text("archive_days: 99999999999\n")
     assert any("archive_days" in line for line in findings(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "warned"),
+    [
+        (["id"], {}, False),
+        (["tenant_id", "id"], {}, False),
+        (["project", "id"], {}, True),
+        (["tenant_id", "project", "id"], {}, True),
+        (["project", "id"], {"deletes": "compare"}, False),
+        (["project", "id"], {"changes": {"mode": "append", "column": "at"}}, False),
+        (["project", "id"], {"changes": {"mode": "lookback", "column": "id"}}, False),
+    ],
+)
+def test_ids_that_each_project_counts_for_itself_are_a_warning_where_append_goes_by_them(folder, key, more, warned):
+    columns = {name: {"type": "integer"} for name in ("id", "project")} | {"at": {"type": "timestamp"}, "tenant_id": {"type": "string"}}
+    user = CATALOG["entities"]["user"] | {"key": key, "changes": {"mode": "append", "column": "id"}, "columns": columns, "deletes": "never"}
+    (folder / "catalog.yaml").write_text(yaml.safe_dump(CATALOG | {"entities": {"user": user | more}}))
+    said = [str(warning) for warning in warnings(loading.load(folder).catalog, "config/catalog.yaml")]
+    assert [line.partition(" (")[0] for line in said] == [
+        "config/catalog.yaml: entities.user.changes.column: "
+        "if id is counted anew for each project, rows below the highest id of all are passed over"
+    ] * warned
 
 
 def test_what_lives_for_no_time_is_a_finding(folder: Path) -> None:

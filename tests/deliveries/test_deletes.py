@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
-from waybill.configuration.catalog import warnings
+from waybill.configuration.rules.seldom_meant import warnings
 from waybill.deliveries import full_loads, running
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import backfill, redeliver

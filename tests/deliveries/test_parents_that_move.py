@@ -6,7 +6,7 @@ import pytest
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, Place
-from waybill.configuration.catalog import warnings
+from waybill.configuration.rules.seldom_meant import warnings
 
 pytestmark = pytest.mark.fast
 

@@ -111,12 +111,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Validate catalog, policy and tenant files; prints every problem of every file. Opens no connection without --connect."""
-    from waybill.configuration import catalog, loading
-    from waybill.configuration.rules import tenant_connections
+    from waybill.configuration import loading
+    from waybill.configuration.rules import seldom_meant, tenant_connections
 
     settings = loading.Settings.from_environment()
     found = loading.load(settings.config_dir)
-    warnings = catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml")
+    warnings = seldom_meant.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml")
     warnings += tenant_connections.warnings(found.policy.tenant_connections, f"{settings.config_dir.name}/policy.yaml")
     if as_json:
         looked = sources_of(settings, registrations_of(found)) if connect and not found.findings else []

@@ -302,25 +302,6 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
     return found + _unpackable_names(catalog, file) + _ambiguous_names(catalog, file)
 
 
-def warnings(catalog: Catalog, file: str) -> list[Finding]:
-    """Return what is allowed but seldom meant: deletions that consumers cannot tell from changes, and what never reaches them."""
-    found = []
-    for entity in catalog.entities.values():
-        name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
-        key = "deleted_when" if entity.deleted_when else "deleted_column"
-        if name and entity.exported(name) is None:
-            what = f"deleted rows are delivered looking like live ones: {name} is not among the columns"
-            found.append(Finding(file, f"entities.{entity.id}.{key}", what, f"add it to columns, or leave {key} out"))
-        if not name and entity.deletes is None and entity.changes.mode is not Mode.FULL:
-            what = "rows that are deleted in the source stay in consumers' copies: nothing tells their deletion, and nothing compares keys"
-            allowed = "deletes: compare, a deleted_column, or deletes: never where rows are not removed"
-            found.append(Finding(file, f"entities.{entity.id}", what, allowed))
-        elif entity.tenant_through and not entity.compares_keys and entity.changes.mode is not Mode.FULL:
-            what = "rows whose parent goes to another tenant reach neither tenant: the rows themselves do not change"
-            found.append(Finding(file, f"entities.{entity.id}.tenant_through", what, "deletes: compare, where parents can change tenants"))
-    return found
-
-
 RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))})
 """Names that Windows keeps for devices, whatever follows the dot. Nobody could unpack such a file there."""
 

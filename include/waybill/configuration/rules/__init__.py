@@ -3,7 +3,8 @@
 In: models of the configuration. Out: findings. All of it is pure.
 
 `entity_choices` compares what a registration says of single entities with the catalog, `sharing` sees that no two tenants receive the same
-rows by mistake, and `tenant_connections` says which connections the policy lets a tenant name.
+rows by mistake, `tenant_connections` says which connections the policy lets a tenant name, and `seldom_meant` warns of what a catalog may
+say and seldom means.
 """
 
 __all__: list[str] = []

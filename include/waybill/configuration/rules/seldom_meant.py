@@ -1,0 +1,45 @@
+"""Warns of what a catalog may say and seldom means: rows or deletions that would not reach consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.values.columns import described
+from waybill.errors import Finding
+
+
+def warnings(catalog: Catalog, file: str) -> list[Finding]:
+    """Return the warnings about a valid catalog, in the order of its entities."""
+    return [warning for entity in catalog.entities.values() for warning in (*_deletions(entity, file), *_ids_that_repeat(entity, file))]
+
+
+def _deletions(entity: Entity, file: str) -> Iterator[Finding]:
+    """Yield which deletions consumers cannot tell from changes, or never learn of."""
+    name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
+    key = "deleted_when" if entity.deleted_when else "deleted_column"
+    if name and entity.exported(name) is None:
+        what = f"deleted rows are delivered looking like live ones: {name} is not among the columns"
+        yield Finding(file, f"entities.{entity.id}.{key}", what, f"add it to columns, or leave {key} out")
+    if not name and entity.deletes is None and entity.changes.mode is not Mode.FULL:
+        what = "rows that are deleted in the source stay in consumers' copies: nothing tells their deletion, and nothing compares keys"
+        allowed = "deletes: compare, a deleted_column, or deletes: never where rows are not removed"
+        yield Finding(file, f"entities.{entity.id}", what, allowed)
+    elif entity.tenant_through and not entity.compares_keys and entity.changes.mode is not Mode.FULL:
+        what = "rows whose parent goes to another tenant reach neither tenant: the rows themselves do not change"
+        yield Finding(file, f"entities.{entity.id}.tenant_through", what, "deletes: compare, where parents can change tenants")
+
+
+def _ids_that_repeat(entity: Entity, file: str) -> Iterator[Finding]:
+    """Yield a warning if `append` goes by an id that is counted anew for each value of another column of the key.
+
+    A delivery ends at the highest id, so a row with a lower one that comes later would be passed over.
+    """
+    column, kind = entity.changes.column, described(entity.columns, entity.changes.column)
+    others = [name for name in entity.key if name not in (column, entity.tenant_column)]
+    by_id = kind is not None and kind.type is ColumnType.INTEGER
+    if entity.changes.mode is Mode.APPEND and by_id and column in entity.key and others and not entity.compares_keys:
+        what = f"if {column} is counted anew for each {' and '.join(others)}, rows below the highest {column} of all are passed over"
+        allowed = "a column that rises over all rows, mode lookback, or deletes: compare, which finds such rows"
+        yield Finding(file, f"entities.{entity.id}.changes.column", what, allowed)
