@@ -182,6 +182,14 @@ def text(value: Any, kind: ColumnType) -> str | None:
             return str(value)
 
 
+def is_uuid(text: str) -> bool:
+    """Return whether a text is a UUID with its hyphens, in letters of either case."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
 def csv_field(value: str | None, delimiter: str) -> str:
     """Return one field. NULL is empty, and the empty string is `""`. A field is quoted if it contains the delimiter, a quote, CR or LF."""
     if value is None:

@@ -345,11 +345,13 @@ def behind(endpoint: str, answer: Answer = lambda _: False, drop_header: str = "
             thread.join()
 
 
-def refuse(status: int, code: str, *methods: str) -> Answer:
+def refuse(status: int, code: str, *methods: str, what: str = "", message: str = f"{SECRET} of testing") -> Answer:
+    """Refuses requests by these methods, or those that change something, if their path holds `what`."""
+
     def answer(request: http.server.BaseHTTPRequestHandler) -> bool:
-        if request.command not in (methods or ("PUT", "POST")):
+        if request.command not in (methods or ("PUT", "POST")) or what not in request.path:
             return False
-        body = f"<Error><Code>{code}</Code><Message>{SECRET} of testing</Message></Error>".encode()
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.destinations.test_s3_destination import Answer, behind
+from tests.destinations.test_s3_destination import behind, refuse
 from tests.servers.s3 import S3Server
 from tests.sources.test_source_postgres import entity
 from waybill import aws
@@ -101,20 +101,6 @@ def test_what_aws_says_of_its_services_is_read_once_for_all_connections_and_anew
     assert first.search_paths == searched
 
 
-def refusing(what: str, status: int, code: str, message: str) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> bool:
-        if request.command != "GET" or what not in request.path:
-            return False
-        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-        return True
-
-    return answer
-
-
 @pytest.mark.parametrize("what", ["list-type", "a.parquet"], ids=["list", "read"])
 @pytest.mark.parametrize(
     ("status", "code", "message", "kind"),
@@ -132,7 +118,7 @@ def test_a_refusal_says_whether_trying_again_helps(
     bucket = f"lake-{uuid4().hex}"
     s3.client().create_bucket(Bucket=bucket)
     s3.client().upload_file(f"{tmp_path}/a.parquet", bucket, "a.parquet")
-    with behind(s3.endpoint, refusing(what, status, code, message)) as endpoint:
+    with behind(s3.endpoint, refuse(status, code, "GET", what=what, message=message)) as endpoint:
         connection = Connection("lake", "aws", login="x", password="y", extra={"endpoint_url": endpoint, "region_name": s3.region})
         origin = Lake(LakeSource(kind="lake", path=f"s3://{bucket}", connection="lake"), tmp_path, lambda _: connection)
         with origin.snapshot() as snapshot, pytest.raises(kind) as caught:

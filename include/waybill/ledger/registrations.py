@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from waybill.canonical import is_uuid
 from waybill.configuration.registration import Difference, Registration, difference
-from waybill.configuration.rules.sharing import is_uuid, one_spelling
+from waybill.configuration.rules.sharing import one_spelling
 from waybill.configuration.values.paths import STORED_EARLIER
 from waybill.errors import PermanentError
 from waybill.ledger import streams

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from uuid import UUID
 
-from waybill.canonical import ColumnType
+from waybill.canonical import ColumnType, is_uuid
 from waybill.sources.sql import Bind, Flavour, Sql, sql
 
 _BY_VALUE = frozenset({None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID, ColumnType.DECIMAL})
@@ -35,7 +34,7 @@ def can_equal(flavour: Flavour, native: str, value: str) -> bool:
         return plain(value) == value and _fits(native, value)
     if native in ADDRESSES and not flavour.dynamic:
         return "/" in value
-    return kind is not ColumnType.UUID or _is_uuid(value)
+    return kind is not ColumnType.UUID or is_uuid(value)
 
 
 def delivered(flavour: Flavour, native: str, value: str) -> str:
@@ -67,10 +66,3 @@ def _fits(native: str, number: str) -> bool:
 def _is_whole(flavour: Flavour, native: str) -> bool:
     """Return whether a type holds whole numbers. MySQL's boolean does."""
     return flavour.kind(native) is ColumnType.INTEGER or (not flavour.dynamic and flavour.bounds(native) is not None)
-
-
-def _is_uuid(value: str) -> bool:
-    try:
-        return str(UUID(value)) == value.lower()
-    except ValueError:
-        return False

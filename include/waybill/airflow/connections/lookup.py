@@ -83,7 +83,7 @@ def _airflow_connection(connection_id: str) -> Any:
 
 
 def _in_environment(connection_id: str) -> str | None:
-    return os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    return os.environ.get(written.variable(connection_id))
 
 
 def _airflow_is_here() -> bool:

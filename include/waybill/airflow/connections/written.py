@@ -108,7 +108,7 @@ def _understood(connection_id: str, given: str) -> str:
 
 def missing(connection_id: str) -> PermanentError:
     """Return the error for a connection that does not exist. It says where to add one, and what was written instead."""
-    name = f"{_PREFIX}{connection_id.upper()}"
+    name = variable(connection_id)
     similar = next((variable for variable in os.environ if variable != name and variable.upper() == name), "")
     meant = _closest(connection_id, (variable.removeprefix(_PREFIX).casefold() for variable in os.environ if variable.startswith(_PREFIX)))
     if similar:
@@ -167,22 +167,23 @@ def _require_escaped(connection_id: str, scheme: str, text: str) -> None:
         raise _unusable(connection_id, "has a login or a password with characters that end it in a URI")
     if connection_type(scheme) == "sqlite" and not parts.netloc and parts.path.strip("/"):
         facts = {"conn_type": "sqlite", "host": "/" + unquote(parts.path).lstrip("/")}
-        raise _unusable(connection_id, "names a SQLite file as SQLAlchemy does", f"{_variable(connection_id)}='{json.dumps(facts)}'")
+        raise _unusable(connection_id, "names a SQLite file as SQLAlchemy does", f"{variable(connection_id)}='{json.dumps(facts)}'")
 
 
-def _variable(connection_id: str) -> str:
+def variable(connection_id: str) -> str:
+    """Return the name of the environment variable that holds a connection."""
     return f"{_PREFIX}{connection_id.upper()}"
 
 
 def _json_line(connection_id: str) -> str:
     facts = '"conn_type": "postgres", "host": "HOST", "port": 5432, "login": "USER", "password": "PASSWORD", "schema": "DATABASE"'
-    return f"{_variable(connection_id)}='{{{facts}}}'"
+    return f"{variable(connection_id)}='{{{facts}}}'"
 
 
 def _unusable(connection_id: str, what: str, line: str = "") -> PermanentError:
-    plain = f"{_variable(connection_id)}='postgres://USER:PASSWORD@HOST:5432/DATABASE', with @ : / ? # % in it as %40 %3A %2F %3F %23 %25"
+    plain = f"{variable(connection_id)}='postgres://USER:PASSWORD@HOST:5432/DATABASE', with @ : / ? # % in it as %40 %3A %2F %3F %23 %25"
     return PermanentError(
-        f"{_variable(connection_id)} {what}",
+        f"{variable(connection_id)} {what}",
         allowed="a URI or Airflow's JSON form",
         next_step=f"Write {line or plain}",
         code="connection",

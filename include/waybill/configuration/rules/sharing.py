@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from waybill.canonical import is_uuid
 from waybill.configuration.catalog import suggester
 from waybill.configuration.registration import Registration
 from waybill.errors import Finding
 from waybill.language import tell
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-def is_uuid(id_in_data: str) -> bool:
-    return bool(_UUID.fullmatch(id_in_data))
 
 
 def one_spelling(id_in_data: str) -> str:

@@ -25,8 +25,7 @@ def refuse_unconvertible(database: str, query: Query, run: Callable[[Sql], list[
     asked = join(", ", (sql("CHARSET({})", query.flavour.name(name)) for name in names))
     for charsets in run(sql("SELECT {} FROM {} LIMIT 1", asked, query.relation)):
         for name, charset in zip(names, charsets, strict=True):
-            [(count,)] = [(0,)] if charset in _WHOLE else run(_unconvertible(query, name))
-            if count:
+            if charset not in _WHOLE and (count := run(_unconvertible(query, name))[0][0]):
                 raise PermanentError(
                     f"column {name} holds {count} texts with characters that the server cannot convert from {charset} to UTF-8",
                     where=query.entity.id,
