@@ -39,6 +39,8 @@ ERRORS = {
     "waybill.errors.ConflictError": (CONFLICT, Kind("conflict")),
     "waybill.deliveries.repairs.BadRange": (PERMANENT, Kind("bad_range")),
     "waybill.deliveries.generations.NewGenerationNeeded": (TRANSIENT, Kind("position_lost")),
+    "waybill.sources.drift.Misfit": (PERMANENT, Kind("schema_drift")),
+    "waybill.sources.drift.EngineMisfit": (PERMANENT, Kind("schema_drift")),
     "waybill.pgp.UnusableKey": (PERMANENT, Kind("pgp_key")),
     "waybill.requests.states.Refused": (PERMANENT, Kind("", ("code", "what"), "refusals")),
     "waybill.web.problems.Refused": (PERMANENT, Kind("", ("code", "what"))),

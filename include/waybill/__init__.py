@@ -9,7 +9,7 @@ cases: `deliveries/` (the heart), `requests/`, `registrations/`, `discovery/`, `
 `configuration/`, and modules that know one thing each.
 
 - time and text: `window` (half-open windows and frequencies), `canonical` (the text of every value), `canonical_sql` (the same in SQL)
-- names and words: `layout` (paths of delivered files), `states` (of a delivery), `language/` (sentences), `errors` (what recovers)
+- names and words: `layout` (paths of delivered files), `states` (words the ledger keeps), `language/` (sentences), `errors` (what recovers)
 - access and secrets: `access` (rights), `connection` (a login as a plain value), `aws`, `private` (files that only Waybill reads), `logs`
 - programs: `client` (the Python client of the API), `sink` (where bytes of a file go)
 

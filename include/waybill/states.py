@@ -1,4 +1,7 @@
-"""The words for a delivery's purpose, kind and status. The ledger, the manifests and the JSON of shells use them."""
+"""The words for a delivery's purpose, kind and status, and for why a generation began.
+
+The ledger, the manifests and the JSON of shells use them.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,18 @@ class DeliveryStatus(StrEnum):
     OPEN = "open"
     COMMITTED = "committed"
     ABANDONED = "abandoned"
+
+
+class GenerationReason(StrEnum):
+    """Why a generation began. If its source or catalog was the reason, the ledger holds a sentence instead, which nothing compares."""
+
+    REGISTERED = "registered"
+    CATALOGUED = "catalogued"
+    FULL_LOAD_ASKED = "full_load_asked"
+    OTHER_ROWS = "other_rows"
+    MANIFESTS_COLLECTED = "manifests_collected"
+    """The destination shows deliveries that the ledger does not know, and their manifests were collected."""
+    RECONCILED = "reconciled"
 
 
 class NoticeState(StrEnum):

@@ -17,6 +17,7 @@ from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
 from waybill.errors import ConflictError
 from waybill.ledger import streams
+from waybill.states import GenerationReason
 
 
 @pytest.fixture
@@ -243,6 +244,9 @@ def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reco
     assert [result.error for result in place.run(NOON + DAY)] == [None]
     [(_, manifest)] = place.manifests()
     assert (manifest["kind"], manifest["generation"] > 2) == ("full", True)
+    with place.installation().ledger.read() as connection:
+        reasons = [stream.reason for stream in streams.every(connection, "acme")]
+    assert [GenerationReason(reason) for reason in reasons] == [GenerationReason.MANIFESTS_COLLECTED, GenerationReason.REGISTERED]
 
 
 FACTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

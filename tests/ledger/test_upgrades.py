@@ -23,13 +23,16 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    update,
 )
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.files import places
-from waybill.ledger import Ledger
+from waybill.ledger import Ledger, streams
 from waybill.ledger.database.engine import MIGRATIONS
 from waybill.ledger.reports import usage
+from waybill.ledger.tables import stream, tenant
+from waybill.states import GenerationReason
 
 RELEASED = "0004"
 """The newest migration of release 0.1.0."""
@@ -162,3 +165,29 @@ def test_a_ledger_with_data_goes_down_to_the_release_and_up_again_without_loss(p
         ("acme", "2026-06", 1, 1),
         ("acme", "2026-05", 1, 3),
     ]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_reasons_of_generations_that_earlier_versions_spelt_as_sentences_become_words(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    sentences = [
+        "registered",
+        "full load asked for",
+        "other rows are delivered now",
+        "the destination shows deliveries that the ledger does not know, and their manifests were collected",
+    ]
+    of_the_source = "the materialized view public.kept is refreshed since the last delivery"
+    words = ["registered", "full_load_asked", "other_rows", "manifests_collected"]
+    with closing(Ledger(request.getfixturevalue("postgres").url if database == "postgres" else f"sqlite:///{tmp_path}/old.db")) as ledger:
+        move(ledger, "0014")
+        with ledger.begin() as connection:
+            connection.execute(insert(tenant).values(id="acme", version=1, salt=b""))
+            streams.activate(connection, "acme", [f"e{number}" for number in range(5)], NOON)
+            for number, sentence in enumerate([*sentences, of_the_source]):
+                connection.execute(update(stream).where(stream.c.entity == f"e{number}").values(reason=sentence))
+        for revision, expected in (("0015", words), ("0014", sentences), ("0015", words)):
+            move(ledger, revision)
+            with ledger.read() as connection:
+                assert [found.reason for found in streams.active(connection, "acme")] == [*expected, of_the_source]
+    assert set(words) <= set(GenerationReason)

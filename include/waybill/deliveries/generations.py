@@ -22,12 +22,7 @@ from waybill.errors import TransientError
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
-from waybill.states import DeliveryStatus
-
-CATALOGUED = "catalogued"
-FULL_LOAD_ASKED = "full load asked for"
-MANIFESTS_COLLECTED = "the destination shows deliveries that the ledger does not know, and their manifests were collected"
-"""Reasons that the ledger keeps with a generation. The others are sentences about the source or the catalog."""
+from waybill.states import DeliveryStatus, GenerationReason
 
 
 class NewGenerationNeeded(TransientError):
@@ -48,7 +43,7 @@ def begin_instead_of(installation: Installation, delivery: Delivery, reason: str
     ledger.
     """
     now = installation.now()
-    least = unseen_number(now) if reason == MANIFESTS_COLLECTED else 1
+    least = unseen_number(now) if reason == GenerationReason.MANIFESTS_COLLECTED else 1
     with installation.ledger.begin() as connection:
         current = deliveries.get(connection, delivery.id)
         if current is not None and current.status == DeliveryStatus.COMMITTED:

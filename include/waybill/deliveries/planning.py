@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
-from waybill.deliveries.generations import CATALOGUED, FULL_LOAD_ASKED, MANIFESTS_COLLECTED
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -24,7 +23,7 @@ from waybill.ledger.deliveries import Delivery, NewDelivery
 from waybill.ledger.registrations import Provenance, Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.applying import replace_in
-from waybill.states import Kind, Purpose
+from waybill.states import GenerationReason, Kind, Purpose
 from waybill.window import Window, export_date, next_window
 
 
@@ -108,7 +107,8 @@ def _sync_streams(connection: Connection, installation: Installation, registered
     """Activate the entities that joined the catalog later, for a tenant with `export all`. Planning never deactivates one."""
     wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
     active = {stream.entity for stream in streams.active(connection, registered.tenant)}
-    streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), CATALOGUED)
+    new = [entity for entity in wanted if entity not in active]
+    streams.activate(connection, registered.tenant, new, installation.now(), GenerationReason.CATALOGUED)
 
 
 def _due(installation: Installation, registered: Registered, until: datetime, chosen: set[str]) -> set[str]:
@@ -152,7 +152,7 @@ def _plan_stream(
     if existing is not None:
         return existing
     if stream.full_load:
-        streams.begin_generation(connection, stream.tenant, stream.entity, now, FULL_LOAD_ASKED)
+        streams.begin_generation(connection, stream.tenant, stream.entity, now, GenerationReason.FULL_LOAD_ASKED)
         stream = next(active for active in streams.active(connection, stream.tenant) if active.entity == stream.entity)
     window = next_of(stream)
     if window is None:
@@ -176,7 +176,7 @@ def _next(connection: Connection, stream: Stream, window: Window, kind: Kind, re
     """Return the stream's next delivery, over this window."""
     day = export_date(window.end, registered.registration.zone)
     # What an unknown delivery of the date has left must not be in the way.
-    unseen = stream.reason == MANIFESTS_COLLECTED and stream.sequence == 0
+    unseen = stream.reason == GenerationReason.MANIFESTS_COLLECTED and stream.sequence == 0
     first = not unseen and deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
     return NewDelivery(
         stream=stream.id,

@@ -13,7 +13,7 @@ from time import monotonic
 from waybill import logs, pgp
 from waybill.deliveries import generations, kept_bytes, protocol, stopping
 from waybill.deliveries.full_loads import ask_full_load
-from waybill.deliveries.generations import MANIFESTS_COLLECTED, NewGenerationNeeded
+from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob
 from waybill.deliveries.key_changes.changes import KeyStore
 from waybill.deliveries.planning import plan
@@ -27,7 +27,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus, GenerationReason, Purpose
 
 PARALLEL = 4
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def deliver_batch(
     try:
         with installation.session(registered, rest_failing=rest_failing) as session:
             emptied = refuse_unknown(installation, registered, session, found)
-            found = [_replaced(installation, due, MANIFESTS_COLLECTED) if due.id in emptied else due for due in found]
+            found = [_replaced(installation, due, GenerationReason.MANIFESTS_COLLECTED) if due.id in emptied else due for due in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
                 return list(pool.map(lambda due: _timed(installation, registered, session, due, progress), found))

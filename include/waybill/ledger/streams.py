@@ -10,12 +10,15 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from waybill.ledger.facts import ColumnFacts, Position
 from waybill.ledger.tables import delivery, stream
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus, GenerationReason, Purpose
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`sequence`, `watermark`, `position` and `sha256` are those of the last committed delivery; `columns` its columns in file order."""
+    """`sequence`, `watermark`, `position` and `sha256` are those of the last committed delivery; `columns` its columns in file order.
+
+    `reason` is a word of `GenerationReason`, or a sentence about the source or the catalog.
+    """
 
     id: int
     tenant: str
@@ -93,7 +96,13 @@ def reached(connection: Connection, tenant: str, entity: str) -> datetime | None
 
 
 def activate(
-    connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered", *, least: int = 1
+    connection: Connection,
+    tenant: str,
+    entities: Iterable[str],
+    now: datetime,
+    reason: str = GenerationReason.REGISTERED,
+    *,
+    least: int = 1,
 ) -> None:
     """Begin a generation of each entity, numbered `least` or more. Its first delivery is a full load.
 

@@ -25,6 +25,7 @@ from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Re
 from waybill.registrations import encryption_keys, locking_columns, redefining
 from waybill.registrations.locking_columns import FrozenColumns
 from waybill.registrations.sharing import rivals, without_files
+from waybill.states import GenerationReason
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -272,7 +273,7 @@ def replace_in(
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
     if done.before is not None:
         for entity in _of_other_rows(installation, done.before, wanted, done.difference.kept):
-            streams.begin_generation(connection, tenant, entity, installation.now(), "other rows are delivered now")
+            streams.begin_generation(connection, tenant, entity, installation.now(), GenerationReason.OTHER_ROWS)
         _move_copies(connection, installation, tenant, wanted, by)
     return done
 

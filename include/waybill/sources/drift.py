@@ -35,9 +35,18 @@ _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IG
 
 
 MISFIT = "a value does not fit its catalogued type"
-"""The beginning of an engine's refusal of a value."""
 _MOST_NAMED = 5
 _TIGHT = ("numeric(", "hugeint")
+
+
+class Misfit(PermanentError):
+    """A value does not fit its catalogued type. Whoever found it does not say in which column."""
+
+    code = "schema_drift"
+
+
+class EngineMisfit(Misfit):
+    """DuckDB found the value. Its text may be right and only its Arrow type too narrow."""
 
 
 def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
@@ -211,8 +220,8 @@ def naming(selection: Selection, natives: Natives, flavour: Flavour, *, binding:
     """Name the columns in question: an engine says that a value does not fit its type, but never in which column."""
     try:
         yield
-    except PermanentError as error:
-        found = doubtful(selection, natives, flavour, binding) if error.what.startswith(MISFIT) else []
+    except Misfit as error:
+        found = doubtful(selection, natives, flavour, binding)
         if not found:
             raise
         raise PermanentError(
@@ -236,8 +245,8 @@ def fitting(selection: Selection, natives: Natives) -> Iterator[None]:
     """Name the columns in question if a value does not fit into its Arrow type, although its text is right."""
     try:
         yield
-    except PermanentError as error:
-        found = tight_columns(selection, natives) if error.what == MISFIT else []
+    except EngineMisfit as error:
+        found = tight_columns(selection, natives)
         if not found:
             raise
         step = "Choose NDJSON, JSON or CSV, which hold every value, or catalogue the column as string"

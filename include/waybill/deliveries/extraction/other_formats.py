@@ -102,9 +102,7 @@ class _FormattedFile:
         try:
             with engine.errors(self._selection.entity.id):
                 yield from reader.read(block)
-        except PermanentError as error:
-            if error.what != drift.MISFIT:
-                raise
+        except drift.EngineMisfit:
             raise self._does_not_fit() from None  # the engine's own message would repeat the value
 
     def _groups(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

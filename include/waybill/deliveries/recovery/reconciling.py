@@ -17,7 +17,7 @@ from typing import Any, cast
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
-from waybill.deliveries.generations import MANIFESTS_COLLECTED, unseen_number
+from waybill.deliveries.generations import unseen_number
 from waybill.deliveries.manifests import OPTIONAL_FACTS, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
@@ -33,7 +33,7 @@ from waybill.ledger.facts import Facts, Position
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
-from waybill.states import DeliveryStatus, Kind, Purpose
+from waybill.states import DeliveryStatus, GenerationReason, Kind, Purpose
 from waybill_consumer.chain import Remark
 from waybill_consumer.manifest import SUFFIX, Manifest
 from waybill_consumer.signatures import Wrong
@@ -320,8 +320,8 @@ class _Import:
                 for stream in streams.active(connection, self._registered.tenant):
                     gone = [entry for entry in entries if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
                     if any((entry.generation, entry.sequence) > (stream.generation, stream.sequence) for entry in gone):
-                        least = unseen_number(now)
-                        streams.begin_generation(connection, stream.tenant, stream.entity, now, MANIFESTS_COLLECTED, least=least)
+                        reason, least = GenerationReason.MANIFESTS_COLLECTED, unseen_number(now)
+                        streams.begin_generation(connection, stream.tenant, stream.entity, now, reason, least=least)
                         what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
                         self._done.notes.append(Remark(item.path, what, is_problem=False))
 

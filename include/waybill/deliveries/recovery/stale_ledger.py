@@ -20,7 +20,6 @@ from datetime import date
 from sqlalchemy import Connection
 
 from waybill import layout
-from waybill.deliveries.generations import MANIFESTS_COLLECTED
 from waybill.deliveries.manifests import manifest_bytes
 from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
@@ -31,7 +30,7 @@ from waybill.ledger.delivered import restoring
 from waybill.ledger.delivered.restoring import KnownPlaces
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus, GenerationReason, Purpose
 from waybill_consumer.manifest import SUFFIX as MANIFEST
 from waybill_consumer.verification import DATA
 
@@ -60,7 +59,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         renewed = {
             name
             for name, delivery in due.items()
-            if streams.get(connection, delivery.stream).reason == MANIFESTS_COLLECTED and delivery.sequence == 1
+            if streams.get(connection, delivery.stream).reason == GenerationReason.MANIFESTS_COLLECTED and delivery.sequence == 1
         }
     scan = _DestinationScan(session, registered.tenant, due, placed)
     try:

@@ -93,7 +93,7 @@ class Channels:
     def give_up(self, reason: str) -> None:
         """This must be called in the loop's thread."""
         for wire in filter(None, (*self._busy, self._client)):
-            wire.give_up(reason)
+            wire.give_up(Lost(reason))
 
 
 T = TypeVar("T")

@@ -230,7 +230,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def eof_received(self) -> bool:
         self._closed_by_server = True
-        self._wire.give_up("the server closed the channel")
+        self._wire.give_up(Lost("the server closed the channel"))
         return False
 
     def exit_status_received(self, status: int) -> None:

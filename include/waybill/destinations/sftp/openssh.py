@@ -187,7 +187,7 @@ class _Client(asyncio.Protocol):
         except BlockingIOError:
             return
         except OSError:
-            self._wire.give_up("the connection was lost")
+            self._wire.give_up(Lost("the connection was lost"))
             return
         self._loop.remove_writer(self._into)
 

@@ -93,7 +93,11 @@ def string(text: str | bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-MALFORMED = "the server sent a malformed answer"
+class Malformed(Lost):
+    """The server sent an answer that is no SFTP."""
+
+    def __init__(self, reason: str = "the server sent a malformed answer") -> None:
+        super().__init__(reason)
 
 
 class Printed(Lost):
@@ -105,7 +109,7 @@ class Ended(Lost):
 
 
 class Fields:
-    """Reads the fields of one answer in order. Raises Lost if the answer is too short."""
+    """Reads the fields of one answer in order. Raises Malformed if the answer is too short."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -117,7 +121,7 @@ class Fields:
     def _take(self, count: int) -> bytes:
         taken = self._body[self._at : self._at + count]
         if len(taken) != count:
-            raise Lost(MALFORMED)
+            raise Malformed
         self._at += count
         return taken
 
@@ -135,7 +139,7 @@ class Fields:
         size = self.number()
         taken = memoryview(self._body)[self._at : self._at + size]
         if len(taken) != size:
-            raise Lost(MALFORMED)
+            raise Malformed
         self._at += size
         return taken
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
+from copy import copy
 from typing import Protocol
 
-from waybill.destinations.sftp.packets import MALFORMED, SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Printed, Space, Status, string
+from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Malformed, Printed, Space, Status, string
 
 LARGEST_PACKET = 4 * 1024 * 1024
 LARGE = 8 * 1024
@@ -43,7 +44,8 @@ class Wire:
         self._outgoing: list[bytes] = []
         self._received = bytearray()
         self._watch: asyncio.TimerHandle | None = None
-        self._reason = ""
+        self._lost: Lost | None = None
+        """Why it was given up. Whoever waits gets an exception of its own."""
         self._channel: Channel | None = None
         self.extensions: dict[str, bytes] = {}
         self.largest_write = SAFE_BLOCK
@@ -51,23 +53,23 @@ class Wire:
 
     @property
     def is_open(self) -> bool:
-        return not self._reason
+        return self._lost is None
 
     def connection_made(self, channel: Channel) -> None:
         self._channel = channel
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A reason of asyncssh's can quote what the server said, never what we sent.
-        self.give_up(f"the connection was lost{f': {exc}' if exc else ''}")
+        self.give_up(Lost(f"the connection was lost{f': {exc}' if exc else ''}"))
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, lost: Lost) -> None:
         """Fail everything that waits, and everything that is asked from now on."""
-        self._reason = self._reason or reason
+        self._lost = self._lost or lost
         if self._watch is not None:
             self._watch.cancel()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(Lost(self._reason))
+                future.set_exception(copy(self._lost))
                 future.exception()  # marks it as seen, because nobody may be awaiting it
         self._waiting.clear()
         if self._channel is not None:
@@ -75,7 +77,7 @@ class Wire:
 
     def _look(self) -> None:
         if self._waiting and self._loop.time() - self._oldest_since > self.stall:
-            self.give_up(f"the server did not answer for {self.stall:g} seconds")
+            self.give_up(Lost(f"the server did not answer for {self.stall:g} seconds"))
         else:
             self._watch = self._loop.call_later(self.stall / 4, self._look)
 
@@ -86,7 +88,7 @@ class Wire:
         while len(received) - at >= 9:
             size = int.from_bytes(received[at : at + 4], "big")
             if size > LARGEST_PACKET or size < 5:
-                self.give_up(MALFORMED)
+                self.give_up(Malformed())
                 return
             if len(received) - at - 4 < size:
                 break
@@ -104,7 +106,7 @@ class Wire:
             try:
                 self.extensions = dict(_extensions(body))
             except Lost as error:
-                self.give_up(str(error))
+                self.give_up(error)
                 return
         if key == next(iter(self._waiting), None):
             self._oldest_since = self._loop.time()
@@ -113,8 +115,10 @@ class Wire:
             future.set_result((kind, body))
 
     def _send(self, kind: int, key: int, *body: bytes | memoryview) -> asyncio.Future[Answer]:
-        if self._reason or self._channel is None:
-            raise Lost(self._reason or "the channel is closed")
+        if self._lost:
+            raise copy(self._lost)
+        if self._channel is None:
+            raise Lost("the channel is closed")
         future: asyncio.Future[Answer] = self._loop.create_future()
         if not self._waiting:
             self._oldest_since = self._loop.time()
@@ -130,14 +134,14 @@ class Wire:
     def _flush(self) -> None:
         """Hand over what was asked since the last time. Small requests of many files share an SSH packet, and a large one has its own."""
         outgoing, self._outgoing = self._outgoing, []
-        if not outgoing or self._channel is None or self._reason:
+        if not outgoing or self._channel is None or self._lost:
             return
         last = [outgoing.pop()] if len(outgoing[-1]) >= LARGE else []
         try:
             for data in filter(None, (b"".join(outgoing), *last)):
                 self._channel.write(data)
         except OSError:
-            self.give_up("the connection was lost")
+            self.give_up(Lost("the connection was lost"))
 
     async def start(self) -> tuple[int, int]:
         """Agree on version 3. Return the most bytes that one read and one write may hold.
@@ -150,10 +154,8 @@ class Wire:
             if kind != Kind.VERSION or self._received:  # nothing was asked yet that more could answer
                 raise Printed("the server does not speak SFTP")
             return await self._limits()
-        except Lost as error:
-            if str(error) == MALFORMED:
-                raise Printed("the server does not speak SFTP") from None
-            raise
+        except Malformed:
+            raise Printed("the server does not speak SFTP") from None
 
     def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
         """Send a request. Its answer comes with the future. Requests are sent in the order of the calls."""
@@ -251,7 +253,7 @@ class Wire:
             if status.code != Code.EOF:
                 raise
         finally:
-            if not self._reason:
+            if not self._lost:
                 await self.close(handle)
         return {name: facts for name, facts in found.items() if name not in (".", "..")}
 

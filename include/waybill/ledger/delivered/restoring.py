@@ -15,7 +15,7 @@ from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream
-from waybill.states import DeliveryStatus, Purpose
+from waybill.states import DeliveryStatus, GenerationReason, Purpose
 from waybill.window import Frequency
 
 
@@ -96,7 +96,7 @@ def stream_for(connection: Connection, tenant: str, entity: str, generation: int
         if current is not None and current.generation < generation:
             newer = True
             connection.execute(update(stream).where(stream.c.id == current.id).values(active=False, deactivated_at=now))
-        values = {"tenant": tenant, "entity": entity, "generation": generation, "active": newer, "reason": "reconciled"}
+        values = {"tenant": tenant, "entity": entity, "generation": generation, "active": newer, "reason": GenerationReason.RECONCILED}
         connection.execute(insert(stream).values(**values, activated_at=now))
         row = connection.execute(select(stream).where(*same, stream.c.generation == generation)).one()
     return Stream(**row._mapping)

@@ -167,7 +167,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         return PermanentError(engine_says.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.DataError | duckdb.InvalidInputException):
         step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
-        return PermanentError(drift.MISFIT, where=where, code="schema_drift", next_step=step)
+        return drift.EngineMisfit(drift.MISFIT, where=where, next_step=step)
     if isinstance(error, duckdb.ProgrammingError | duckdb.NotSupportedError | duckdb.PermissionException | duckdb.DependencyException):
         step = "Correct the entity's relation or columns in the catalog, or the source's path"
         return PermanentError(engine_says, where=where, code="source_refused", next_step=step)

@@ -242,10 +242,9 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
             step = "Correct the text, or move the data to a database with the encoding UTF8"
             return PermanentError(what, where=where, code="source_unreadable", next_step=step)
         case "22" if _names(database_says, parsed):
-            return PermanentError(
+            return drift.Misfit(
                 f"{drift.MISFIT} ({type(error).__name__})",
                 where=where,
-                code="schema_drift",
                 next_step="Compare the column types of the catalog with the data",
             )
         case "28" | "3D":
