@@ -20,6 +20,16 @@ HIDDEN = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 
+def date_of(year: str, month: str, day: str) -> date | None:
+    """Return the date that the names of three folders spell, or None: anybody may make a folder `2026/99/99`."""
+    spelt = f"{year}-{month}-{day}"
+    try:
+        found = date.fromisoformat(spelt)
+    except ValueError:
+        return None
+    return found if found.isoformat() == spelt else None
+
+
 def tenant_folder(tenant: str) -> str:
     return f"{EXPORTS}/{tenant_id(tenant)}"
 

@@ -24,8 +24,8 @@ from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection
 from waybill.destinations.base import Profile, Session, Stored
 from waybill.destinations.s3 import S3
-from waybill.destinations.s3_client import part_size, parts
-from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.destinations.s3_client import client_of, part_size, parts
+from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 
 DAY = "/exports/acme/2026/06/01/user"
 PART = f"{DAY}/.user.csv.{'a' * 32}.part"
@@ -115,6 +115,34 @@ def test_a_winner_that_died_half_way_is_finished_by_the_next(session: Session, s
     assert session.read(f"{DAY}/user/user-0001.csv") == b"a"
 
 
+@pytest.mark.parametrize("is_collected", [False, True])
+def test_a_winner_that_finishes_meanwhile_takes_its_files_from_nobody(s3: S3Server, bucket: str, is_collected: bool) -> None:
+    final, folders = f"tenants{DAY}/user/user-0001.csv", [f"{DAY}/.user.{attempt * 32}.part" for attempt in "ab"]
+    theirs = {"Bucket": bucket, "Key": f"tenants{folders[0]}/user-0001.csv"}
+
+    def finish(**_: Any) -> None:
+        if not is_collected:
+            s3.client().copy_object(Bucket=bucket, Key=final, CopySource=theirs)
+        s3.client().delete_object(**theirs)
+
+    def client(connection: Connection) -> Any:
+        made = client_of(connection)
+        made.meta.events.register("before-call.s3.UploadPartCopy", finish)
+        return made
+
+    spec = S3Destination(kind="s3", bucket=bucket, connection="acme_aws", root="/tenants")
+    with S3(spec, lambda _: connection_to(s3.endpoint), client=client).connect() as session:
+        for folder in folders:
+            session.upload(f"{folder}/user-0001.csv", [folder[-6:-5].encode()])
+        s3.client().put_object(Bucket=bucket, Key=f"tenants{DAY}/user/.user.{'0' * 32}.part", Body=folders[0].encode())
+        if is_collected:
+            with pytest.raises(TransientError, match="is gone"):
+                session.publish(folders[1], f"{DAY}/user")
+        else:
+            assert not session.publish(folders[1], f"{DAY}/user")
+            assert session.read(f"{DAY}/user/user-0001.csv") == b"a"
+
+
 def test_a_winner_that_gave_its_files_up_is_replaced_by_one_of_those_who_come(session: Session, s3: S3Server, bucket: str) -> None:
     claim = f"tenants{DAY}/user/.user.{'0' * 32}.part"
     s3.client().put_object(Bucket=bucket, Key=claim, Body=f"{DAY}/.user.{'f' * 32}.part".encode())
@@ -135,6 +163,30 @@ def test_parts_that_were_collected_are_published_again_by_the_next(session: Sess
         assert session.publish(folder, f"{DAY}/user")
         assert session.read(f"{DAY}/user/user-0001.csv") == attempt.encode()
         session.remove(f"{DAY}/user/user-0001.csv")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"",
+        b"\xff\xfe",
+        b"somebody",
+        b"/exports/other/2026/06/01/user/.user." + b"b" * 32 + b".part",
+        f"{DAY}/user".encode(),
+        f"{DAY}/.user.{'0' * 32}.part".encode(),
+        b"x" * (1 << 20),
+    ],
+)
+def test_a_claim_that_names_no_folder_of_ours_stops_and_touches_nothing(session: Session, s3: S3Server, bucket: str, claim: bytes) -> None:
+    session.upload(f"/exports/other/2026/06/01/user/.user.{'b' * 32}.part/user-0001.csv", [b"another tenant's"])
+    folder = f"{DAY}/.user.{'a' * 32}.part"
+    session.upload(f"{folder}/user-0001.csv", [b"ours"])
+    key = f"tenants{DAY}/user/.user.{'0' * 32}.part"
+    s3.client().put_object(Bucket=bucket, Key=key, Body=claim)
+    before = keys(s3, bucket)
+    with pytest.raises(ConflictError, match=r"\.user\.0{32}\.part .* Nothing was touched"):
+        session.publish(folder, f"{DAY}/user")
+    assert keys(s3, bucket) == before
 
 
 def test_a_source_that_fails_leaves_nothing(session: Session, s3: S3Server, bucket: str) -> None:

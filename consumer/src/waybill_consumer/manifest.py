@@ -14,8 +14,8 @@ from waybill_consumer.errors import Refused
 
 FORMAT_VERSION = 1
 SUFFIX = ".manifest.json"
-DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
-SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
+DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9][0-9]{1,8}))?\.json\Z")
+SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9][0-9]{1,8}))?\Z")
 KINDS = ("full", "delta", "backfill")
 FORMATS = ("csv", "parquet", "ndjson")
 ENCRYPTED = ".pgp"

@@ -141,7 +141,9 @@ def began_at(attempt: str) -> datetime | None:
     """Return when an attempt began, read from its id (a UUIDv7). None for other ids."""
     if attempt[12] != "7":
         return None
-    return datetime.fromtimestamp((int(attempt, 16) >> 80) / 1000, UTC)
+    with suppress(ValueError):  # such an id can name a year after 9999
+        return datetime.fromtimestamp((int(attempt, 16) >> 80) / 1000, UTC)
+    return None
 
 
 def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:

@@ -197,7 +197,8 @@ def root_missing(what: str, label: str) -> PermanentError:
 
 
 def too_large(path: str, label: str) -> PermanentError:
-    return PermanentError(f"{path} is too large to be a manifest", where=label, allowed=f"{READ_LIMIT} bytes", code="too_large")
+    what, step = f"{path} is too large to be a manifest", "Ask who put it there, move it away and run again"
+    return PermanentError(what, where=label, allowed=f"{READ_LIMIT} bytes", next_step=step, code="too_large")
 
 
 def hidden_missing(path: str, label: str) -> TransientError:

@@ -28,7 +28,7 @@ from waybill.destinations.base import (
     rehearsal,
 )
 from waybill.destinations.s3_client import client_of, in_parts, send, translated
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError
 
 _BLOCK = 1024 * 1024
 _COPY_PART = 1024 * 1024 * 1024
@@ -181,11 +181,20 @@ class S3Session(Reading):
             self.remove(hidden)
 
     def _copy(self, source: str, target: str, size: int) -> bool:
-        """Copy inside S3 unless `target` exists. Returns False if it does."""
+        """Copy inside S3 unless `target` exists. Returns False if it does, even if the source is another worker's and has gone since."""
+        from botocore.exceptions import ClientError
+
         if self._head(target) is not None:
             return False  # this only spares the copy; the condition below decides
         with self._translated("publish", target):
-            return self._copy_if_new(source, target, size)
+            try:
+                return self._copy_if_new(source, target, size)
+            except ClientError as error:
+                if _status(error) != 404 or self._head(source) is not None:
+                    raise
+        if self._head(target) is None:
+            raise hidden_missing(source, self.label)
+        return False
 
     def _copy_if_new(self, source: str, target: str, size: int) -> bool:
         """Copy without a look before. Raises botocore's errors."""
@@ -220,13 +229,16 @@ class S3Session(Reading):
         The first file comes last, so whoever looks for it finds the others, too. If the winner gave its files up, or somebody has collected
         them, a claim on its place is put.
         """
-        claimed = _CLAIM
+        claimed, passed = _CLAIM, set[str]()
         while True:
+            passed.add(claimed)
             winner = self._winner(final, claimed, hidden)
             files = [item for item in self.walk(winner) if not item.is_folder]
             if files or self._shows(final):
                 break
             claimed = layout.attempt_of(winner.rpartition("/")[2])
+            if claimed in passed:
+                raise self._foreign_claim(final, claimed, "leads back to itself")
         for item in reversed(files):
             self._copy(item.path, final + item.path.removeprefix(winner), item.size)
         if winner == hidden:
@@ -237,16 +249,25 @@ class S3Session(Reading):
         """Put the claim on behalf of `hidden` if it is free, and return the hidden folder that it names."""
         from botocore.exceptions import ClientError
 
-        claim = f"{final}/{layout.hidden(final, claimed).rpartition('/')[2]}"
+        claim = _claim(final, claimed)
         with self._translated("publish", final):
             try:
                 self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=hidden.encode(), **self._if_new)
             except ClientError as error:
                 if _status(error) != 412:
                     raise
-        if winner := (self.read(claim) or b"").decode():
-            return winner
-        raise TransientError(f"{claim} was removed meanwhile", where=self.label, next_step="Run again", code="vanished")
+        found = self.read(claim)
+        if found is None:
+            raise TransientError(f"{claim} was removed meanwhile", where=self.label, next_step="Run again", code="vanished")
+        winner = found.decode(errors="replace")
+        name = winner.rpartition("/")[2]
+        if not layout.is_hidden(name) or winner != layout.hidden(final, layout.attempt_of(name)):
+            raise self._foreign_claim(final, claimed, f"names no unfinished folder of {final}")
+        return winner
+
+    def _foreign_claim(self, final: str, claimed: str, what: str) -> ConflictError:
+        step = "Nothing was touched. Ask who wrote it, remove that object and run again"
+        return ConflictError(f"{_claim(final, claimed)} {what}", where=self.label, next_step=step, code="foreign_file")
 
     def _shows(self, folder: str) -> bool:
         """Return whether somebody's finished files are in a folder."""
@@ -326,6 +347,11 @@ class S3Session(Reading):
         intact = self.read(final) == first.encode()
         steps.append(("read back", "ok"))
         return not wrote and not copied and intact
+
+
+def _claim(final: str, claimed: str) -> str:
+    """Return the object that says whose files become visible in `final` if the attempt `claimed` has none."""
+    return f"{final}/{layout.hidden(final, claimed).rpartition('/')[2]}"
 
 
 def _status(error: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waybill.files.manifest import plain
+from waybill_consumer.manifest import json_object
 
 FORMAT_VERSION = 1
 PAGE = 1000
@@ -48,10 +49,8 @@ def newest_number(data: bytes, tenant: str, feed: str) -> int | None:
     """Return how far an index at a destination reaches. It is 0 for an index of another feed, and None for what is no feed of the
     tenant.
     """
-    try:
-        body = json.loads(data)
-        if body["tenant"] != tenant or not isinstance(body["feed"], str):
-            return None
-        return int(body["last_number"]) if body["feed"] == feed else 0
-    except (ValueError, KeyError, TypeError):
+    body = json_object(data) or {}
+    last = body.get("last_number")
+    if body.get("tenant") != tenant or not isinstance(body.get("feed"), str) or not isinstance(last, int):
         return None
+    return last if body["feed"] == feed else 0

@@ -35,16 +35,15 @@ from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
 from waybill.states import DeliveryStatus, GenerationReason, Kind, Purpose
 from waybill_consumer.chain import Remark
-from waybill_consumer.manifest import SUFFIX, Manifest
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, Manifest
 from waybill_consumer.signatures import Wrong
 from waybill_consumer.signatures import signer as checked
 from waybill_consumer.verification import DATA
 from waybill_consumer.verification.recount import dialect_of, recount
 
 _PLACE = re.compile(
-    r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
+    r"^(?P<folder>.*/(?P<y>[0-9]{4})/(?P<m>[0-9]{2})/(?P<d>[0-9]{2})/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
 )
-_DAY = re.compile(r".*/(\d{4})/(\d\d)/(\d\d)/_MANIFEST(?:\.(\d+))?\.json\Z")
 
 
 @dataclass
@@ -166,7 +165,7 @@ class _Import:
     def bring_back(self, found: _Found) -> bool:
         """Import one delivery. Returns False if it contradicts its files or the ledger. The chain stops there."""
         place = _PLACE.match(found.path)
-        if place is None:
+        if place is None or layout.date_of(place["y"], place["m"], place["d"]) is None:
             return self._problem(found.path, "does not stand where Waybill puts manifests")
         if not self._files_agree(found):
             return False
@@ -287,13 +286,11 @@ class _Import:
         """Import the day manifests, so that the next one of a date gets the next number."""
         now = self._installation.now()
         for item in items:
-            place = _DAY.match(item.path)
+            place = _day_of(item.path)
             if place is None:
                 continue
             data = self._session.read(item.path) or b""
-            day = Day(
-                self._registered.tenant, "-".join(place.groups()[:3]), int(place[4] or 1), hashlib.sha256(data).hexdigest(), data, now, now
-            )
+            day = Day(self._registered.tenant, *place, hashlib.sha256(data).hexdigest(), data, now, now)
             try:
                 signature = self._signature(item.path, data)
             except Wrong as error:
@@ -313,7 +310,7 @@ class _Import:
         """Ask for a full load if a day manifest lists more than a stream's last delivery: the consumer collected that with its manifest."""
         now = self._installation.now()
         for item in items:
-            if not _DAY.match(item.path) or item.path in self._refused:
+            if _day_of(item.path) is None or item.path in self._refused:
                 continue
             folder, entries = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
             with self._installation.ledger.begin() as connection:
@@ -324,6 +321,13 @@ class _Import:
                         streams.begin_generation(connection, stream.tenant, stream.entity, now, reason, least=least)
                         what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
                         self._done.notes.append(Remark(item.path, what, is_problem=False))
+
+
+def _day_of(path: str) -> tuple[str, int] | None:
+    """Return the date and the number of a day manifest, or None for every other file."""
+    *above, name = path.split("/")
+    numbered, dated = DAY_MANIFEST.match(name), len(above) >= 3 and layout.date_of(*above[-3:])
+    return (dated.isoformat(), int(numbered[1] or 1)) if numbered and dated else None
 
 
 def _breaks_chain(published: Manifest, stream: Stream) -> str:

@@ -31,13 +31,13 @@ from waybill.ledger.delivered.restoring import KnownPlaces
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus, GenerationReason, Purpose
+from waybill_consumer.manifest import DAY_MANIFEST
 from waybill_consumer.manifest import SUFFIX as MANIFEST
 from waybill_consumer.verification import DATA
 
 NEWEST = 7
 """The number of dates to look at if the ledger knows no delivery of the tenant. One date with a manifest settles it."""
 
-_DAY = re.compile(r"_MANIFEST(?:\.(\d+))?\.json\Z")
 _NUMBERED = re.compile(r"[a-z][a-z0-9_]*\.g\d+\.\d+(?=[.-](?!r\d)|\Z)")
 """The stem of a later delivery of a date. A redelivery moves no sequence, so it is left out."""
 _log = logging.getLogger(__name__)
@@ -152,16 +152,17 @@ class _DestinationScan:
             for month in self._numbers(f"{root}/{year}", 2, since[5:7] if year == since[:4] else ""):
                 at_since = f"{year}-{month}" == since[:7]
                 for day in self._numbers(f"{root}/{year}/{month}", 2, since[8:] if at_since else ""):
-                    yield f"{year}-{month}-{day}"
+                    if layout.date_of(year, month, day):
+                        yield f"{year}-{month}-{day}"
 
     def _numbers(self, folder: str, digits: int, least: str) -> list[str]:
         names = _folders(self.session.entries(folder))
-        return sorted((name for name in names if re.fullmatch(rf"\d{{{digits}}}", name) and name >= least), reverse=True)
+        return sorted((name for name in names if re.fullmatch(rf"[0-9]{{{digits}}}", name) and name >= least), reverse=True)
 
     def _day_manifests(self, day: str, items: list[Item]) -> None:
         """Note what foreign day manifests list: those that the ledger did not write."""
         for item in items:
-            numbered = _DAY.fullmatch(item.path.rpartition("/")[2])
+            numbered = DAY_MANIFEST.match(item.path.rpartition("/")[2])
             if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
                 self.seen += [_Seen(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
 
