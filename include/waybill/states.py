@@ -43,6 +43,8 @@ class GenerationReason(StrEnum):
     OTHER_ROWS = "other_rows"
     MANIFESTS_COLLECTED = "manifests_collected"
     """The destination shows deliveries that the ledger does not know, and their manifests were collected."""
+    COLLECTED_UNCOMMITTED = "collected_uncommitted"
+    """A delivery was collected before the ledger had noted that it was complete."""
     RECONCILED = "reconciled"
 
 

@@ -3,23 +3,27 @@
 import hashlib
 import itertools
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from tests.copies import Copy
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.airflow import connect_db
 from waybill.connection import Connection
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan, preview
+from waybill.deliveries.repairs import backfill
 from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import deliver_batch, run
 from waybill.errors import ConfigError, ConflictError, PermanentError
+from waybill.installation import Installation
 from waybill.ledger import streams
 from waybill.registrations.applying import apply
 
@@ -504,19 +508,27 @@ def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(pl
     assert (last["window"]["from"], last["window"]["to"]) == ("2026-06-02T00:00:00.000000Z", "2026-07-01T00:00:00.000000Z")
 
 
+@contextmanager
+def no_commit(installation: Installation) -> Iterator[None]:
+    """The ledger refuses the last step of every delivery."""
+    with installation.ledger.begin() as connection:
+        refuse = "create trigger stop before update on delivery when new.status = 'committed' begin select raise(abort, 'stop'); end"
+        connection.exec_driver_sql(refuse)
+    yield
+    with installation.ledger.begin() as connection:
+        connection.exec_driver_sql("drop trigger stop")
+
+
 def stop_before_commit(place: Place) -> None:
     """Deliver `user` up to COMMIT, which the ledger itself refuses once."""
     place.user(1, "Ada", MIDNIGHT - DAY)
     installation = place.installation()
     apply(installation, actor="test")
     planned = [delivery for delivery in plan(installation, "acme", NOON) if delivery.entity == "user"]
-    with installation.ledger.begin() as connection:
-        connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
-    [stopped] = deliver_batch(place.installation(), [planned[0].id])
+    with no_commit(installation):
+        [stopped] = deliver_batch(place.installation(), [planned[0].id])
     assert stopped.error is not None
     assert "unexpected IntegrityError" in str(stopped.error)
-    with installation.ledger.begin() as connection:
-        connection.exec_driver_sql("drop trigger stop")
 
 
 def test_a_file_collected_between_manifest_and_commit_is_not_sent_again(place):
@@ -529,14 +541,35 @@ def test_a_file_collected_between_manifest_and_commit_is_not_sent_again(place):
 
 
 @pytest.mark.parametrize("csv", [{}, {"max_rows_per_file": 1}], ids=["one file", "parts, whose empty folder is left"])
-def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(place, csv):
+def test_a_delivery_that_was_loaded_before_commit_is_followed_by_all_rows_under_a_number_of_their_own(place, tmp_path, csv):
+    """A consumer that knows its id skips it the second time, and would miss the change that the second reading saw."""
     place.tenant(csv=csv)
     place.user(2, "Eve", MIDNIGHT - DAY)
     stop_before_commit(place)
+    copy = Copy().catch_up(shutil.copytree(place.out, tmp_path / "first"))
     for path in (place.out / "exports/acme/2026/05/31/user").iterdir():
         path.unlink()
+    place.user(1, "Ada Lovelace", MIDNIGHT + timedelta(hours=1))
     place.run(NOON)
-    assert [delivery["possible_duplicate"] for _, delivery in place.manifests() if delivery["entity"] == "user"] == [True]
+    [again] = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user"]
+    assert (again["kind"], again["sequence"], again["generation"] > 2, again["possible_duplicate"]) == ("full", 1, True, False)
+    copy.catch_up(shutil.copytree(place.out, tmp_path / "second"))
+    place.run(NOON + DAY)
+    copy.catch_up(shutil.copytree(place.out, tmp_path / "third"))
+    assert sorted(row["name"] for row in copy.rows.values()) == ["Ada Lovelace", "Eve"]
+
+
+def test_a_backfill_redone_because_its_file_vanished_says_that_it_may_repeat(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.run(NOON)
+    installation = place.installation()
+    with no_commit(installation):
+        assert backfill(installation, "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test").error is not None
+    [folder] = place.out.rglob("backfill-*")
+    for path in folder.iterdir():
+        path.unlink()
+    place.run(NOON)
+    assert [delivery["possible_duplicate"] for _, delivery in place.manifests() if delivery["kind"] == "backfill"] == [True]
 
 
 def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_up_in_order_afterwards(place):

@@ -176,7 +176,7 @@ def test_a_ledger_from_before_a_delivery_began_or_none_repeats_no_number_and_los
             shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("takes", ["nothing", "data", "data and day manifests", "all but day manifests"])
+@pytest.mark.parametrize("takes", TAKES)
 def test_a_ledger_from_within_a_delivery_goes_on_with_what_is_left_of_it(tmp_path: Path, takes: str) -> None:
     place, reader, noon = story(tmp_path / "place", "weekly", "one file", takes)
     assert place.kept is not None

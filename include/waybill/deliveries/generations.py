@@ -7,6 +7,7 @@
 - A registration asks for other rows than before (`registrations.applying`).
 - Somebody asks for the full history (`full_loads`); `planning` begins the generation once the open delivery is committed.
 - The destination shows deliveries that the ledger does not know, and consumers collected their manifests (`recovery/`).
+- A delivery that the ledger holds as open was visible, and all of it is gone (`protocol`).
 - An extraction raises `NewGenerationNeeded`, because the next delta would leave consumers with other rows than the source: the source no
   longer knows what changed (`Extent.lost`) or keeps rows in another place (`passed_over`) or gives ids out again (`extraction.landmarks`),
   the catalog finds changes in another way, the catalog or the source gives unchanged rows other values (`registrations.redefining`,
@@ -30,6 +31,21 @@ class NewGenerationNeeded(TransientError):
 
     code = "position_lost"
 
+    @property
+    def reason(self) -> str:
+        """Return what the ledger keeps as the reason of the generation."""
+        return self.what
+
+
+class CollectedUncommitted(NewGenerationNeeded):
+    """An open delivery was visible, and its data and manifest are gone. A consumer may have loaded it, and skips its id from now on."""
+
+    reason = GenerationReason.COLLECTED_UNCOMMITTED
+
+
+_UNSEEN = frozenset({GenerationReason.MANIFESTS_COLLECTED, GenerationReason.COLLECTED_UNCOMMITTED})
+"""Consumers may know of later generations than a ledger that was restored."""
+
 
 def unseen_number(now: datetime) -> int:
     """Return the number of a generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
@@ -43,7 +59,7 @@ def begin_instead_of(installation: Installation, delivery: Delivery, reason: str
     ledger.
     """
     now = installation.now()
-    least = unseen_number(now) if reason == GenerationReason.MANIFESTS_COLLECTED else 1
+    least = unseen_number(now) if reason in _UNSEEN else 1
     with installation.ledger.begin() as connection:
         current = deliveries.get(connection, delivery.id)
         if current is not None and current.status == DeliveryStatus.COMMITTED:

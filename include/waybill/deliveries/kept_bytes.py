@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from waybill.deliveries.key_changes import changes
 from waybill.deliveries.key_changes.changes import Repeated
 from waybill.deliveries.manifests import format_of, style_of, target_of_attempt
 from waybill.destinations import Session
-from waybill.destinations.resend_store import KeptInFolder
+from waybill.destinations.resend_store import Kept, KeptInFolder
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
 from waybill.files.records import texts_of
@@ -25,6 +26,8 @@ from waybill.ledger.facts import FileFacts
 from waybill.sink import Plain, Sink
 from waybill.sources import Source
 from waybill.states import DeliveryStatus
+
+_log = logging.getLogger(__name__)
 
 Blocks = Callable[[], Iterable[bytes]]
 
@@ -67,6 +70,17 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
             raise bytes_gone(original)
         found.append(intact)
     return found
+
+
+def shows_commit(kept: Kept | None, delivery: Delivery) -> bool:
+    """Return whether bytes of an open delivery are kept. They are since its COMMIT, so the ledger is from before that."""
+    if kept is None or delivery.begun_at is None:
+        return False
+    try:
+        return bool(kept.files(delivery.id))
+    except (PermanentError, TransientError) as error:
+        _log.warning("whether bytes of delivery %s are kept is not known: %s", delivery.id, error)
+        return False
 
 
 def bytes_gone(original: Delivery) -> PermanentError:

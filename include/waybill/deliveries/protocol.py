@@ -10,20 +10,21 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from waybill import layout
-from waybill.deliveries import stopping
+from waybill.deliveries import kept_bytes, stopping
 from waybill.deliveries.extraction import deletes_file
 from waybill.deliveries.extraction.columns import as_json
 from waybill.deliveries.extraction.encrypting import file_facts
 from waybill.deliveries.extraction.extracting import extract
+from waybill.deliveries.generations import CollectedUncommitted
 from waybill.deliveries.job import DeliveryJob, Extracted, Read
-from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, target_of, target_of_attempt
+from waybill.deliveries.manifests import facts_of, manifest_bytes, manifest_sha256, target_of, target_of_attempt
 from waybill.deliveries.publishing import deletes, renaming, resuming
 from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.resuming import Claim
@@ -87,7 +88,7 @@ def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) ->
     It is safe to call this again at any time. Raises TransientError, PermanentError or ConflictError. What was done until then stays valid,
     and the next call goes on from there.
     """
-    job = _as_begun(job, resources.ledger)
+    job = resuming.as_begun(job, resources.ledger)
     is_open, is_read = job.delivery.status == DeliveryStatus.OPEN, job.delivery.purpose != Purpose.REDELIVERY
     if is_open and is_read and job.in_parts and not resources.blind:
         with resuming.claim(job, resources.ledger, resources.spool_dir, resources.now()) as claim:
@@ -121,17 +122,6 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
     finally:
         if not keeps_spool:
             run.clean()
-
-
-def _as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
-    """Return the job with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
-    if job.file_style.max_rows_per_file is not None or not job.delivery.reads_all:
-        return job
-    with ledger.read() as connection:
-        recorded = deliveries.attempts(connection, job.delivery.id)
-    if not recorded:
-        return job
-    return replace(job, source_connections=max(job.source_connections, 2) if is_in_parts(recorded[0]) else 1)
 
 
 class _Overtaken(Exception):
@@ -216,8 +206,10 @@ class _AttemptRun:
         """Return the attempt whose manifest is there while its data is gone: the consumer was faster than COMMIT.
 
         A restored ledger may know that attempt as recorded only. Another worker may have published and adopted between our look at the data
-        and our look at the ledger. Its data is there now. If data and manifest are both gone, the adoption is taken back: the window is
-        delivered again, and its manifest says that it may repeat rows.
+        and our look at the ledger. Its data is there now.
+
+        Raises CollectedUncommitted if both are gone: a consumer that loaded them skips the same id, and would miss what changed since. No
+        later delivery relies on a repair, so that is made again, and says that it may repeat rows.
         """
         with self.resources.ledger.read() as connection:
             current = deliveries.get(connection, self.job.delivery.id)
@@ -226,12 +218,15 @@ class _AttemptRun:
         if found := next((attempt for attempt in recorded if manifest_bytes(self.job.delivery, attempt) == seen), None):
             return self._adopt(found)
         adopted = next((attempt for attempt in recorded if current and attempt.id == current.adopted), None)
-        if adopted is None:
+        if adopted is None and not kept_bytes.shows_commit(self.resources.kept, self.job.delivery):
             return None
         if self.resources.session.sha256(first) is not None:
             return self.adopt_published()
-        with self.resources.ledger.begin() as connection:
-            deliveries.forget_adopted(connection, self.job.delivery.id, adopted.id)
+        if self.job.delivery.purpose == Purpose.SCHEDULE:
+            raise CollectedUncommitted("a delivery was collected before the ledger had noted that it was complete")
+        if adopted is not None:
+            with self.resources.ledger.begin() as connection:
+                deliveries.forget_adopted(connection, self.job.delivery.id, adopted.id)
         return None
 
     def extract(self, read: Read) -> Attempt:

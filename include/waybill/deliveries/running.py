@@ -131,7 +131,7 @@ def _deliver(installation: Installation, registered: Registered, session: Sessio
     try:
         return protocol.deliver_one(job, resources)
     except NewGenerationNeeded as needed:
-        return protocol.deliver_one(job_of(installation, _replaced(installation, delivery, needed.what)), resources)
+        return protocol.deliver_one(job_of(installation, _replaced(installation, delivery, needed.reason)), resources)
 
 
 def _replaced(installation: Installation, delivery: Delivery, reason: str) -> Delivery:

@@ -14,12 +14,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from waybill import private
 from waybill.deliveries.job import DeliveryJob
+from waybill.deliveries.manifests import is_in_parts
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
@@ -51,6 +52,17 @@ def inputs_hash(job: DeliveryJob) -> str:
         "stream": job.stream.id,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
+    """Return the job with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
+    if job.file_style.max_rows_per_file is not None or not job.delivery.reads_all:
+        return job
+    with ledger.read() as connection:
+        recorded = deliveries.attempts(connection, job.delivery.id)
+    if not recorded:
+        return job
+    return replace(job, source_connections=max(job.source_connections, 2) if is_in_parts(recorded[0]) else 1)
 
 
 @contextmanager
