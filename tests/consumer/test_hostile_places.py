@@ -356,3 +356,60 @@ def test_the_senders_commands_write_out_what_a_terminal_would_obey_and_programs_
     assert [found for found in told.out + told.err if not found.isprintable() and found != "\n"] == []
     dump({"name": f"a{ESCAPE}\u202e"})
     assert json.loads(capsys.readouterr().out) == {"name": f"a{ESCAPE}\u202e"}
+
+
+class DeniesFolder(TenantFolder):
+    """A folder that the server lists in the one above and nobody may list: `error` is what it answers, at once or after a name."""
+
+    denied = b""
+    error: ClassVar[asyncssh.SFTPError] = asyncssh.SFTPFailure("")
+    after = 0
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:  # type: ignore[override]
+        number = 0
+        async for entry in super().scandir(path):  # type: ignore[misc]
+            if path.endswith(self.denied) and number >= self.after:
+                raise self.error
+            number += 1
+            yield entry
+
+
+UNLISTED = {  # the folder that nobody can list, and what comes all the same
+    "an entity's": ("2026/06/02/user", {"06/01/city", "06/01/user", "06/02/city", "06/03/city"}),
+    "a date's": ("2026/06/02", {"06/01/city", "06/01/user"}),
+    "a month's": ("2026/06", set()),
+    "a year's": ("/2026", set()),
+}
+REFUSALS = {
+    "fails": asyncssh.SFTPFailure(""),
+    "denied": asyncssh.SFTPPermissionDenied("no"),
+    "not there": asyncssh.SFTPNoSuchFile("no"),
+    "locked": asyncssh.SFTPLockConflict("in use"),
+}
+
+
+@pytest.mark.parametrize(
+    ("which", "answer", "after"),
+    [*((which, "fails", 0) for which in UNLISTED), *(("an entity's", answer, 0) for answer in REFUSALS), ("an entity's", "fails", 3)],
+)
+def test_a_folder_that_nobody_can_list_stops_what_is_in_it_and_is_said_until_it_can(
+    sender: Sender, tmp_path: Path, which: str, answer: str, after: int
+) -> None:
+    shutil.rmtree(sender.root)
+    sender.last.clear()
+    for day in range(3):
+        sender.day = day
+        for entity in ("user", "city"):
+            sender.deliver([(str(day), "Ada")], kind="delta" if day else "full", entity=entity)
+    denied, comes = UNLISTED[which]
+    view = type("DeniesOneFolder", (DeniesFolder,), {"denied": denied.encode(), "error": REFUSALS[answer], "after": after})
+
+    def held() -> set[str]:
+        return {str(path.relative_to(tmp_path / "copy/2026").parent) for path in (tmp_path / "copy").rglob("*.manifest.json")}
+
+    for _ in range(3):  # what nobody could list is not taken for known
+        said = pulled(tmp_path, view)
+        assert (said.code, "Traceback" in said.err, denied in said.err, held()) == (1, False, True, comes), said.err
+    said = pulled(tmp_path, TenantFolder)
+    everything = {f"06/0{day}/{entity}" for day in (1, 2, 3) for entity in ("user", "city")}
+    assert (said.code, held()) == (0, everything), said.err

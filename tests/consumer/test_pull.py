@@ -15,7 +15,7 @@ from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess
 from waybill_consumer.folder.position import Position
-from waybill_consumer.places import Entry
+from waybill_consumer.places import Answer, Listing
 from waybill_consumer.places.folder import Folder
 from waybill_consumer.progress import Progress
 from waybill_consumer.pull.finding import Finder
@@ -215,11 +215,11 @@ class Counting(Folder):
         self.listed = 0
         self.read_files = 0
 
-    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
+    def lists(self, folders: Sequence[str]) -> list[Listing]:
         self.listed += len(folders)
         return super().lists(folders)
 
-    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
+    def reads(self, paths: Sequence[str]) -> list[Answer]:
         self.read_files += len(paths)
         return super().reads(paths)
 

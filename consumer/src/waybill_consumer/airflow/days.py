@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from waybill_consumer.errors import Refused
+from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import DAY_MANIFEST
-from waybill_consumer.places import Place, taken
+from waybill_consumer.places import Place, entries_of, taken
 from waybill_consumer.pull.finding import tenant_folders
 from waybill_consumer.verification import day_manifest
 
+log = logging.getLogger(__name__)
 RECENT = 3
 """The number of the newest dates to look at. A later list of a date, as after a redelivery, counts there."""
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
@@ -56,9 +59,10 @@ def _newest_below(place: Place, folder: str, since: Mapping[str, str]) -> Iterat
     for date in _dates(place, folder):
         if left <= 0 and (not first or date[-10:].replace("/", "-") < first):
             return
-        if day := _in(place, date):
-            yield day
-            left, first = left - 1, since.get(day.tenant, "")
+        with _others_go_on():
+            if day := _in(place, date):
+                yield day
+                left, first = left - 1, since.get(day.tenant, "")
 
 
 def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
@@ -66,13 +70,28 @@ def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
     if depth == len(_PARTS):
         yield folder
         return
-    names = (entry.name for entry in place.lists([folder or "/"])[0] if entry.is_folder and _PARTS[depth].match(entry.name))
+    names: list[str] = []
+    with _others_go_on():
+        listed = entries_of(place.lists([folder or "/"])[0])
+        names = [entry.name for entry in listed if entry.is_folder and _PARTS[depth].match(entry.name)]
     for name in sorted(names, reverse=True):
         yield from _dates(place, f"{folder}/{name}", depth + 1)
 
 
+@contextmanager
+def _others_go_on() -> Iterator[None]:
+    """Log that a folder or a list cannot be read. The days beside it are reported all the same, and it is looked at again each time."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except Refused as error:
+        log.warning("%s", error)
+
+
 def _in(place: Place, folder: str) -> Day | None:
-    numbers = {entry.name: int(found[1] or 1) for entry in place.lists([folder])[0] if (found := DAY_MANIFEST.match(entry.name))}
+    listed = entries_of(place.lists([folder])[0])
+    numbers = {entry.name: int(found[1] or 1) for entry in listed if (found := DAY_MANIFEST.match(entry.name))}
     if not numbers:
         return None
     name = max(numbers, key=lambda number: numbers[number])

@@ -21,6 +21,7 @@ __all__ = [
     "Entry",
     "Login",
     "Place",
+    "entries_of",
     "open_place",
     "whole",
 ]
@@ -61,13 +62,24 @@ class Entry(NamedTuple):
     stamp: float | None = None
 
 
+Listing = list[Entry] | Refused | None
+"""What came of one folder: its entries, sorted by name, the reason why nobody can list it, or None if it is not there."""
+
+
+def entries_of(listing: Listing) -> list[Entry]:
+    """Return what a folder holds. A missing one holds nothing. Raises Refused if nobody can list it."""
+    if isinstance(listing, Refused):
+        raise listing
+    return listing or []
+
+
 class Place(Protocol):
     """Reads from where deliveries are. Every method raises Unreachable if the place does not answer."""
 
     label: str
 
-    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        """Return what each folder holds, sorted by name. A missing folder holds nothing."""
+    def lists(self, folders: Sequence[str]) -> list[Listing]:
+        """Return what each folder holds. One that nobody can list keeps nobody from the others."""
         ...
 
     def reads(self, paths: Sequence[str]) -> list[Answer]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.places import LARGEST_READ, Answer, Entry, whole
+from waybill_consumer.places import LARGEST_READ, Answer, Entry, Listing, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -26,8 +26,14 @@ class Folder:
         self.root = root
         self.label = str(root)
 
-    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        return [self._list(self._at(folder)) for folder in folders]
+    def lists(self, folders: Sequence[str]) -> list[Listing]:
+        return [self._listing(self._at(folder)) for folder in folders]
+
+    def _listing(self, folder: Path) -> Listing:
+        try:
+            return self._list(folder)
+        except Refused as error:
+            return error
 
     def reads(self, paths: Sequence[str]) -> list[Answer]:
         return [self._answer(path) for path in paths]
@@ -73,7 +79,7 @@ class Folder:
         here = at.stat() if at.exists() else None
         if here is None or (here.st_dev, here.st_ino) in above:
             return
-        for entry in self._list(at):
+        for entry in self._list(at) or ():
             path = f"{folder.rstrip('/')}/{entry.name}"
             yield Found(path, entry.is_folder)
             if entry.is_folder:
@@ -82,12 +88,12 @@ class Folder:
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
 
-    def _list(self, folder: Path) -> list[Entry]:
+    def _list(self, folder: Path) -> list[Entry] | None:
         try:
             with os.scandir(folder) as found:
                 entries = [_entry(entry) for entry in found]
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return None
         except OSError as error:
             raise Refused(f"cannot be listed: {error.strerror}", where=str(folder)) from error
         return sorted(entries)

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.places import MOST_ENTRIES, MOST_OBJECTS, Answer, Entry, whole
+from waybill_consumer.places import MOST_ENTRIES, MOST_OBJECTS, Answer, Entry, Listing, whole
 from waybill_consumer.records import BLOCK
 
 
@@ -40,8 +40,9 @@ class S3:
         step = "Name a prefix that holds fewer, such as a tenant's folder, or ask the sender"
         return Refused(f"lists more than {count}", where=f"{self.label}{folder}", next_step=step)
 
-    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        return [[Entry(name, kind) for name, kind in sorted(self._tree.get(folder.rstrip("/"), {}).items())] for folder in folders]
+    def lists(self, folders: Sequence[str]) -> list[Listing]:
+        found = [self._tree.get(folder.rstrip("/")) for folder in folders]
+        return [None if names is None else [Entry(name, kind) for name, kind in sorted(names.items())] for names in found]
 
     def reads(self, paths: Sequence[str]) -> list[Answer]:
         return [self._answer(path) for path in paths]

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 import asyncssh
 
 from waybill_consumer.errors import Damaged, Refused, Unreachable, without_password
-from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Answer, Entry, Login, whole
+from waybill_consumer.places import LARGEST_READ, MOST_ENTRIES, Answer, Entry, Listing, Login, whole
 
 CHUNK = 4 << 20
 AT_ONCE = 32
@@ -54,17 +54,17 @@ class Sftp:
         self._root = root.rstrip("/")
         self.label = label
 
-    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        return self._all([(folder, self._list(folder)) for folder in folders])
+    def lists(self, folders: Sequence[str]) -> list[Listing]:
+        return self._all([(folder, self._listing(folder)) for folder in folders])
 
     def reads(self, paths: Sequence[str]) -> list[Answer]:
         return self._all([(path, self._answer(path)) for path in paths])
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
-        with self._translated(path), _of_one_file(f"{self.label}{path}"):
+        with self._translated(path), _of_one_path(f"{self.label}{path}"):
             file = self._loop.run(_patiently(self._client.open(self._at(path), "rb")))
         try:
-            with self._translated(path), _of_one_file(f"{self.label}{path}"):
+            with self._translated(path), _of_one_path(f"{self.label}{path}"):
                 coming = self._loop.start(_patiently(file.read(CHUNK, start)))
                 while block := coming():
                     start += len(block)
@@ -86,7 +86,16 @@ class Sftp:
 
         return self._loop.run(together())
 
-    async def _list(self, folder: str) -> list[Entry]:
+    async def _listing(self, folder: str) -> Listing:
+        try:
+            with self._translated(folder), _of_one_path(f"{self.label}{folder}"):
+                return await self._list(folder)
+        except Unreachable:
+            raise
+        except Refused as error:
+            return error
+
+    async def _list(self, folder: str) -> list[Entry] | None:
         found = []
         try:
             async for entry in self._client.scandir(self._at(folder)):
@@ -94,7 +103,7 @@ class Sftp:
                 if len(found) > MOST_ENTRIES:
                     raise Refused(f"lists more than {MOST_ENTRIES:,} names", where=f"{self.label}{folder}", next_step="Ask the sender")
         except _MISSING:
-            return []
+            return None
         named = [(str(entry.filename), entry.attrs) for entry in found if entry.filename not in (".", "..")]
         kinds = [(name, await self._behind(f"{folder}/{name}") or attrs if _is_link(attrs) else attrs) for name, attrs in named]
         return sorted(Entry(name, _is_folder(attrs), attrs.mtime) for name, attrs in kinds)
@@ -108,7 +117,7 @@ class Sftp:
 
     async def _answer(self, path: str) -> Answer:
         try:
-            with self._translated(path), _of_one_file(f"{self.label}{path}"):
+            with self._translated(path), _of_one_path(f"{self.label}{path}"):
                 return await self._read(path)
         except Unreachable:
             raise
@@ -143,8 +152,10 @@ class Sftp:
 
 
 @contextmanager
-def _of_one_file(where: str) -> Iterator[None]:
-    """Refuse a file of which a server that goes on answering says that it fails, as OpenSSH does of a damaged disk, without a reason."""
+def _of_one_path(where: str) -> Iterator[None]:
+    """Refuse a file or folder of which a server that goes on answering says that it fails, as OpenSSH does of a damaged disk, without a
+    reason.
+    """
     try:
         yield
     except (*_MISSING, asyncssh.SFTPPermissionDenied, asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.SFTPBadMessage):

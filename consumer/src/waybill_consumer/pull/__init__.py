@@ -4,8 +4,9 @@ In: an open `Place`, and a folder on this disk. Out: the files of each delivery,
 not. What is there already is not fetched again, and a file continues where it stopped.
 
 `pulling.pull` does all of it. `finding` finds what is new: it follows the sender's feed (`feed`, `feed_reader`), or walks the dates if
-there is none, and yields `arrivals`. `fetching` brings one delivery. `histories` refuses another tenant's folder, and another history of
-the same tenant, and `failures` keeps what stopped a pull for `status`.
+there is none, and yields `arrivals`. A folder that cannot be listed keeps nobody from the others (`listing`). `fetching` brings one
+delivery. `histories` refuses another tenant's folder, and another history of the same tenant, and `failures` keeps what stopped a pull for
+`status`.
 """
 
 from waybill_consumer.pull.pulling import Pulled, pull

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import instant, json_object
-from waybill_consumer.places import Place, taken
+from waybill_consumer.places import Place, entries_of, taken
 
 FORMAT_VERSION = 1
 INDEX, PAGES = "feed.json", "feed"
@@ -111,12 +111,12 @@ def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -
 
 
 def _from_pages(place: Place, folder: str, before: Read) -> NewDeliveries | None:
-    ids = [entry.name for entry in place.lists([f"{folder}/{PAGES}"])[0] if entry.is_folder and FEED_ID.match(entry.name)]
+    ids = [entry.name for entry in entries_of(place.lists([f"{folder}/{PAGES}"])[0]) if entry.is_folder and FEED_ID.match(entry.name)]
     names = place.lists([f"{folder}/{PAGES}/{feed_id}" for feed_id in ids]) if ids else []
     newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
-    for feed_id, entries in zip(ids, names, strict=True):
+    for feed_id, listing in zip(ids, names, strict=True):
         pages: dict[int, list[str]] = {}
-        for entry in entries:
+        for entry in entries_of(listing):
             if found := _PAGE.match(entry.name):
                 pages.setdefault(int(found[1]), []).append(f"{folder}/{PAGES}/{feed_id}/{entry.name}")
         last = _whole(place, pages[max(pages)]) if pages else None

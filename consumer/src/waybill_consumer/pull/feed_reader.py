@@ -12,6 +12,7 @@ from waybill_consumer.manifest import instant_text, now_text
 from waybill_consumer.places import Place
 from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.pull.feed import Listed, NewDeliveries, Read, news
+from waybill_consumer.pull.listing import Listings
 
 WALK_EVERY = timedelta(days=1)
 """How often the folders are walked beside a feed. A feed is a convenience, and the folders are what was delivered."""
@@ -21,8 +22,9 @@ _BATCH = 32
 class FeedReader:
     """One run's reading of one tenant's feed."""
 
-    def __init__(self, place: Place, position: Position, tenant: str, *, signed: bool, only: Sequence[str]) -> None:
+    def __init__(self, place: Place, listings: Listings, position: Position, tenant: str, *, signed: bool, only: Sequence[str]) -> None:
         self._place = place
+        self._listings = listings
         self._position = position
         self._tenant = tenant
         self._signed = signed
@@ -141,8 +143,8 @@ class FeedReader:
     def _batch(self, folders: list[str], wanted: list[Listed]) -> Iterator[Date]:
         mine = [listed for listed in wanted if f"{self._tenant}/{listed.date}" in folders]
         found = {path: Date(path) for path in folders}
-        for path, entries in zip(folders, self._place.lists(folders), strict=True):
-            names = {entry.name for entry in entries if not entry.is_folder}
+        for path, entries in zip(folders, self._listings.lists(folders), strict=True):
+            names = {entry.name for entry in entries or () if not entry.is_folder}
             found[path].lists(names, self._position.known(path).held)
         kept = read_signatures(self._place, [f"{self._tenant}/{listed.manifest}" for listed in mine if self._signed or listed.is_signed])
         for listed, data in zip(mine, self._place.reads([f"{self._tenant}/{listed.manifest}" for listed in mine]), strict=True):

@@ -17,10 +17,11 @@ from waybill_consumer import signatures
 from waybill_consumer.errors import Refused
 from waybill_consumer.folder.position import RECENT_DATES, SETTLE_SECONDS, Known, Position
 from waybill_consumer.manifest import SUFFIX
-from waybill_consumer.places import Entry, Place
+from waybill_consumer.places import Entry, Place, entries_of
 from waybill_consumer.pull.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.pull.feed import FEED_ID, INDEX, PAGES
 from waybill_consumer.pull.feed_reader import FeedReader
+from waybill_consumer.pull.listing import Listings
 
 TURN_SECONDS = 5.0
 """How long a run looks at old dates that seem unchanged."""
@@ -60,6 +61,7 @@ class Finder:
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
         self._readers: list[FeedReader] = []
+        self.listings = Listings(place)
         self.notes: list[str] = []
         self.has_dates = False
         self.entities: set[str] = set()
@@ -69,7 +71,7 @@ class Finder:
         """Yield every date with something to look at, oldest first. Old dates in turn come last."""
         walked = []
         for tenant in tenant_folders(self._place):
-            reader = FeedReader(self._place, self._position, tenant, signed=self._signed, only=self._only)
+            reader = FeedReader(self._place, self.listings, self._position, tenant, signed=self._signed, only=self._only)
             if not self._rescan and self._has_feed(reader):
                 self._readers.append(reader)
                 self.has_dates = True
@@ -100,7 +102,7 @@ class Finder:
     def settle(self) -> None:
         """After the run: what was looked at twice without a change, and is held whole, need not be looked at again."""
         folders = self._position.folders
-        incomplete = {path for path, names in self._seen.items() if not names <= folders[path].held}
+        incomplete = {path for path, names in self._seen.items() if not names <= folders[path].held} | {*self.listings.refused}
         above = {path[:cut] for path in incomplete for cut in range(len(path)) if path[cut] == "/"}
         for path, stable in self._stable.items():
             folders[path].is_settled = stable and path not in incomplete and path not in above
@@ -114,16 +116,16 @@ class Finder:
         return self._below([path for path, _ in months])
 
     def _below(self, folders: list[str]) -> list[tuple[str, float | None]]:
-        listed = self._place.lists(folders)
+        listed = self.listings.lists(folders, were_listed=True)
         return [
             (f"{path}/{entry.name}", entry.stamp)
             for path, entries in zip(folders, listed, strict=True)
-            for entry in entries
+            for entry in entries or ()
             if entry.is_folder and _MONTH_OR_DAY.match(entry.name)
         ]
 
     def _folders(self, folder: str) -> list[Entry]:
-        return [entry for entry in self._place.lists([folder or "/"])[0] if entry.is_folder and _VISIBLE.match(entry.name)]
+        return [entry for entry in entries_of(self._place.lists([folder or "/"])[0]) if entry.is_folder and _VISIBLE.match(entry.name)]
 
     def _is_unchanged(self, path: str, stamp: float | None) -> bool:
         known = self._position.folders.get(path)
@@ -153,7 +155,10 @@ class Finder:
         signed: list[str] = []
         for depth in range(3):
             deeper = []
-            for (date, folder, stamp), entries in zip(level, self._place.lists([folder for _, folder, _ in level]), strict=True):
+            listed = self.listings.lists([folder for _, folder, _ in level], were_listed=True)
+            for (date, folder, stamp), entries in zip(level, listed, strict=True):
+                if entries is None:
+                    continue
                 inner = [
                     (date, f"{folder}/{entry.name}", entry.stamp) for entry in entries if entry.is_folder and _VISIBLE.match(entry.name)
                 ]
@@ -194,7 +199,7 @@ def tenant_folders(place: Place) -> list[str]:
     """Return the folders of tenants: the place's root, or some below it, with or without `exports` between."""
     at = ""
     while True:
-        entries = place.lists([at or "/"])[0]
+        entries = entries_of(place.lists([at or "/"])[0])
         names = [entry.name for entry in entries if entry.is_folder and _VISIBLE.match(entry.name)]
         if _is_a_tenants(place, at, entries):
             return [at]
@@ -202,7 +207,7 @@ def tenant_folders(place: Place) -> list[str]:
             at = f"{at}/exports"
             continue
         below = [f"{at}/{name}" for name in names]
-        return [path for path, inner in zip(below, place.lists(below), strict=True) if _is_a_tenants(place, path, inner)]
+        return [path for path, inner in zip(below, place.lists(below), strict=True) if _is_a_tenants(place, path, entries_of(inner))]
 
 
 def _is_a_tenants(place: Place, folder: str, entries: Sequence[Entry]) -> bool:
@@ -211,5 +216,5 @@ def _is_a_tenants(place: Place, folder: str, entries: Sequence[Entry]) -> bool:
     if any(is_folder and _YEAR.match(name) for name, is_folder in kinds.items()) or kinds.get(INDEX) is False:
         return True
     # A tenant may be called feed, and its folder then stands where the pages would.
-    lists = place.lists([f"{folder}/{PAGES}"])[0] if kinds.get(PAGES) else []
+    lists = entries_of(place.lists([f"{folder}/{PAGES}"])[0]) if kinds.get(PAGES) else []
     return any(entry.is_folder and FEED_ID.match(entry.name) for entry in lists)

@@ -33,6 +33,7 @@ from waybill_consumer.pull.histories import (
     require_same_home,
     require_same_tenant,
 )
+from waybill_consumer.pull.listing import Listings
 from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
 
@@ -86,7 +87,7 @@ def pull(
         position.save()
         finder = Finder(place, position, rescan=rescan, signed=bool(signers), only=only, is_short=work.is_short)
         try:
-            for date in work.lost_here():
+            for date in work.lost_here(finder.listings):
                 work.date(date)
             for date in finder.dates():
                 work.date(date)
@@ -141,7 +142,7 @@ class _Pull:
         """By stream, the newest delivery that a date's list names and that is no longer there."""
         self.report = Pulled()
 
-    def lost_here(self) -> list[Date]:
+    def lost_here(self, listings: Listings) -> list[Date]:
         """What was fetched before and is lost on this disk, as far as it is still at the place."""
         for path in [*missing.find(self._root, self._position)]:
             self._position.forget(path)
@@ -160,10 +161,10 @@ class _Pull:
             self.report.notes.append(f"{one} fetched once more")
         for date in missing.lists_gone(self._root, self._position):
             dates.setdefault(date, Date(date))
-        for date, lists in zip(dates, self._place.lists([*dates]) if dates else (), strict=True):
+        for date, entries in zip(dates, listings.lists([*dates]), strict=True):
             held = self._position.known(date).held
             held -= {name for name in held if not (self._root / date.lstrip("/") / name).exists()}
-            dates[date].lists({entry.name for entry in lists if not entry.is_folder}, held)
+            dates[date].lists({entry.name for entry in entries or () if not entry.is_folder}, held)
         return [dates[date] for date in sorted(dates, key=lambda path: path[-10:])]
 
     def date(self, date: Date) -> None:
@@ -356,7 +357,9 @@ class _Pull:
     def conclude(self, finder: Finder) -> None:
         """Say what could not be fetched, and why."""
         self.report.notes += finder.notes
-        if not finder.has_dates:
+        unlisted = finder.listings.problems()
+        self.report.problems += [error.as_problem("") for error in unlisted]
+        if not finder.has_dates and not unlisted:
             self._nothing_there()
         for arrival, error in self._unreadable:
             if self._is_made_up_for(arrival, error):
@@ -373,15 +376,20 @@ class _Pull:
             if entity not in known:
                 self._problem(entity, error)
                 known.add(entity)
-        held = {stream.partition("/")[2] for stream in self._position.streams}
         for path, kept in missing.still_lost(self._root, self._position):
             if kept.stream not in known and not self._is_unwanted(kept.entity):
                 self._problem(kept.stream, _lost_for_good(path, kept, self._place.label))
-        for entity in self._only:
-            if finder.entities and entity not in finder.entities | held:
-                there = f"There are: {', '.join(sorted(finder.entities))}"
-                self._problem("", Refused(f"there is no entity {entity} at {self._place.label}", next_step=there))
+        if finder.entities and not unlisted:
+            self._name_unknown(finder.entities)
         self._position.problems = self.report.problems
+
+    def _name_unknown(self, entities: set[str]) -> None:
+        """Say which of the entities that were asked for are not there."""
+        held = {stream.partition("/")[2] for stream in self._position.streams}
+        for entity in self._only:
+            if entity not in entities | held:
+                there = f"There are: {', '.join(sorted(entities))}"
+                self._problem("", Refused(f"there is no entity {entity} at {self._place.label}", next_step=there))
 
     def _nothing_there(self) -> None:
         if self._position.kept:
