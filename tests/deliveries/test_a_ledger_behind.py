@@ -325,3 +325,23 @@ def test_a_crash_in_a_first_upload_begins_nothing_anew(place: Place) -> None:
     place.sql('alter table hidden rename to "user"')
     assert [result.error for result in place.run(NOON + DAY)] == [None]
     assert [(manifest["generation"], manifest["sequence"]) for _, manifest in place.manifests()] == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("taken", ["all", "of user"])
+def test_an_entity_that_a_lost_ledger_meets_later_is_looked_for_on_every_date(place: Place, taken: str) -> None:
+    """The first run is narrowed to another entity, and the last folder of this one is of an earlier month."""
+    place.tenant(entityList=["theme"], frequency="monthly")
+    assert [result.error for result in place.run(NOON)] == [None]
+    place.tenant(entityList=["user", "theme"], frequencies={"theme": "monthly"})
+    for at in range(40, 50):
+        place.run(NOON + at * DAY, entities=["user"])
+    lose(place)
+    collect(place, *([] if taken == "all" else ["user*", "_*"]))
+    assert [result.error for result in place.run(NOON + 50 * DAY, entities=["user"])] == [None]
+    [result] = place.run(NOON + 50 * DAY, entities=["theme"])
+    if taken == "all":
+        assert result.error is None
+        assert [manifest["generation"] > 1_000_000 for _, manifest in place.manifests() if manifest["entity"] == "theme"] == [True]
+    else:
+        assert result.error is not None
+        assert result.error.code == "ledger_behind"

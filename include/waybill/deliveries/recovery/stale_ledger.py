@@ -1,8 +1,8 @@
 """Finds a ledger that is older than the destination (restored from a backup, or lost) before anything is published.
 
 Such a ledger would use sequence numbers twice and send rows again. Watermarks only rise, so an unknown delivery lies under the last date
-that the ledger knows of the entity, or under a later one. The folders of these dates are listed: one date on an ordinary night. Only
-documents with unknown names are read.
+that the ledger knows of the entity, or under a later one. The folders of these dates are listed: one date on an ordinary night, and all
+before the first delivery of an entity. Only documents with unknown names are read.
 
 The ledger notes each delivery before anything of it reaches the destination (`Delivery.begun_at`). So a folder that no begun delivery
 explains was made by an unknown one, and a crash is never taken for that.

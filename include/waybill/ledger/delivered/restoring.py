@@ -16,16 +16,16 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream
 from waybill.states import DeliveryStatus, GenerationReason, Purpose
-from waybill.window import Frequency
 
 
 @dataclass(frozen=True)
 class KnownPlaces:
     """The places of a tenant's deliveries that the ledger knows.
 
-    `since` is, by entity, the first date that can hold an unknown delivery. It is empty if nothing was ever committed for the tenant. From
-    the earliest of these dates on: `committed` (folder, stem), `touched`, the folders and names that deliveries which have begun explain,
-    and `days` (date, number), the day manifests.
+    `since` is, by entity, the first date that can hold an unknown delivery. That is any date (an empty text) of an entity of which nothing
+    was ever committed, because a lost ledger may have delivered it long before another entity. `since` is empty if nothing was ever
+    committed for the tenant. From the earliest of these dates on: `committed` (folder, stem), `touched`, the folders and names that
+    deliveries which have begun explain, and `days` (date, number), the day manifests.
     """
 
     since: dict[str, str]
@@ -40,13 +40,12 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Kn
     newest = select(delivery.c.entity, func.max(delivery.c.export_date)).join(stream, last)
     newest = newest.where(stream.c.tenant == tenant, IN_SEQUENCE, delivery.c.status == DeliveryStatus.COMMITTED)
     known = {row[0]: row[1] for row in connection.execute(newest.group_by(delivery.c.entity))}
-    since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
+    since = {entity: known.get(entity, "") for entity in entities} if known else {}
     first = min(since.values(), default="")
-    rows = connection.execute(
-        select(delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status, delivery.c.begun_at).where(
-            mine, delivery.c.export_date >= first
-        )
-    ).all()
+    known_places = select(
+        delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status, delivery.c.begun_at
+    ).where(mine, delivery.c.export_date >= first)
+    rows = connection.execute(known_places.where(delivery.c.entity.in_(entities)) if known else known_places).all()
     numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
     return KnownPlaces(
         since,
@@ -65,12 +64,6 @@ def _places(tenant: str, export_date: str, entity: str, named: str) -> tuple[str
     """Return everything that a delivery makes at its destination: the folders of its date and entity, and its own name."""
     day = date.fromisoformat(export_date)
     return layout.day_folder(tenant, day), layout.entity_folder(tenant, day, entity), named
-
-
-def _earliest(newest: str) -> str:
-    """Return the first possible date of a delivery after the tenant's newest one, if its frequency was changed in between."""
-    at = date.fromisoformat(newest)
-    return min(frequency.first_day(at) for frequency in Frequency).isoformat()
 
 
 def states(connection: Connection, tenant: str) -> dict[str, str]:
