@@ -288,6 +288,21 @@ def test_tables_of_the_usual_schema_have_the_plain_names(project: Project, shop:
     }  # fmt: skip
 
 
+def test_a_table_that_another_one_hides_in_the_search_path_has_its_schema(project: Project, shop: psycopg.Connection) -> None:
+    for schema, rows in (("public", 2), ("sales", 5)):
+        shop.execute(f"create schema if not exists {schema}".encode())
+        shop.execute(f"create table {schema}.orders (id int primary key, org_id text)".encode())
+        shop.execute(f"insert into {schema}.orders select i, 'acme' from generate_series(1, {rows}) i".encode())
+        shop.execute(f"create table {schema}.lines (id int primary key, order_id int not null references {schema}.orders)".encode())
+    shop.execute(f"alter database {shop.info.dbname} set search_path = sales, public".encode())
+    project.waybill("discover", "shop", "--tenant-column", "org_id", "--write")
+    found = project.entities()
+    assert {entity["relation"] for entity in found.values()} == {"public.orders", "sales.orders", "public.lines", "sales.lines"}
+    assert project.deliver("acme") == {
+        name: (5 if body["relation"] == "sales.orders" else 2) * (body["relation"].endswith("orders")) for name, body in found.items()
+    }
+
+
 def test_passwords_in_other_languages_stay(project: Project, shop: psycopg.Connection) -> None:
     secrets = [
         "Kennwort",

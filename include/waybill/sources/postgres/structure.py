@@ -26,7 +26,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.
          WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19 AND t.tgenabled IN ('O', 'A') AND t.tgattr = ''),
        (SELECT sum(pg_stat_get_tuples_inserted(part)) > 0 AND sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part)) = 0
           FROM (SELECT c.oid AS part UNION SELECT relid FROM pg_partition_tree(c.oid)) parts),
-       row_security_active(c.oid)
+       row_security_active(c.oid), pg_table_is_visible(c.oid)
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
@@ -87,11 +87,11 @@ class PostgresStructure:
     def tables(self, schema: str) -> list[FoundTable]:
         found = self.connection.execute(_TABLES, {"schema": schema}).fetchall()
         oids = [row[0] for row in found]
-        names = {oid: _relation(space, name) for oid, space, name, *_ in found}
+        names = {oid: _relation(space, name, visible) for oid, space, name, *_, visible in found}
         columns, indexes, references = (self._by_table(text, oids) for text in (_COLUMNS, _INDEXES, _REFERENCES))
         flavour = PostgresFlavour()
         tables = []
-        for oid, space, name, parted, comment, rows, usable, readable, triggers, inserts, filtered in found:
+        for oid, space, name, parted, comment, rows, usable, readable, triggers, inserts, filtered, _ in found:
             withheld = {c for c, *_, granted in columns[oid] if not granted} if usable and readable else set()
             lacking = [] if usable else [f"GRANT USAGE ON SCHEMA {quote(space)}"]
             lacking += [] if readable else [f"GRANT SELECT ON {quoted_name(names[oid])}"]
@@ -142,5 +142,6 @@ def _stamped(triggers: str | None, columns: list[tuple[Any, ...]]) -> frozenset[
     return frozenset(name for name, *_ in columns if name.lower() in named)
 
 
-def _relation(schema: str, name: str) -> str:
-    return written(name) if schema == "public" else written(schema, name)
+def _relation(schema: str, name: str, visible: bool) -> str:
+    """Return the name of a table as an entity's relation says it, which means this table and no other one of the search path."""
+    return written(name) if schema == "public" and visible else written(schema, name)
