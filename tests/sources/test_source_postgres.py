@@ -197,6 +197,21 @@ def test_an_open_prepared_transaction_holds_at_the_watermark(orders: Database) -
     assert "pg_prepared_xacts" in extent.short
 
 
+def test_a_session_that_hides_its_transactions_holds_at_the_watermark(orders: Database) -> None:
+    """What it wrote by then has a time before the end of the next delivery, and would come with none."""
+    watermark = datetime.now(UTC)
+    with psycopg.connect(orders.dsn) as connection:
+        connection.execute("SET track_activities = off")
+        connection.execute("INSERT INTO orders (id, tenant_id) VALUES (99, 'acme')")
+        with source(orders).snapshot() as snapshot:
+            extent = snapshot.extent(entity("horizon"), "acme", watermark.isoformat(), watermark + FAR)
+            with pytest.raises(TransientError, match="1 session with track_activities off"):
+                snapshot.extent(entity("horizon"), "acme", None, watermark)
+            assert snapshot.extent(entity("lookback"), "acme", None, watermark).end == watermark
+    assert extent.end == watermark
+    assert "track_activities" in extent.short
+
+
 def test_what_holds_a_delivery_back_is_told_apart_from_remarks(orders: Database) -> None:
     orders.psql(
         "CREATE FUNCTION put_together() RETURNS bigint LANGUAGE plpgsql AS"

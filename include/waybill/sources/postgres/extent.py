@@ -10,7 +10,7 @@ from typing import Any
 from waybill.canonical import timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, Extent
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError, TransientError, counted
 from waybill.sources import extents
 from waybill.sources.postgres.session import Facts
 
@@ -86,15 +86,31 @@ def _by_horizon(entity: Entity, start: Any, end: datetime, facts: Facts, grain: 
             next_step="GRANT pg_read_all_stats TO the connection's user",
         )
     since = extents.instant(start)
-    if facts.prepared:
-        held = (
-            f"{facts.prepared} prepared transactions are open, and when they began cannot be told: nothing is read past the last delivery"
-        )
-        step = "Commit or roll them back (pg_prepared_xacts)"
+    if untold := _untold(entity, facts):
         if since is None:
-            raise TransientError(held, where=entity.id, code="held_back", next_step=step)
-        return Extent(since, ChangeSpan(since, since), timestamp_text(since), f"{held}. {step}")
+            raise untold
+        return Extent(since, ChangeSpan(since, since), timestamp_text(since), f"{untold.what}. {untold.next_step}")
     return extents.by_time(since, end, facts.settled - grain, _held(end, facts, grain))
+
+
+def _untold(entity: Entity, facts: Facts) -> TransientError | None:
+    """Return what hides when transactions began that may still commit."""
+    if facts.prepared:
+        return TransientError(
+            f"{facts.prepared} prepared transactions are open, and when they began cannot be told: nothing is read past the last delivery",
+            where=entity.id,
+            code="held_back",
+            next_step="Commit or roll them back (pg_prepared_xacts)",
+        )
+    if facts.hidden:
+        return TransientError(
+            f"{counted(facts.hidden, 'session')} with track_activities off may have transactions open,"
+            " and when they began cannot be told: nothing is read past the last delivery",
+            where=entity.id,
+            code="held_back",
+            next_step="Set track_activities to on for the server, database and roles, then end these sessions, or use snapshot or lookback",
+        )
+    return None
 
 
 def _held(end: datetime, facts: Facts, grain: timedelta) -> str:

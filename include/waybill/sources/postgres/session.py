@@ -39,6 +39,7 @@ SELECT clock_timestamp(),
        (SELECT min(xact_start) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'walsender')),
        (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
+       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'disabled'),
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
@@ -53,7 +54,7 @@ _STARTING = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts just before the snapshot. Every transaction that began before `settled` has ended, except prepared ones."""
+    """The facts just before the snapshot. Every transaction that began before `settled` has ended, except prepared and hidden ones."""
 
     settled: datetime
     oldest_transaction: datetime | None
@@ -62,6 +63,8 @@ class Facts:
     prepared: int
     system: str
     timeline: str
+    hidden: int = 0
+    """Sessions of the database that do not show when their transactions began."""
     search_path: str = ""
     """The schemas for names without one, as role and database say, whatever another user of the session has set."""
 
@@ -166,7 +169,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     row = _row(connection, "; ".join([*_opening(connection, "READ COMMITTED", statement_timeout), _FACTS]))
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
-    clock, standby, all_stats, oldest, prepared, path = row
+    clock, standby, all_stats, oldest, prepared, hidden, path = row
     system = timeline = ""
     identity = "" if standby else f"; SAVEPOINT identity; {_IDENTITY}"
     try:
@@ -176,7 +179,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
         connection.execute("ROLLBACK TO identity")
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
-    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, path)
+    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, hidden, path)
 
 
 def offset(connection: psycopg.Connection) -> timedelta:
