@@ -272,6 +272,34 @@ def test_a_query_knows_what_it_reads_outside_of_the_search_path(books: Books, wh
     books.close()
 
 
+@pytest.mark.parametrize("shape", ["table", "query"])
+@pytest.mark.parametrize("how", ["path changed", "table made ahead"])
+@pytest.mark.parametrize("books", ["postgres", "dbapi over postgres"], indirect=True)
+def test_a_name_that_means_the_table_of_another_schema_starts_the_stream_over(books: Books, how: str, shape: str) -> None:
+    """Its rows have the keys and the times of those that were delivered."""
+    query = {"relation": "", "query": "select * from thing", "columns": {**ENTITY["columns"], "updated_at": {"type": "timestamp"}}}
+    path = "do $$ begin execute format('alter database %I set search_path = ahead, public', current_database()); end $$"
+    made = "create table ahead.thing as select tenant_id, id, 'p' || id as name, other, updated_at from thing"
+    before, after = (made, path) if how == "path changed" else (path, made)
+    books.begin("create schema ahead", before, **(query if shape == "query" else {}))
+    books.happens(after)
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (["p1", "p2"], ["full", "full"])
+    assert "ahead.thing is read in place of public.thing" in books.reason()
+    books.deliver(2)
+    assert books.kinds() == ["full", "full", "delta"]
+    books.close()
+
+
+def test_a_table_that_moves_to_another_schema_goes_on(tmp_path: Path, postgres: Database) -> None:
+    books = over_postgres(tmp_path, postgres, {"kind": "postgres", "connection": "pg"})
+    books.begin("create schema ahead", f"alter database {postgres.name} set search_path = ahead, public")
+    books.happens("alter table thing set schema ahead")
+    books.deliver(1)
+    assert books.kinds() == ["full", "delta"]
+    books.close()
+
+
 AWAY = {
     "the view itself": {"relation": "away.seen"},
     "a view over it": {"relation": "shown"},

@@ -15,6 +15,7 @@ from typing import NotRequired, TypedDict
 from waybill.configuration.catalog import Entity
 
 _WORDS = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|(\w+)')
+_SCHEMA = re.compile(r'^(?:"(?:[^"]|"")+"|[^."]+)\.')
 _MOST_NAMED = 5
 
 
@@ -129,6 +130,8 @@ def source_change(before: Definition, now: Definition) -> str:
     was_stamped, is_stamped = before.get("stamps", {}), now.get("stamps", {})
     if unkept := sorted(name for name in was_stamped.keys() & is_stamped.keys() if was_stamped[name] != is_stamped[name]):
         return f"the trigger that stamps rows of {', '.join(unkept[:_MOST_NAMED])} was switched, or made again, since the last delivery"
+    if elsewhere := _elsewhere(before["tables"], now["tables"]):
+        return "{} is read in place of {} since the last delivery".format(*elsewhere)
     for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
         was, table = before["tables"][table_name], now["tables"][table_name]
         if was["of"] != table["of"]:
@@ -147,6 +150,22 @@ def _texts(before: Definition, now: Definition) -> Iterator[tuple[str, dict[str,
     if "functions" in before:  # positions of older versions hold views and tables alone
         yield "function", before["functions"], now["functions"]
         yield "row-level security of the table", before["policies"], now["policies"]
+
+
+def _elsewhere(before: Mapping[str, Table], now: Mapping[str, Table]) -> tuple[str, str] | None:
+    """Return the table of another schema that a name without one means now, and the table that it meant: a search path was changed, or a
+    schema ahead in it got a table of that name.
+    """
+    new, gone = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+    return next(
+        (
+            (name, other)
+            for name in new
+            for other in gone
+            if _SCHEMA.sub("", name, count=1) == _SCHEMA.sub("", other, count=1) and now[name]["of"] != before[other]["of"]
+        ),
+        None,
+    )
 
 
 def _moved(was: Table, now: Table, common: Iterable[str]) -> list[str]:

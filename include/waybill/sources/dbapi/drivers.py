@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.postgres.settings import CLOCK, transaction_settings
-from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT
+from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
 from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
@@ -147,22 +147,24 @@ class Database:
         """Return the statement that lists a relation's columns that are declared NOT NULL."""
         if self.dynamic:  # a primary key that is no INTEGER may hold NULL in SQLite
             return sql("""SELECT name FROM pragma_table_xinfo({}, {}) WHERE "notnull" = 1""", Bind(relation[-1]), _attached(relation))
-        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
-        return sql(self.declared_not_null, Bind(relation[-1]), schema)
+        return sql(self.declared_not_null, Bind(relation[-1]), self._schema(relation))
 
     def without_snapshots(self, relation: list[str]) -> Sql | None:
         """Return the statement that names a table's engine if it has no transactions. None if all engines of the database have them."""
         if self.name != "MySQL":
             return None
-        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
-        return sql(_WITHOUT_SNAPSHOTS, schema, Bind(relation[-1]))
+        return sql(_WITHOUT_SNAPSHOTS, self._schema(relation), Bind(relation[-1]))
 
     def literal_columns(self, relation: list[str]) -> Sql:
         """Return the statement that lists a relation's columns and declared types."""
-        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         if self.dynamic:
             return sql("SELECT name, type FROM pragma_table_xinfo({}, {})", Bind(relation[-1]), _attached(relation))
-        return sql(self.columns, Bind(relation[-1]), schema)
+        return sql(self.columns, Bind(relation[-1]), self._schema(relation))
+
+    def _schema(self, relation: list[str]) -> Sql:
+        if len(relation) > 1:
+            return sql("{}", Bind(relation[-2]))
+        return sql(SCHEMA_IN_PATH, Bind(relation[-1])) if self.name == "PostgreSQL" else sql("{}", self.schema)
 
 
 def _attached(relation: list[str]) -> Bind:

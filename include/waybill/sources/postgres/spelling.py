@@ -54,6 +54,9 @@ KEEPS_NULLS_OUT = """(r.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits AS
         OR r.relkind = 'p' AND NOT EXISTS
            (SELECT FROM pg_partition_tree(r.oid) AS p JOIN pg_class AS f ON f.oid = p.relid WHERE f.relkind = 'f'))"""
 """Whether NOT NULL holds for every row that is read of relation `r`. Tables that inherit may drop it, and nobody checks foreign tables."""
+SCHEMA_IN_PATH = """(SELECT v.nspname FROM pg_class AS r JOIN pg_namespace AS v ON v.oid = r.relnamespace
+        WHERE r.relname = {} AND pg_table_is_visible(r.oid))"""
+"""The schema of the search path that a relation's name without one means."""
 _MOST_ARGUMENTS = 90
 """PostgreSQL passes at most 100 arguments to a function."""
 _MONEY = (
