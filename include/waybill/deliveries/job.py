@@ -13,7 +13,7 @@ from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.key_changes.changes import FoundKeys, KeyStore, Repeated
 from waybill.files.source_types import Native
 from waybill.formats.csv import Written
-from waybill.ledger.deliveries import Delivery
+from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts, Position
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
@@ -49,12 +49,32 @@ class DeliveryJob:
 
     @property
     def in_parts(self) -> bool:
-        """Return whether the delivery's files are parts, which have a folder of their own."""
-        return self.file_style.max_rows_per_file is not None or self.source_connections > 1
+        return becomes_parts(self.file_style, self.source_connections)
 
     @property
     def where(self) -> str:
         return f"tenant {self.delivery.tenant}, entity {self.delivery.entity}, delivery {self.delivery.id}"
+
+
+def becomes_parts(style: FileStyle, source_connections: int) -> bool:
+    """Return whether the data of a delivery that is not recorded yet becomes parts, which have a folder of their own."""
+    return style.max_rows_per_file is not None or source_connections > 1
+
+
+def is_in_parts(attempt: Attempt) -> bool:
+    """Return whether a recorded attempt's data files are parts."""
+    return any(str(file["path"]).startswith(f"{attempt.facts['stem']}-0001.") for file in attempt.files)
+
+
+def source_connections(delivery: Delivery, streams: int, recorded: Attempt | None = None) -> int:
+    """Return how many connections read the source at the same time. `streams` is the number in the catalog, for what reads all rows.
+
+    It may have changed since an attempt was recorded. Whether there are parts is then decided.
+    """
+    wanted = streams if delivery.reads_all else 1
+    if recorded is None:
+        return wanted
+    return max(wanted, 2) if is_in_parts(recorded) else 1
 
 
 @dataclass(frozen=True)

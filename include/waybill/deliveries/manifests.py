@@ -9,7 +9,7 @@ from typing import Any
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import FileStyle
-from waybill.deliveries.job import DeliveryJob, Extracted
+from waybill.deliveries.job import DeliveryJob, Extracted, is_in_parts
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -31,11 +31,6 @@ def target_of(delivery: Delivery, style: FileStyle, *, parts: bool, unique: str 
         return Target(delivery.folder, f"{delivery.stem}.{unique}", *looks)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
     return Target(f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder, delivery.stem, *looks)
-
-
-def is_in_parts(attempt: Attempt) -> bool:
-    """Return whether a recorded attempt's files are parts, in a folder of their own."""
-    return any(str(file["path"]).startswith(f"{attempt.facts['stem']}-0001.") for file in attempt.files)
 
 
 def target_of_attempt(delivery: Delivery, attempt: Attempt) -> Target:

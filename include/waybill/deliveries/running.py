@@ -14,7 +14,7 @@ from waybill import logs, pgp
 from waybill.deliveries import generations, kept_bytes, protocol, stopping
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.generations import NewGenerationNeeded
-from waybill.deliveries.job import DeliveryJob
+from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.deliveries.key_changes.changes import KeyStore
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources
@@ -182,7 +182,7 @@ def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
         key_store=KeyStore(installation.ledger, installation.settings.spool_dir, zone) if entity.compares_keys else None,
         zone=zone,
         recipient=pgp.recipient(encryption.public_key) if encrypts and encryption else None,
-        source_connections=entity.streams if delivery.reads_all else 1,
+        source_connections=source_connections(delivery, entity.streams),
     )
 
 

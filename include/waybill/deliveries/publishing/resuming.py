@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from waybill import private
-from waybill.deliveries.job import DeliveryJob
-from waybill.deliveries.manifests import is_in_parts
+from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
@@ -55,14 +54,12 @@ def inputs_hash(job: DeliveryJob) -> str:
 
 
 def as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
-    """Return the job with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
+    """Return the job with parts if an earlier attempt has recorded parts. Only `streams` of the catalog may have changed since then."""
     if job.file_style.max_rows_per_file is not None or not job.delivery.reads_all:
         return job
     with ledger.read() as connection:
         recorded = deliveries.attempts(connection, job.delivery.id)
-    if not recorded:
-        return job
-    return replace(job, source_connections=max(job.source_connections, 2) if is_in_parts(recorded[0]) else 1)
+    return replace(job, source_connections=source_connections(job.delivery, job.source_connections, next(iter(recorded), None)))
 
 
 @contextmanager

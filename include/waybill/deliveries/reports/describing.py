@@ -13,6 +13,7 @@ from sqlalchemy.exc import NoResultFound
 from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination
 from waybill.configuration.selection import FileStyle
+from waybill.deliveries.job import becomes_parts, source_connections
 from waybill.deliveries.manifests import style_of, target_of, target_of_attempt
 from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.errors import PermanentError
@@ -72,11 +73,11 @@ def describe(installation: Installation, found: Iterable[Delivery], planned_now:
     described = []
     for delivery in found:
         if attempt := adopted.get(delivery.id):
-            described.append(_described(delivery, target_of_attempt(delivery, attempt), attempt, in_parts=len(attempt.files) > 1))
+            described.append(_described(delivery, target_of_attempt(delivery, attempt), attempt))
         else:
             style = planned[delivery.id]
-            parts = style.max_rows_per_file is not None or (streams.get(delivery.entity, 1) > 1 and delivery.reads_all)
-            described.append(_described(delivery, target_of(delivery, style, parts=parts), None, in_parts=parts))
+            parts = becomes_parts(style, source_connections(delivery, streams.get(delivery.entity, 1)))
+            described.append(_described(delivery, target_of(delivery, style, parts=parts), None))
     return described
 
 
@@ -100,9 +101,9 @@ class _PlannedStyles:
         return self._known[version]
 
 
-def _described(delivery: Delivery, target: Target, attempt: Attempt | None, *, in_parts: bool) -> Described:
-    """Describe one delivery. For a delivery in parts, `path` is the folder of the parts."""
-    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt else target.data
+def _described(delivery: Delivery, target: Target, attempt: Attempt | None) -> Described:
+    """Describe one delivery. For a delivery in parts, `path` is the folder of the parts, or the only part."""
+    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.appears
     return {
         "delivery_id": delivery.id,
         "tenant": delivery.tenant,
@@ -117,7 +118,7 @@ def _described(delivery: Delivery, target: Target, attempt: Attempt | None, *, i
             "to": optional_timestamp_text(delivery.window_to or delivery.planned_to),
         },
         "export_date": delivery.export_date,
-        "path": target.folder if in_parts else path,
+        "path": path,
         "manifest": target.manifest,
         "rows": attempt.rows if attempt else None,
         "bytes": attempt.bytes if attempt else None,
