@@ -24,7 +24,8 @@ from waybill.registrations.applying import apply
 from waybill_consumer.places import Entry
 from waybill_consumer.places.folder import Folder
 from waybill_consumer.progress import Progress
-from waybill_consumer.pull.pulling import Pulled, pull
+from waybill_consumer.pull.explaining import Pulled
+from waybill_consumer.pull.pulling import pull
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 MIDNIGHT = NOON.replace(hour=0)
