@@ -27,7 +27,7 @@ from waybill.configuration.registration import Registration
 from waybill.deliveries import sizing
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports.describing import listed
-from waybill.deliveries.running import finish
+from waybill.deliveries.running import PlannedRun, finish
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
 from waybill.ledger import deliveries, destinations
 from waybill.ledger.registrations import Provenance
@@ -401,7 +401,7 @@ def test_entities_that_one_cause_stopped_share_a_task(place):
     (place.root / "out").rename(place.root / "away")
     (place.root / "out").write_text("a file where the destination's folder was")
     installation = place.installation()
-    found = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    found = PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     begun = tasks.begin(found)
     assert [len(batch) for batch in begun.batches] == [5]
     assert (begun.events, begun.closed) == ([], False)
@@ -413,7 +413,7 @@ def test_what_a_killed_try_committed_is_announced_by_the_next(place):
     started = datetime.now(UTC)
     due = plan(installation, "acme", NOON + DAY)
     assert all(result.error is None for result in finish(installation, "acme", NOON + DAY, [due[0].id]))
-    again = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    again = PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     begun = tasks.begin(again, killed_since=started)
     # What was planned within one millisecond has ids in any order.
     assert sorted(name for name, _ in begun.events) == [f"export/acme/{delivery.entity}" for delivery in due]
@@ -450,7 +450,7 @@ def test_a_longer_window_is_expected_to_hold_more(place):
 def test_a_run_delivers_over_one_connection_and_one_engine(place):
     place.run(NOON)
     installation = place.installation()
-    due = tasks.PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    due = PlannedRun(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     registered = installation.registered("acme")
     with installation.kept_open():
         with installation.session(registered) as first, installation.session(registered) as second:

@@ -655,12 +655,12 @@ def test_the_tasks_tell_and_never_fail_for_it(place, http, caplog):
     place.run(NOON)
     failing = listed(place.installation(), "acme", status="open")
     notifying.failed(place.installation(), "acme", failing)
-    tasks.send_notices(place.installation(), "acme")
+    tasks.tell_of_run(place.installation(), "acme", ())
     assert "HTTP 500" in caplog.text
     mend_source(place)
     place.clock = NOON + HOUR
     place.run(NOON)
-    tasks.send_notices(place.installation(), "acme")
+    tasks.tell_of_run(place.installation(), "acme", ())
     assert types(http) == ["failed", "failed", "delivered", "recovered"], "in the order in which it happened"
 
 

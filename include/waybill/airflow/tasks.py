@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from waybill.errors import ConfigError, ConflictError, PermanentError, Transient
 from waybill.states import DeliveryStatus
 
 if TYPE_CHECKING:
-    from waybill.deliveries.running import Result
+    from waybill.deliveries.reports.describing import Described
+    from waybill.deliveries.running import PlannedRun, Result
     from waybill.installation import Installation
     from waybill.ledger.deliveries import Delivery
 
@@ -57,21 +58,6 @@ def until_of(context: Mapping[str, Any]) -> datetime:
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """What a run has frozen: open and newly due deliveries, and unfinished repairs."""
-
-    installation: Installation
-    tenant: str
-    until: datetime
-    due: list[Delivery]
-    repairs: list[Delivery]
-
-    @property
-    def planned(self) -> Batch:
-        return {delivery.entity: delivery.id for delivery in self.due} | _named(self.repairs)
-
-
-@dataclass(frozen=True)
 class PlanOutcome:
     """How far the task `plan` came. `batches` is left to mapped tasks; `events` announce what is committed already.
 
@@ -85,16 +71,22 @@ class PlanOutcome:
 
 def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
     """Freeze what is due. Unfinished repairs join in, unless the run is about single entities."""
-    from waybill.deliveries import full_loads, planning
-    from waybill.deliveries.repairs import unfinished_repairs
+    from waybill.deliveries import running
 
     installation, until, params = open_installation(), until_of(context), context["params"]
-    entities = params.get("entities") or ()
-    if params.get("full_load"):
-        asked = full_loads.ask_full_load(installation, tenant, entities, context["dag_run"].run_after)
-        log.info("full load of %s", ", ".join(asked) or "nothing more: this run has begun it before")
-    due = planning.plan(installation, tenant, until, entities=entities)
-    for delivery in due:
+    found = running.begin(
+        installation,
+        tenant,
+        until,
+        entities=params.get("entities") or (),
+        full_load=bool(params.get("full_load")),
+        asked_at=context["dag_run"].run_after,
+    )
+    if params.get("entities"):
+        found = replace(found, repairs=[])
+    if found.full_loads is not None:
+        log.info("full load of %s", ", ".join(found.full_loads) or "nothing more: this run has begun it before")
+    for delivery in found.due:
         log.info(
             "%s %s #%s up to %s -> %s/%s.csv",
             delivery.kind,
@@ -104,12 +96,11 @@ def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
             delivery.folder,
             delivery.stem,
         )
-    if not due:
+    if not found.due:
         log.info("nothing is due before %s", until)
-    repairs = [] if entities else unfinished_repairs(installation, tenant)
-    for delivery in repairs:
+    for delivery in found.repairs:
         log.info("%s of %s #%s -> %s/%s.csv", delivery.purpose, delivery.entity, delivery.sequence, delivery.folder, delivery.stem)
-    return PlannedRun(installation, tenant, until, due, repairs)
+    return found
 
 
 def begin(found: PlannedRun, killed_since: datetime | None = None) -> PlanOutcome:
@@ -125,14 +116,10 @@ def begin(found: PlannedRun, killed_since: datetime | None = None) -> PlanOutcom
     with installation.kept_open(), stopping.on_sigterm():
         results = running.finish(installation, tenant, found.until, chosen, rest_failing=True)
         log_results(installation, results)
-        left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
+        left = [*batches(found.due, chosen, results), *({name: repair} for name, repair in found.named_repairs.items())]
         # Nobody looks any more for what a day manifest lists, so the events come first.
         events = _events(installation, tenant, results, killed_since)
         return PlanOutcome(left, events, not left and _close(installation, tenant, found.due))
-
-
-def _named(repairs: Sequence[Delivery]) -> Batch:
-    return {f"{repair.entity} {repair.purpose} {repair.id}": repair.id for repair in repairs}
 
 
 def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Sequence[Result] = ()) -> list[Batch]:
@@ -183,19 +170,20 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     except WaybillError as error:
         log.warning("the task close_day tries again: %s", error)
         return False
-    send_notices(installation, tenant)
+    tell_of_run(installation, tenant, ())
     return True
 
 
-def send_notices(installation: Installation, tenant: str) -> None:
-    """Tell people what changed about a tenant. `check` sends later what cannot be sent now, so nothing here fails a run."""
+def tell_of_run(installation: Installation, tenant: str, entities: Collection[str]) -> list[Described]:
+    """Tell people about a run, and return what it left open. `check` sends later what cannot be sent now, so nothing here fails a run."""
     from waybill.deliveries.reports import sending
 
-    events, problems = sending.send_owed(installation, tenant)
-    for event in events:
+    told = sending.tell_of_run(installation, tenant, entities)
+    for event in told.changes:
         log.info("%s: %s", tenant, event)
-    for problem in problems:
+    for problem in told.problems:
         log.warning("%s", problem)
+    return told.waiting
 
 
 def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
@@ -264,18 +252,13 @@ def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
 def close_day(tenant: str, planned: Batch | None) -> None:
     """Write the day manifests that are due. Raises PermanentError if planning failed, or if anything planned is uncommitted."""
     from waybill.deliveries.publishing import days
-    from waybill.deliveries.reports import describing, notifying
 
     installation = open_installation()
     for path in days.publish_listings(installation, tenant):
         log.info("wrote %s", path)
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
-    waiting = describing.waiting(installation, tenant, planned)
-    if waiting:
-        notifying.failed(installation, tenant, waiting)
-    send_notices(installation, tenant)
-    if waiting:
+    if waiting := tell_of_run(installation, tenant, planned):
         reasons = "".join(f"\n{delivery['entity']}: {delivery['error'] or 'not delivered yet'}" for delivery in waiting)
         raise PermanentError(
             f"{len(waiting)} of {len(planned)} entities of {tenant} are not delivered{reasons}",

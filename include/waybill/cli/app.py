@@ -220,16 +220,14 @@ def run(
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
     from waybill.deliveries import running, stopping
-    from waybill.deliveries.reports import describing, notifying, sending
+    from waybill.deliveries.reports import describing, sending
 
     installation = applied(tenant)
     with _progress() as progress, stopping.on_sigterm():
         results = running.run(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
-    if waiting := describing.waiting(installation, tenant, {result.delivery.entity for result in results if result.error}):
-        notifying.failed(installation, tenant, waiting)
-    for problem in sending.send_owed(installation, tenant)[1]:
+    for problem in sending.tell_of_run(installation, tenant, {result.delivery.entity for result in results if result.error}).problems:
         complain(str(problem))
     if as_json:
         dump([operations.result_facts(installation, result) for result in results])

@@ -1,4 +1,11 @@
-"""Delivers what is planned. `run` plans, delivers and closes days in one go, without a scheduler."""
+"""Delivers what is planned. A run of a tenant is a sequence of three steps:
+
+1. `begin` freezes what is due, and which repairs are unfinished.
+2. `finish` delivers these deliveries, and what is due after them.
+3. `publishing.days` publishes the day manifests, and `reports.sending.tell_of_run` tells people what happened.
+
+`run` does the first two and closes the days in one go. `airflow.tasks` spreads the same steps over tasks.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +18,7 @@ from datetime import datetime
 from time import monotonic
 
 from waybill import logs, pgp
-from waybill.deliveries import generations, kept_bytes, protocol, stopping
-from waybill.deliveries.full_loads import ask_full_load
+from waybill.deliveries import full_loads, generations, kept_bytes, protocol, stopping
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.deliveries.key_changes.changes import KeyStore
@@ -192,6 +198,43 @@ def _keep_failure(installation: Installation, delivery: Delivery, error: Waybill
         deliveries.fail(connection, delivery.id, str(error), error.code)
 
 
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a run has frozen: open and newly due deliveries, and unfinished repairs. `full_loads` are the entities it asked them for."""
+
+    installation: Installation
+    tenant: str
+    until: datetime
+    due: list[Delivery]
+    repairs: list[Delivery]
+    full_loads: list[str] | None = None
+
+    @property
+    def planned(self) -> dict[str, str]:
+        """Return the id of each delivery by a name for operators: that of its entity, with more words for a repair."""
+        return {delivery.entity: delivery.id for delivery in self.due} | self.named_repairs
+
+    @property
+    def named_repairs(self) -> dict[str, str]:
+        return {f"{repair.entity} {repair.purpose} {repair.id}": repair.id for repair in self.repairs}
+
+
+def begin(
+    installation: Installation,
+    tenant: str,
+    until: datetime,
+    *,
+    entities: Collection[str] = (),
+    full_load: bool = False,
+    asked_at: datetime | None = None,
+) -> PlannedRun:
+    """Plan what is due. With `full_load`, streams that began before `asked_at` deliver everything anew: a task may be tried again."""
+    asked = full_loads.ask_full_load(installation, tenant, entities, asked_at) if full_load else None
+    due = plan(installation, tenant, until, entities=entities)
+    with installation.ledger.read() as connection:
+        return PlannedRun(installation, tenant, until, due, deliveries.open_repairs(connection, tenant), asked)
+
+
 def run(
     installation: Installation,
     tenant: str,
@@ -201,15 +244,11 @@ def run(
     full_load: bool = False,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Finish open deliveries, plan and deliver until nothing is due, and close the day. Whoever calls this sends the messages."""
+    """Finish open deliveries and repairs, plan and deliver until nothing is due, and close the day. Whoever calls this tells people."""
     with located_at(f"tenant {tenant}"):
-        if full_load:
-            ask_full_load(installation, tenant, entities)
-        planned = plan(installation, tenant, until, entities=entities)
-        results = finish(installation, tenant, until, [delivery.id for delivery in planned], progress)
-        with installation.ledger.read() as connection:
-            interrupted = deliveries.open_repairs(connection, tenant)
-        results += deliver_batch(installation, [delivery.id for delivery in interrupted], progress)
+        planned = begin(installation, tenant, until, entities=entities, full_load=full_load)
+        results = finish(installation, tenant, until, [delivery.id for delivery in planned.due], progress)
+        results += deliver_batch(installation, [repair.id for repair in planned.repairs], progress)
     publish_listings(installation, tenant)
     return results
 

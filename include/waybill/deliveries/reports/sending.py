@@ -6,9 +6,10 @@ Each message is sent at least once. If a process dies after sending and before n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -18,8 +19,9 @@ from zoneinfo import ZoneInfo
 from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
 from waybill.deliveries.manifests import manifest_bytes, target_of_attempt
-from waybill.deliveries.reports import notifying
+from waybill.deliveries.reports import describing, notifying
 from waybill.deliveries.reports.causes import words_for_outsiders
+from waybill.deliveries.reports.describing import Described
 from waybill.deliveries.reports.messages import written
 from waybill.destinations.public_addresses import checked_address
 from waybill.errors import PermanentError, WaybillError
@@ -53,6 +55,23 @@ def send_owed(installation: Installation, tenant: str) -> tuple[list[Event], lis
             return [], []
     changes = [event for _, event in notifying.watch(installation, tenant)]
     return changes, send_due(installation, tenant)
+
+
+@dataclass(frozen=True)
+class ToldOfRun:
+    """What a run left open, what changed about the tenant, and what could not be sent."""
+
+    waiting: list[Described]
+    changes: list[Event]
+    problems: list[WaybillError]
+
+
+def tell_of_run(installation: Installation, tenant: str, entities: Collection[str]) -> ToldOfRun:
+    """Tell people which deliveries of these entities a run left open, and send what they are owed. `send_due` sends the rest later."""
+    waiting = describing.waiting(installation, tenant, entities) if entities else []
+    if waiting:
+        notifying.failed(installation, tenant, waiting)
+    return ToldOfRun(waiting, *send_owed(installation, tenant))
 
 
 def send_due(installation: Installation, tenant: str | None = None) -> list[WaybillError]:
