@@ -77,6 +77,14 @@ class ConflictError(WaybillError):
     code = "conflict"
 
 
+UNEXPECTED = "unexpected"
+
+
+def unexpected(error: BaseException) -> TransientError:
+    """Return what a loop that must go on says of a driver's surprise or a mistake of ours. Log the error itself beside it."""
+    return TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code=UNEXPECTED)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem of one configuration file or request body. `code` is stable and for programs; the rest is for people."""

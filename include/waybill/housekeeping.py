@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
-from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError, unexpected
 from waybill.installation import Installation
 from waybill.ledger import registrations, upkeep
 from waybill.ledger.database.engine import is_id
@@ -60,27 +60,40 @@ class Housekeeping:
 
 
 def housekeeping(installation: Installation) -> Housekeeping:
-    """Clean up once. If one tenant's destination is out of reach, the rest goes on.
+    """Clean up once. If one tenant's destination is out of reach, or one step ends unexpectedly, the rest goes on.
 
     Raises ConfigError if the catalog or the policy is broken, because what to keep would be a guess.
     """
     installation.configuration.require_catalog()
     done = Housekeeping()
     now = installation.now()
-    _sweep_destinations(installation, done, now)
-    _clear_spool(installation, done, now)
-    _clear_kept(installation, done, now)
-    kept = keep_requests(installation)
-    done.requests = {name: value for name, value in vars(kept).items() if isinstance(value, int)}
-    done.foreign += kept.foreign
-    if kept.failed:
-        done.failed["exports"] = "exports: " + "; ".join(kept.failed)
+    for name, step in (
+        ("destinations", _sweep_destinations),
+        ("spools", _clear_spool),
+        ("archive", _clear_kept),
+        ("exports", _keep_requests),
+    ):
+        try:
+            step(installation, done, now)
+        except WaybillError as error:
+            done.failed[name] = f"{name}: {error}"
+        except Exception as error:
+            log.exception("housekeeping of %s ended unexpectedly", name)
+            done.failed[name] = f"{name}: {unexpected(error)}"
     with installation.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
         keys.forget_unfinished(connection)
         notices.forget(connection, now - NOTICES_KEPT_FOR)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
     return done
+
+
+def _keep_requests(installation: Installation, done: Housekeeping, now: datetime) -> None:
+    kept = keep_requests(installation)
+    done.requests = {name: value for name, value in vars(kept).items() if isinstance(value, int)}
+    done.foreign += kept.foreign
+    if kept.failed:
+        done.failed["exports"] = "exports: " + "; ".join(kept.failed)
 
 
 def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
@@ -114,6 +127,9 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
                 except DAMAGED as error:
                     log.exception("the destination of tenant %s was not swept", tenant)
                     failed[tenant] = f"tenant {tenant}: what the ledger holds of it cannot be read ({type(error).__name__})"
+                except Exception as error:
+                    log.exception("the destination of tenant %s was not swept", tenant)
+                    failed[tenant] = f"tenant {tenant}: {unexpected(error)}"
     except WaybillError as error:
         if error.code == "missing_connection" and all(registered.registration.is_disabled for registered in group):
             return [], {}  # the tenant has left, and its connection with it

@@ -340,6 +340,19 @@ def test_a_message_that_can_never_be_sent_holds_up_no_other_of_its_channel(place
     assert sending.send_due(place.installation()) == []
 
 
+def test_a_message_that_cannot_be_made_is_logged_and_holds_up_no_other_of_its_channel(place, http, caplog):
+    place.connections["acme_hook"] = Connection("acme_hook", "http", http.url, password="plain")
+    place.run(NOON)
+    installation, channel = place.installation(), hook() | {"own": True, "guarded": False, "after": 0}
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        for kind, detail in (("breach", {"deliveries": [17]}), ("recovered", {"was": "breach", "since": "x"})):
+            notices.owe(connection, "acme", kind, [channel], detail, NOON)
+    assert [problem.code for problem in sending.send_due(place.installation())] == ["unexpected"]
+    assert types(http) == ["recovered"]
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [TypeError]
+
+
 @pytest.mark.parametrize("body", ["json_set(body, '$.timezone', 'No/Where')", "'[]'"])
 def test_a_registration_that_cannot_be_read_holds_up_no_message(place, smtp, body):
     place.run(NOON)

@@ -40,8 +40,12 @@ class RequestWatcher(BaseEventTrigger):
                 if installation is None:
                     installation = await asyncio.to_thread(open_installation)
                 found = await asyncio.to_thread(_look, installation)
-            except WaybillError as error:
-                log.warning("%s", error)
+            except Exception as error:  # Airflow would not start the trigger again, and no request would be announced
+                if isinstance(error, WaybillError):
+                    log.warning("%s", error)
+                else:
+                    log.exception("the ledger's requests could not be looked at, and are looked at again")
+                    installation = None
                 found = []
                 await asyncio.sleep(self.every * 10)
             now = time.monotonic()

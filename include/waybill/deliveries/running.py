@@ -28,7 +28,7 @@ from waybill.deliveries.publishing.days import publish_listings
 from waybill.deliveries.recovery.stale_ledger import refuse_unknown
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
-from waybill.errors import PermanentError, TransientError, WaybillError, located_at
+from waybill.errors import PermanentError, TransientError, WaybillError, located_at, unexpected
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
@@ -107,7 +107,7 @@ def _try(installation: Installation, registered: Registered, session: Session, d
         failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
     except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
         _log.exception("delivery %s of %s ended unexpectedly", delivery.id, delivery.entity)
-        failed = TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code="unexpected")
+        failed = unexpected(error)
     if failed.where == session.label:
         failed.where = ""  # the line below names it
     failed.located(f"tenant {delivery.tenant}, entity {delivery.entity}, destination {session.label}")

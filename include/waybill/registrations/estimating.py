@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,7 +15,7 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.configuration.registration import Registration
 from waybill.configuration.selection import Selection
-from waybill.errors import WaybillError, counted
+from waybill.errors import UNEXPECTED, WaybillError, counted
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import deliveries
@@ -28,6 +29,7 @@ PATIENCE_OF_A_TERMINAL = 120.0
 SAMPLES = 5
 """As many streams are looked at for what a row of an entity weighs."""
 
+log = logging.getLogger(__name__)
 _COUNTERS = ThreadPoolExecutor(2, thread_name_prefix="estimate")
 
 _WIDTHS = {
@@ -123,11 +125,14 @@ def _count(
                 notes = snapshot.narrowed(entity), "" if rows or where else drift.nobodys(source_tenant)
                 size = round(rows * _width(installation, tenant, seen))
                 found[entity.id] = Estimate(entity.id, rows, size, "; ".join(filter(None, notes)))
-    except WaybillError as error:
+    except Exception as error:  # nobody asks for what a thread of the pool raises
+        code = error.code if isinstance(error, WaybillError) else UNEXPECTED
+        if code == UNEXPECTED:
+            log.exception("the rows of %s were not counted", source)
         # A preview must not fail because a source does. The delivery reports the error in full.
         for entity in asked:
             if found[entity.id].rows is None:
-                found[entity.id] = Estimate(entity.id, note=tell("call.no_count", code=error.code))
+                found[entity.id] = Estimate(entity.id, note=tell("call.no_count", code=code))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from waybill.configuration.policy import ExportPolicy
 from waybill.connection import Connection
-from waybill.errors import WaybillError
+from waybill.errors import WaybillError, unexpected
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger.on_demand import requests
@@ -23,6 +24,8 @@ from waybill.requests.states import advice, label
 
 WAITS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=1))
 GIVEN_UP_AFTER = timedelta(days=3)
+
+log = logging.getLogger(__name__)
 
 
 def send_mails(installation: Installation) -> list[WaybillError]:
@@ -37,12 +40,20 @@ def send_mails(installation: Installation) -> list[WaybillError]:
                 continue  # another process sends it
         try:
             _send(installation, request, now)
-        except WaybillError as error:
-            problems.append(error.located(f"mail about export {request.id}"))
+        except Exception as found:  # noqa: BLE001 (what is wrong with one mail must not keep the others back)
+            error = _problem(found, request)
+            problems.append(error)
             later = None if error.code == mail.REFUSED else _next_try(request, now)
             with installation.ledger.begin() as connection:
                 requests.mail_postponed(connection, request, later)
     return problems
+
+
+def _problem(found: Exception, request: ExportRequest) -> WaybillError:
+    if not isinstance(found, WaybillError):
+        log.error("the mail about export %s could not be made", request.id, exc_info=found)
+        found = unexpected(found)
+    return found.located(f"mail about export {request.id}")
 
 
 def _next_try(request: ExportRequest, now: datetime) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from contextlib import suppress
@@ -13,7 +14,7 @@ from sqlalchemy import Connection
 
 from waybill.configuration.policy import ExportPolicy
 from waybill.destinations.archives import Archives, is_own, open_archives
-from waybill.errors import WaybillError
+from waybill.errors import WaybillError, unexpected
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.ledger.on_demand import recurring, requests
@@ -65,6 +66,9 @@ def fail_stalled(connection: Connection, installation: Installation, tenant: str
     return count
 
 
+log = logging.getLogger(__name__)
+
+
 def keep_requests(installation: Installation) -> RequestUpkeep:
     """Sweep all requests once. It is safe at any time and in several processes at once. A failed section does not stop the others."""
     now, archives = installation.now(), archives_of(installation)
@@ -77,6 +81,9 @@ def keep_requests(installation: Installation) -> RequestUpkeep:
             section(installation, archives, kept, now)
         except WaybillError as error:
             kept.failed.append(str(error))
+        except Exception as error:
+            log.exception("a step of the upkeep of exports ended unexpectedly")
+            kept.failed.append(str(unexpected(error)))
     return kept
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
+
+log = logging.getLogger(__name__)
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 """Public-key signatures only. With `none` anybody could sign, and with HS256 anybody who knows the public key."""
@@ -84,7 +87,8 @@ class KeySet:
     def _fetch(self, pending: Future[_Fetched]) -> None:
         try:
             keys = _usable(_read(self.url))
-        except Exception:  # noqa: BLE001 (whatever a strange answer breaks: those who wait must be told)
+        except Exception as error:  # noqa: BLE001 (whatever a strange answer breaks: those who wait must be told)
+            log.warning("the issuer's keys could not be read from %s: %s: %s", self.url, type(error).__name__, error)
             keys = None
         found = _Fetched(keys, time.monotonic())
         with self._lock:

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from waybill_consumer.airflow import days
 from waybill_consumer.airflow.connections import opened
 from waybill_consumer.airflow.days import Day
-from waybill_consumer.errors import Refused, Unreachable
+from waybill_consumer.errors import Refused, Unreachable, without_password
 from waybill_consumer.places import Place
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,11 @@ class DayWatcher(BaseEventTrigger):
             since = _newest(known or set())
             try:
                 found = await look(self.source, self.connection, partial(days.newest, tenant=self.tenant, since=since))
-            except Refused as error:  # a person may mend it while this waits
-                log.warning("%s", error)
+            except Exception as error:  # Airflow would not start the watcher again; a person may mend it meanwhile
+                if isinstance(error, Refused):
+                    log.warning("%s", error)
+                else:
+                    log.exception("%s could not be looked at, and is looked at again", without_password(self.source))
                 await asyncio.sleep(self.every)
                 continue
             news = fresh(found, known)

@@ -49,7 +49,10 @@ def ask(tenants: Iterable[str]) -> None:
             with create_session() as session:
                 session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
         except IntegrityError:
-            continue  # it was asked for already
+            with create_session() as session:
+                asked = select(DagPriorityParsingRequest.id).where(DagPriorityParsingRequest.bundle_name == bundle)
+                if session.scalars(asked.where(DagPriorityParsingRequest.relative_fileloc == file)).first() is None:
+                    raise  # not because it was asked for already
 
 
 def is_processed() -> bool:
@@ -95,7 +98,7 @@ class Reparser:
         settings = Settings.from_environment()
         with self._changed:
             self._since |= dict.fromkeys(tenants, time.monotonic())
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, args=(settings,), name="waybill-parsing", daemon=True)
                 self._thread.start()
 
@@ -126,6 +129,9 @@ class Reparser:
                 ask(left)
         except (SQLAlchemyError, WaybillError, OSError):
             log.warning("Airflow's database or the ledger does not answer; asked again later", exc_info=True)
+            left = set(asked)
+        except Exception:
+            log.exception("what the DAG processor has parsed could not be looked at; asked again later")
             left = set(asked)
         late = {tenant for tenant in left if now - asked[tenant] > GIVE_UP}
         if late:

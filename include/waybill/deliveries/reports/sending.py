@@ -6,6 +6,7 @@ Each message is sent at least once. If a process dies after sending and before n
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,7 @@ from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.describing import Described
 from waybill.deliveries.reports.messages import written
 from waybill.destinations.public_addresses import checked_address
-from waybill.errors import PermanentError, WaybillError
+from waybill.errors import UNEXPECTED, PermanentError, WaybillError, unexpected
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.reports import notices
@@ -46,6 +47,9 @@ MOST_BYTES = 1_000_000
 _FORGOTTEN = "unknown_delivery"
 _FOR_GOOD = (mail.REFUSED, _FORGOTTEN)
 """The codes of messages that can never be sent. They hold up no other."""
+_OF_ONE = (*_FOR_GOOD, UNEXPECTED)
+
+log = logging.getLogger(__name__)
 
 
 def send_owed(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
@@ -87,7 +91,7 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         lanes: dict[str, list[Notice]] = {}
         for notice in due:
             lanes.setdefault(json.dumps({key: notice.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(notice)
-        stopped = {name for name, problem in problems.items() if problem.code not in _FOR_GOOD}
+        stopped = {name for name, problem in problems.items() if problem.code not in _OF_ONE}
         for name in lanes.keys() & stopped:  # more is owed than one round takes: none is tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
@@ -114,12 +118,13 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
                 return None  # another process serves this channel
         try:
             _send(installation, notice)
-        except WaybillError as error:
+        except Exception as found:  # noqa: BLE001 (what is wrong with one message must not keep the others back)
+            error = _as_problem(found, notice)
             later = None if error.code in _FOR_GOOD else _next_try(notice, now)
             with installation.ledger.begin() as connection:
                 notices.postponed(connection, notice, later, str(error))
             problem = error.located(f"message {notice.event} of {notice.tenant}")
-            if error.code in _FOR_GOOD:  # it says nothing of the next one
+            if error.code in _OF_ONE:  # it says nothing of the next one
                 refused = problem
                 continue
             _put_off(installation, lane[number:])
@@ -127,6 +132,13 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
         with installation.ledger.begin() as connection:
             notices.sent(connection, notice, installation.now())
     return refused
+
+
+def _as_problem(found: Exception, notice: Notice) -> WaybillError:
+    if isinstance(found, WaybillError):
+        return found
+    log.error("message %s of %s could not be made", notice.id, notice.tenant, exc_info=found)
+    return unexpected(found)
 
 
 def _next_try(notice: Notice, now: datetime) -> datetime | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest
 
+log = logging.getLogger(__name__)
 _SOON = 1.0
 """Seconds after which new progress is written without waiting for the next beat."""
 
@@ -71,6 +73,9 @@ class Heartbeat:
                 alive = requests.beat(connection, self._request, progress, self._now())
         except TransientError:
             return  # the ledger may be back at the next beat; otherwise the request is given up as stalled
+        except Exception:
+            log.exception("the sign of life of export %s was not written; the next one may be", self._request.id)
+            return
         if not alive:
             self._lost.set()
         self._told, self._last = progress, time.monotonic()
