@@ -51,7 +51,7 @@ class MariaServer:
 
 
 @contextlib.contextmanager
-def serve_mariadb() -> Iterator[MariaServer]:
+def serve_mariadb(*options: str) -> Iterator[MariaServer]:
     account = ordinary_account("mysql")
     with scratch("mariadb", account) as folder:
         data, log = folder / "data", folder / "mariadb.log"
@@ -65,6 +65,6 @@ def serve_mariadb() -> Iterator[MariaServer]:
         port = free_port()
         argv = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]
         argv += [f"--socket={folder}/mysql.sock", f"--pid-file={folder}/mysql.pid", "--innodb-flush-log-at-trx-commit=0"]
-        argv += ["--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4", "--skip-name-resolve"]
+        argv += ["--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4", "--skip-name-resolve", *options]
         with running(argv, ready=lambda: "ready for connections" in log.read_text(errors="replace"), log=log, account=account, cwd=folder):
             yield MariaServer("127.0.0.1", port, "root")

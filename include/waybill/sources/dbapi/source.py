@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Stream
-from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres
+from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, replicas
 from waybill.sources.dbapi.definition import definition, without_transactions
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
@@ -91,11 +91,12 @@ class DbApiSnapshot:
         with errors(where), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
             lockable = self._lockable(cursor, entities) if self._is_postgres else {}
+            self.replica = replicas.look(cursor, self.database)
             for statement in self.database.begin:
                 cursor.execute(statement)
             over_postgres.lock(cursor, lockable.values())
             cursor.execute(self.database.clock)
-            self.taken_at: datetime = _aware(cursor.fetchone()[0])
+            self.taken_at: datetime = self.replica.clock(cursor.fetchone()[0])
 
     def _lockable(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, str]:
         """Return the tables and views that entities read in PostgreSQL, found in a transaction of their own."""
@@ -240,6 +241,7 @@ class DbApiSnapshot:
             )
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
+        self.replica.require_running(entity, self.where)
         natives = self._natives(entity)
         by_id = self.flavour.kind(natives.get(entity.changes.column, "")) is ColumnType.INTEGER
         found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity, tenant)) if by_id else None)
@@ -250,7 +252,7 @@ class DbApiSnapshot:
             with errors(f"{entity.id} in {self.where}"):
                 [(seconds,)] = self._rows(sql(self.database.offset))
             early = extents.looks_back_too_little(entity, zoneless, timedelta(seconds=int(seconds or 0)))
-        return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), self._unseen(entity), early))))
+        return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), self._unseen(entity), early, self.replica.remark))))
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         lines = self._each_chunk(selection, lambda query: query.csv(style), ordered=selection.in_key_order)
@@ -443,8 +445,3 @@ def _parsed(kind: ColumnType, name: str, native: str) -> str:
     """Times and dates that came as text become what they say."""
     target = _FROM_TEXT.get(kind) if native == "VARCHAR" else None
     return f"CAST({quote(name)} AS {target}) AS {quote(name)}" if target else quote(name)
-
-
-def _aware(clock: Any) -> datetime:
-    value = datetime.fromisoformat(clock) if isinstance(clock, str) else clock
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,0 +1,98 @@
+"""Replicas of MySQL and MariaDB: the time up to which they show what was written to the server that they follow.
+
+A row that a replica does not have yet looks like one that is committed late, and it may be later than any look back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from waybill.configuration.catalog import Entity
+from waybill.errors import TransientError
+from waybill.sources.dbapi.drivers import Cursor, Database
+
+_LAGS = ("Seconds_Behind_Source", "Seconds_Behind_Master")
+_FIRST_WITH_REPLICA = (8, 0, 22)
+_MAY_NOT_ASK = 1227
+_CLIENT = 2000
+"""The first number of an error of MySQL's client library, which tells of the connection."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a server says of the one that it follows. Nothing is said by a server that follows none."""
+
+    replayed: datetime | None = None
+    """None if it shows every row, or if nobody knows."""
+    stopped: bool = False
+    hidden: bool = False
+    """True if it seems to follow another server, and the login may not ask how far it is."""
+
+    def clock(self, server_says: Any) -> datetime:
+        """Return the server's clock, or the time up to which it has replayed."""
+        value = datetime.fromisoformat(server_says) if isinstance(server_says, str) else server_says
+        now: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return min(now, self.replayed or now)
+
+    def require_running(self, entity: Entity, where: str) -> None:
+        if self.stopped:
+            raise TransientError(
+                "this server is a replica, and its replication is stopped or cut off: nobody knows which rows it lacks",
+                where=f"{entity.id} in {where}",
+                code="source_clock",
+                next_step="START REPLICA, or RESET REPLICA ALL where the server follows no other any more; it is tried again",
+            )
+
+    @property
+    def remark(self) -> str:
+        if not self.hidden:
+            return ""
+        return (
+            "the server seems to be a replica, and the login may not see how far it lags behind, so that rows may be missed:"
+            " GRANT REPLICATION CLIENT ON *.* (MariaDB 10.5 and newer: REPLICA MONITOR) to it"
+        )
+
+
+def look(cursor: Cursor, database: Database) -> Replica:
+    """Ask before the transaction begins, so that its snapshot holds all that is replayed by then."""
+    if database.name != "MySQL":
+        return Replica()
+    [before] = _answer(cursor, "SELECT UTC_TIMESTAMP(6) AS now, VERSION() AS version") or [{}]
+    sources, refused = _sources(cursor, before["version"])
+    if refused:
+        return Replica(hidden=refused == _MAY_NOT_ASK and _seems_one(cursor))
+    lags = [next(source[name] for name in _LAGS if name in source) for source in sources]
+    if None in lags:
+        return Replica(stopped=True)
+    behind = max(map(int, lags), default=0)
+    return Replica(replayed=Replica().clock(before["now"]) - timedelta(seconds=behind)) if sources else Replica()
+
+
+def _sources(cursor: Cursor, version: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the state of each server that is followed, or the number of the error."""
+    if "MariaDB" in version:
+        what = "ALL SLAVES"
+    else:
+        numbers = version.partition("-")[0].split(".")
+        what = "REPLICA" if tuple(int(part) for part in numbers if part.isdigit()) >= _FIRST_WITH_REPLICA else "SLAVE"
+    try:
+        return _answer(cursor, f"SHOW {what} STATUS"), 0
+    except Exception as error:
+        number = error.args[0] if error.args else None
+        if not isinstance(number, int) or number >= _CLIENT:
+            raise
+        return [], number  # a database that only speaks like MySQL does not know the statement
+
+
+def _seems_one(cursor: Cursor) -> bool:
+    running = _answer(cursor, "SHOW GLOBAL STATUS LIKE 'Slave_running'")
+    read_only = _answer(cursor, "SELECT @@GLOBAL.read_only AS read_only")
+    return any(row["Value"] == "ON" for row in running) or str(read_only[0]["read_only"]) not in ("0", "OFF")
+
+
+def _answer(cursor: Cursor, statement: str) -> list[dict[str, Any]]:
+    cursor.execute(statement)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,122 @@
+"""A replica of MariaDB's that does not have every row yet: what it lacks is waited for, or told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb
+from tests.sources.test_mysql_sessions import ROWS, TABLE, execute
+from tests.sources.test_source_postgres import entity
+from waybill.configuration.catalog import DbApiSource
+from waybill.configuration.selection import Extent
+from waybill.errors import TransientError
+from waybill.sources.dbapi.source import DbApi
+
+PATIENCE = 60.0
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[MariaServer]:
+    with serve_mariadb("--server-id=1", "--log-bin=log") as server:
+        execute(system(server), "create user following", "grant replication slave on *.* to following")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replica() -> Iterator[MariaServer]:
+    with serve_mariadb("--server-id=2") as server:
+        execute(system(server), "create user reader", "grant select on *.* to reader")
+        yield server
+
+
+def system(server: MariaServer) -> MariaDatabase:
+    return MariaDatabase(server.host, server.port, "mysql", server.user)
+
+
+@contextmanager
+def following(primary: MariaServer, replica: MariaServer, *statements: str) -> Iterator[tuple[MariaDatabase, MariaDatabase]]:
+    """A database of the primary and the same one at its replica, which has two rows; then statements at the replica."""
+    with primary.database() as database:
+        there = MariaDatabase(replica.host, replica.port, database.name, "reader")
+        execute(database, TABLE.format("InnoDB"), ROWS)
+        source = f"master_host = '{primary.host}', master_port = {primary.port}, master_user = 'following'"
+        follow = f"change master to {source}, master_use_gtid = slave_pos, master_delay = 0"
+        execute(system(replica), follow, "start slave")
+        try:
+            wait(lambda: len(asked(system(replica), f"show tables from {database.name}")) == 1)
+            wait(lambda: asked(there, "select count(*) from orders") == [(2,)])
+            execute(system(replica), *statements)
+            yield database, there
+        finally:
+            execute(system(replica), "stop slave")
+
+
+def asked(database: MariaDatabase, statement: str) -> list[Any]:
+    with closing(database.connect(autocommit=True)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def wait(happened: Any) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if happened():
+                return
+        except Exception as error:
+            if time.monotonic() > end:
+                raise AssertionError(error) from error
+        assert time.monotonic() < end, "the replica did not get there in time"
+
+
+def look(database: MariaDatabase) -> tuple[datetime, Extent]:
+    """The clock of a snapshot, and what a delta up to there would read."""
+    wanted = entity("lookback")
+    with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: database.connect()).snapshot([wanted]) as snapshot:
+        return snapshot.taken_at, snapshot.extent(wanted, "acme", START.isoformat(), snapshot.taken_at)
+
+
+def as_operator(database: MariaDatabase) -> MariaDatabase:
+    return MariaDatabase(database.host, database.port, database.name, "root")
+
+
+def test_the_clock_of_a_replica_that_lags_is_what_it_has_replayed(primary, replica):
+    """The row of an hour that it lacks would be older than the next delta looks back."""
+    delay = ("stop slave", "change master to master_delay = 86400", "start slave")
+    with following(primary, replica, *delay) as (database, there):
+        written = datetime.now(UTC)
+        execute(database, "insert into orders values (3, 'acme', 'late', utc_timestamp(6))")
+        wait(lambda: datetime.now(UTC) - look(as_operator(there))[0] > timedelta(seconds=2))
+        assert look(as_operator(there))[0] < written + timedelta(seconds=2)
+        assert asked(there, "select count(*) from orders") == [(2,)]
+
+
+@pytest.mark.parametrize("what", ["slave", "slave sql_thread", "slave io_thread"])
+def test_a_replica_that_is_stopped_delivers_nothing_until_it_goes_on(primary, replica, what):
+    with following(primary, replica, f"stop {what}") as (_, there), pytest.raises(TransientError, match="replication is stopped"):
+        look(as_operator(there))
+
+
+def test_a_replica_that_has_everything_is_read_up_to_now_and_so_is_a_primary(primary, replica):
+    with following(primary, replica) as (database, there):
+        for server in (database, as_operator(there)):
+            before = datetime.now(UTC)
+            wait(lambda server=server, before=before: look(server)[0] > before)
+            assert look(server)[1].remarks == ""
+
+
+def test_a_login_that_may_not_see_how_far_a_replica_is_is_told(primary, replica):
+    with following(primary, replica) as (_, there):
+        assert "GRANT REPLICATION CLIENT" in look(there)[1].remarks
+
+
+def test_a_login_to_a_server_that_follows_none_is_told_nothing(mariadb):
+    execute(mariadb, "create or replace user reader", "grant select on *.* to reader", TABLE.format("InnoDB"))
+    assert look(MariaDatabase(mariadb.host, mariadb.port, mariadb.name, "reader"))[1].remarks == ""
