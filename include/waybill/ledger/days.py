@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import IS_OPEN, UNLISTED, day, delivery
 from waybill.states import DeliveryStatus, Kind
@@ -62,9 +62,9 @@ def next_number(connection: Connection, tenant: str, export_date: str) -> int:
 def freeze(connection: Connection, manifest: Day, listed: list[str]) -> bool:
     """Record the bytes of a day manifest and mark its new deliveries as listed. Returns False if another worker took the number."""
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, day, "pk_day"):
             connection.execute(insert(day).values(**vars(manifest)))
-    except IntegrityError:
+    except Taken:
         return False
     connection.execute(
         update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=manifest.number)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
 from waybill.ledger.database.engine import new_id
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.delivered import keys
 from waybill.ledger.facts import ColumnFacts, Facts, FileFacts, Position
 from waybill.ledger.streams import Stream
@@ -240,11 +240,11 @@ def is_first_of_day(connection: Connection, tenant: str, entity: str, export_dat
 def plan(connection: Connection, new: NewDelivery) -> Delivery | None:
     """Insert a delivery. Returns None if another worker has just planned one for the same stream."""
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, delivery, "uq_delivery_open", "uq_delivery_sequence", "uq_delivery_folder"):
             row = connection.execute(
                 insert(delivery).values(id=new_id(), status=DeliveryStatus.OPEN, **vars(new)).returning(delivery)
             ).one()
-    except IntegrityError:
+    except Taken:
         return None
     return Delivery(**row._mapping)
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.database.rows import mapping
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.tables import breaker, tenant
 
 THRESHOLD = 5
@@ -28,9 +28,9 @@ def note_failure(connection: Connection, destination: str, now: datetime) -> Non
     one_more = update(breaker).where(breaker.c.destination == destination).values(failures=breaker.c.failures + 1)
     if connection.execute(one_more).rowcount == 0:
         try:
-            with connection.begin_nested():
+            with unless_taken(connection, breaker, "pk_breaker"):
                 connection.execute(insert(breaker).values(destination=destination, failures=1))
-        except IntegrityError:  # another worker has just counted the first one
+        except Taken:  # another worker has just counted the first one
             connection.execute(one_more)
     failures = connection.execute(select(breaker.c.failures).where(breaker.c.destination == destination)).scalar_one()
     if failures >= THRESHOLD:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page
 from waybill.states import DeliveryStatus
@@ -113,7 +113,7 @@ def unpublished(connection: Connection, feed_id: str) -> list[Page]:
 
 def freeze(connection: Connection, page: Page) -> None:
     """Record a page's bytes before they are published. If another worker took the number, that worker's page counts."""
-    with suppress(IntegrityError), connection.begin_nested():
+    with suppress(Taken), unless_taken(connection, feed_page, "pk_feed_page"):
         connection.execute(insert(feed_page).values(**vars(page)))
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypedDict
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.canonical import is_uuid
 from waybill.configuration.registration import Difference, Registration, difference
@@ -20,7 +19,8 @@ from waybill.configuration.values.paths import STORED_EARLIER
 from waybill.errors import PermanentError
 from waybill.ledger import streams
 from waybill.ledger.database.rows import DAMAGED, UNREADABLE, mapping, readable_rows
-from waybill.ledger.tables import CopyOf, InData, audit, registration, tenant
+from waybill.ledger.database.taken import Taken, unless_taken
+from waybill.ledger.tables import CopyOf, InData, audit, registration, stream, tenant
 
 FILE_ORIGIN = "file:"
 log = logging.getLogger(__name__)
@@ -187,9 +187,9 @@ def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
             raise _damaged(tenant_id)
         return found
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, tenant, "pk_tenant"):
             connection.execute(insert(tenant).values(id=tenant_id, version=0, salt=secrets.token_bytes(32)))
-    except IntegrityError as error:
+    except Taken as error:
         raise LostUpdate from error  # two first registrations at once: the other one was faster
     return 0
 
@@ -221,8 +221,9 @@ def replace(
         raise LostUpdate
     streams.deactivate(connection, tenant_id, change.deactivated, now)
     try:
-        streams.activate(connection, tenant_id, change.activated, now)
-    except IntegrityError as error:
+        with unless_taken(connection, stream, "uq_stream_active", "uq_stream_tenant"):
+            streams.activate(connection, tenant_id, change.activated, now)
+    except Taken as error:
         raise LostUpdate from error  # a run activated newly catalogued entities of `export all` just now
     diff: Diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
     if by.restored is not None:

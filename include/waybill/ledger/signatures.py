@@ -6,8 +6,8 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.exc import IntegrityError
 
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.tables import signature
 
 _MANY = 500
@@ -26,10 +26,10 @@ def of(connection: Connection, documents: Collection[str]) -> dict[str, bytes]:
 def record(connection: Connection, document: str, text: bytes, tenant: str, now: datetime) -> bytes:
     """Record a document's signature; the one recorded first counts, and is returned."""
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, signature, "pk_signature"):
             values = {"document": document, "text": text.decode(), "tenant": tenant, "signed_at": now}
             connection.execute(insert(signature).values(**values))
-    except IntegrityError:
+    except Taken:
         return of(connection, [document])[document]
     return text
 

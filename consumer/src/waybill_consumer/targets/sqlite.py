@@ -94,9 +94,9 @@ class Sqlite(RebuildingTarget):
         self._misfits.clear()
         try:
             self._connection.execute(statement)
-        except sqlite3.IntegrityError:
-            raise not_unique(entity, new.key) from None
         except sqlite3.Error as error:
+            if _is_not_unique(error):
+                raise not_unique(entity, new.key) from None
             raise next(iter(self._misfits), refused_by_database(entity, str(error))) from error
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
@@ -155,9 +155,9 @@ class Sqlite(RebuildingTarget):
     def _many(self, entity: str, shape: Shape, statement: str, rows: Iterator[list[Any]]) -> None:
         try:
             self._connection.executemany(statement, rows)
-        except sqlite3.IntegrityError:
-            raise not_unique(entity, shape.key) from None
         except sqlite3.Error as error:
+            if _is_not_unique(error):
+                raise not_unique(entity, shape.key) from None
             raise refused_by_database(entity, str(error)) from error
 
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -179,6 +179,11 @@ def _plain(number: str | None) -> str | None:
     if "." in whole:
         whole = whole.rstrip("0").rstrip(".")
     return sign + whole if whole != "0" else whole
+
+
+def _is_not_unique(error: sqlite3.Error) -> bool:
+    """A trigger or a CHECK that somebody added refuses rows with the same class of error."""
+    return isinstance(error, sqlite3.IntegrityError) and str(error).startswith("UNIQUE ")
 
 
 def _each(rows: Iterator[list[Any]], see: Callable[[list[Any]], None]) -> Iterator[list[Any]]:

@@ -13,10 +13,10 @@ from itertools import count, islice
 from typing import TypedDict
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
 from waybill.ledger.database.engine import Ledger
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.tables import attempt, delivery, key_blob, key_change
 from waybill.states import DeliveryStatus
 
@@ -107,9 +107,9 @@ def settle(connection: Connection, stream: int, delivery_id: str, adopted: str) 
         return
     last = connection.execute(select(func.max(key_change.c.number)).where(key_change.c.stream == stream)).scalar_one()
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, key_change, "uq_key_change_stream"):
             connection.execute(update(key_change).where(key_change.c.attempt == adopted).values(number=(last or 0) + 1))
-    except IntegrityError as error:
+    except Taken as error:
         what = "another delivery of the stream is being committed"
         raise TransientError(what, where=f"delivery {delivery_id}", next_step="Run again", code="overtaken") from error
     connection.execute(delete(key_blob).where(key_blob.c.attempt == adopted, key_blob.c.kind == "file"))

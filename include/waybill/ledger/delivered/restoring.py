@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill import layout
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.days import Day
 from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -141,9 +141,9 @@ def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> 
     same = (day.c.tenant == manifest.tenant, day.c.export_date == manifest.export_date, day.c.number == manifest.number)
     connection.execute(delete(day).where(*same, day.c.published_at.is_(None)))
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, day, "pk_day"):
             connection.execute(insert(day).values(**vars(manifest)))
-    except IntegrityError:
+    except Taken:
         kept = connection.execute(select(day.c.sha256).where(*same)).scalar_one()
         return bool(kept == manifest.sha256)
     connection.execute(

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.database.rows import readable_rows, require
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.ledger.on_demand.request_tables import export_file, export_request, link_key
 from waybill.ledger.tables import audit
@@ -32,12 +32,15 @@ def _request(row: Row[Any]) -> ExportRequest:
     return ExportRequest(**values)
 
 
+_ONE_OF_A_KIND = "uq_export_request_active", "uq_export_request_standing", "uq_export_request_key"
+
+
 def create(connection: Connection, request: ExportRequest) -> bool:
     """Insert a pending request, or nothing when its slot, its fingerprint or its idempotency key is taken."""
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, export_request, *_ONE_OF_A_KIND):
             connection.execute(insert(export_request).values(**asdict(request)))
-    except IntegrityError:
+    except Taken:
         return False
     return True
 
@@ -236,7 +239,7 @@ def salt(connection: Connection, tenant: str) -> bytes:
     query = select(tenants_table.c.salt).where(tenants_table.c.id == tenant)
     found = connection.execute(query).scalar_one_or_none()
     if found is None:
-        with suppress(IntegrityError), connection.begin_nested():  # somebody else may make it just now
+        with suppress(Taken), unless_taken(connection, tenants_table, "pk_tenant"):  # somebody else may make it just now
             connection.execute(insert(tenants_table).values(id=tenant, version=0, salt=secrets.token_bytes(32)))
         found = connection.execute(query).scalar_one()
     return bytes(found)
@@ -280,9 +283,9 @@ def keys(connection: Connection, now: datetime) -> tuple[bytes, ...]:
     found = _stored(connection)
     if not found:
         try:
-            with connection.begin_nested():
+            with unless_taken(connection, link_key, "pk_link_key"):
                 connection.execute(insert(link_key).values(id=1, secret=secrets.token_bytes(32), created_at=now))
-        except IntegrityError:
+        except Taken:
             pass  # somebody else made the first one just now
         found = _stored(connection)
     return found

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Required, TypedDict
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.database.rows import readable_rows, require
+from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
 from waybill.states import NoticeState
 
@@ -97,10 +97,10 @@ def is_pending(connection: Connection, tenant: str) -> bool:
 def raise_alarm(connection: Connection, tenant: str, event: str, detail: Mapping[str, Any], now: datetime) -> Alarm | None:
     """Raise an alarm. Returns None if it is raised already."""
     try:
-        with connection.begin_nested():
+        with unless_taken(connection, alarm, "uq_alarm_raised"):
             values = {"tenant": tenant, "event": event, "detail": detail, "raised_at": now}
             row = connection.execute(insert(alarm).values(values).returning(alarm)).one()
-    except IntegrityError:
+    except Taken:
         return None
     return Alarm(**row._mapping)
 
