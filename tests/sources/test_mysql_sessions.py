@@ -117,6 +117,12 @@ BEHIND = {
     "a view of a view": {"relation": "outer_view"},
     "a query": {"relation": "", "query": "select o.* from orders o"},
     "a query over a view": {"relation": "", "query": "select * from shown join (select 1 as one) as x on one = 1"},
+    "a comma": {"relation": "", "query": "select o.* from (select 1 as one) as x, orders o"},
+    "brackets": {"relation": "", "query": "select o.* from (select 1 as one) as x join ((select 2 as two) as y cross join orders o)"},
+    "a subquery": {"relation": "", "query": "select x.* from (select o.* from (select 1 as one) as x, orders o) as x"},
+    "a CTE": {"relation": "", "query": "with x as (select o.* from (select 1 as one) as y, orders o) select * from x"},
+    "a UNION": {"relation": "", "query": "select 3 id, 'acme' tenant_id, 'x' name, now(6) updated_at union all select * from `orders`"},
+    "a function": {"relation": "", "query": "select 1 as id, 'acme' as tenant_id, first_name() as name, now(6) as updated_at"},
 }
 
 
@@ -124,6 +130,7 @@ BEHIND = {
 def test_a_table_without_transactions_is_refused_behind_views_and_queries_too(mariadb, what):
     """A table of that kind that is not read, and has the name of a column, does no harm."""
     views = ["create or replace view shown as select o.* from orders as o", "create or replace view outer_view as select * from shown"]
+    views.append("create or replace function first_name() returns varchar(20) reads sql data return (select max(o.name) from orders o)")
     execute(mariadb, TABLE.format("MyISAM"), ROWS, *views)
     wanted = entity("lookback", columns={"id": {"type": "integer"}, "name": {"type": "string"}, "updated_at": {"type": "timestamp"}})
     wanted = wanted.model_copy(update={"tenant_column": "tenant_id", **BEHIND[what]})

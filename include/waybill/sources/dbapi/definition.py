@@ -9,6 +9,7 @@ from typing import Any
 
 from waybill.configuration.catalog import Entity
 from waybill.sources import definitions
+from waybill.sources.dbapi.from_clauses import tables_named
 from waybill.sources.definitions import Definition
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
@@ -31,8 +32,6 @@ SELECT t.table_schema, t.table_name, t.engine, t.table_schema = DATABASE()
   JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
  WHERE t.table_schema IN ({})
 """
-_READ_BY = re.compile(r"\b(?:from|join)\s+(`[^`]+`|\w+)(?:\s*\.\s*(`[^`]+`|\w+))?", re.IGNORECASE)
-"""A table as a query names it, maybe behind its database. The text of a view names each table with its database, in quotes."""
 _SQLITE_VIEWS = "SELECT name, sql FROM {}.sqlite_master WHERE type = 'view'"
 _SQLITE_COLUMNS = """
 SELECT m.name, x.name, x.type
@@ -73,17 +72,24 @@ def definition(ask: Ask, database: str, entity: Entity, columns: Mapping[str, st
 
 
 def without_transactions(ask: Ask, entity: Entity) -> list[tuple[str, str]]:
-    """Return the tables of MySQL behind views and queries whose engine has no transactions, each with that engine."""
-    text = definitions.text_of(entity)
-    told = _mysql(ask, entity)
+    """Return the tables of MySQL behind views, functions and queries whose engine has no transactions, each with that engine.
+
+    The text of a view names each table with its database, in quotes.
+    """
+    text, told = definitions.text_of(entity), _mysql(ask, entity)
     texts = " ".join(definitions.behind(text, told.views).values())
-    named = {tuple(part.strip("`").casefold() for part in found if part) for found in _READ_BY.findall(entity.query)}
-    if not texts and not named:
+    called = {name: body for name, body in told.functions.items() if re.search(rf"(?i)\b{re.escape(name)}`?\s*\(", f"{text} {texts}")}
+    called |= definitions.behind(" ".join(called.values()), told.functions)
+    queries = [table.query for table in (entity, *entity.parents()) if table.query]
+    named = {name for query in queries for name in tables_named(query)}
+    inside = {name for body in called.values() for name in tables_named(body)}
+    if not texts and not named and not inside:
         return []
     return [
         (table, engine)
         for schema, table, engine, is_own in ask(sql(_MYSQL_WITHOUT_TRANSACTIONS, _names(told.schemas)))
-        if f"`{schema}`.`{table}`" in texts or {(schema.casefold(), table.casefold()), (table.casefold(),) if is_own else ()} & named
+        for whole, bare in [((schema.casefold(), table.casefold()), (table.casefold(),))]
+        if f"`{schema}`.`{table}`" in texts or whole in named | inside or (is_own and bare in named) or bare in inside
     ]
 
 
