@@ -58,8 +58,12 @@ class Installation:
     def again(self) -> Installation:
         """Return the same installation for the next request of a long-lived process. It sees tenants' files as they are then."""
         fresh = replace(self)
-        fresh.__dict__["configuration"] = self.configuration.again()
+        fresh.go_on_with(self.configuration.again())
         return fresh
+
+    def go_on_with(self, configuration: Configuration) -> None:
+        """Work with this configuration from now on, instead of what the files say."""
+        self.__dict__["configuration"] = configuration  # where `cached_property` keeps it
 
     @property
     def catalog(self) -> Catalog:

@@ -35,7 +35,8 @@ SPEAKING = [
     *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),
-    *(INCLUDE / f"{name}.py" for name in ("deliveries/publishing/rehearsing", "registrations/login_keys")),
+    *(INCLUDE / f"deliveries/publishing/{name}.py" for name in ("feed", "rehearsing")),
+    *(INCLUDE / f"registrations/{name}.py" for name in ("filling", "login_keys", "redefining")),
     *(INCLUDE / f"web/{name}.py" for name in ("bodies", "oauth")),
 ]
 """Modules that put together what people read."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.values.columns import Column
+from waybill.language import tell
 from waybill.ledger.facts import ColumnFacts
 from waybill.ledger.streams import Stream
 
@@ -52,12 +53,12 @@ def needs_full_load(stream: Stream, entity: Entity) -> str:
     new = new_columns(stream, entity)
     if not new or entity.fill != "full_load":
         return ""
-    return f"{named(new)} new in the catalog, and fill: full_load asks for every row"
+    return tell("new_columns.asked", len(new), columns=", ".join(new))
 
 
 def kept_empty(new: list[str]) -> str:
     """Return what a delivery's note says about new columns."""
-    return f"{named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
+    return tell("new_columns.empty", len(new), columns=", ".join(new)) if new else ""
 
 
 def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], sequence: int) -> dict[str, int]:
@@ -67,7 +68,3 @@ def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], s
     new, before = new_columns(stream, entity), followed(stream.columns, columns)
     found = {name: sequence if name in new else before[name].get("filled_from_sequence") for name in columns}
     return {name: first for name, first in found.items() if first}
-
-
-def named(new: list[str]) -> str:
-    return f"the column {new[0]} is" if len(new) == 1 else f"the columns {', '.join(new)} are"

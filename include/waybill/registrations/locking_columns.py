@@ -42,7 +42,7 @@ def freeze(installation: Installation, *, dry_run: bool = False) -> FrozenColumn
     refused = {name: error for name, error in looks.items() if isinstance(error, WaybillError)}
     columns = {name: look.columns for name, look in found.items()}
     if found and dry_run:
-        installation.__dict__["configuration"] = loading.load(installation.settings.config_dir, columns)
+        installation.go_on_with(loading.load(installation.settings.config_dir, columns))
     elif found:
         try:
             _write(installation, columns)

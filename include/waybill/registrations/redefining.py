@@ -8,17 +8,11 @@ from collections.abc import Callable, Mapping
 
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.errors import PermanentError
+from waybill.language import tell
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations import filling
 from waybill.registrations.filling import followed, source_of
-
-_MEANINGS = {
-    "relation": "other rows (relation or query)",
-    "tenant": "the tenant's rows otherwise (tenant_column or tenant_through)",
-    "key": "rows by another key",
-    "deleted": "deletions otherwise (deleted_column or deleted_when)",
-}
 
 
 def reading(entity: Entity) -> dict[str, str]:
@@ -42,15 +36,15 @@ def catalog_change(stream: Stream, entity: Entity, same: Callable[[str, str], bo
         return ""
     before = (stream.position or {}).get("reading") or {}
     now = reading(entity)
-    for name, what in _MEANINGS.items():
-        if before.get(name, now[name]) != now[name]:
-            return f"the catalog now reads {what}"
+    for name, digest in now.items():
+        if before.get(name, digest) != digest:
+            return tell(f"redefined.{name}")
     for name, fact in followed(stream.columns or [], entity.columns).items():
         column = entity.columns[name]
         if fact.get("export", column.export) != column.export:
-            return f"the column {name} is {'' if column.export == 'anonymize' else 'not '}anonymized now"
+            return tell("redefined.anonymized" if column.export == "anonymize" else "redefined.not_anonymized", column=name)
         if source_of(fact) != column.source(name) and not same(source_of(fact), column.source(name)):
-            return f"the column {name} now reads {column.source(name)}, before {source_of(fact)}"
+            return tell("redefined.source", column=name, now=column.source(name), before=source_of(fact))
     return ""
 
 
@@ -69,10 +63,10 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
                 lines.append(str(error.located(f"tenant {stream.tenant}")))
                 continue
         if entity and (why := catalog_change(stream, entity)):
-            lines.append(f"{entity.id}: {why}: the next delivery is a full load")
+            lines.append(tell("redefined.full_load", entity=entity.id, why=why))
         new = filling.new_columns(stream, entity) if entity else []
         if entity and new:
-            wanted = entity.fill == "full_load"
-            note = f"{filling.named(new)} new: the next delivery is a full load" if wanted else filling.kept_empty(new)
+            filled = tell("new_columns.full_load", len(new), columns=", ".join(new))
+            note = filled if entity.fill == "full_load" else filling.kept_empty(new)
             lines.append(f"{entity.id}: {note} (fill: {entity.fill})")
     return lines

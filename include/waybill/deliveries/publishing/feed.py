@@ -23,6 +23,7 @@ from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files import feed as files
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import deliveries, feeds, registrations, signatures
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -271,7 +272,7 @@ def _problem(row: Row) -> str | None:
     if entities_by_words:
         return " ".join(f"{', '.join(dict.fromkeys(entities))}: {words}" for words, entities in entities_by_words.items())
     if row.state is State.LATE:
-        return f"The data up to {_text(row.due)} was due at {_text(row.due_at)} and is not delivered."
+        return tell("feed.late", until=_text(row.due), at=_text(row.due_at))
     return None
 
 
