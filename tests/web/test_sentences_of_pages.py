@@ -21,6 +21,7 @@ pytestmark = pytest.mark.fast
 
 PAGES = Path(__file__).parents[2] / "include/waybill/web/pages"
 TEMPLATES = sorted((PAGES / "templates").rglob("*.html"))
+SCRIPTS = sorted(path for path in (PAGES / "static").rglob("*.js") if ".min." not in path.name)
 SPOKEN = ("title", "placeholder", "aria-label", "data-label", "alt")
 """Attributes people read or hear."""
 EXAMPLES = {"acme", "export selected", "sftp s3", "sftp s3 folder", "GET"}
@@ -185,9 +186,9 @@ def test_every_preset_speaks_in_its_own_words(preset: Path) -> None:
     assert words["exports.empty"] != tell("exports.empty")
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_no_line_of_a_template_is_longer_than_people_read(template: Path) -> None:
-    assert [line for line in template.read_text().splitlines() if len(line) > LONGEST] == []
+@pytest.mark.parametrize("page", [*TEMPLATES, *SCRIPTS], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_line_of_a_template_or_script_is_longer_than_people_read(page: Path) -> None:
+    assert [line for line in page.read_text().splitlines() if len(line) > LONGEST] == []
 
 
 def test_every_sentence_is_used_and_every_used_one_is_there() -> None:

@@ -1,7 +1,7 @@
-// Makes the browser's Back work inside Airflow's frame.
-// A browser forgets the history of a frame at a reload, and Back would do nothing then. The history of Airflow's own page stays, and its
-// address holds the frame's. So a page in the frame replaces the one before it, and Airflow's page gets the entry in the history. When
-// somebody goes back to that entry, Airflow puts the frame there, too.
+// Makes the browser's Back work inside Airflow's frame. A browser forgets the history of a frame at a reload, and Back
+// would do nothing then. The history of Airflow's own page stays, and its address holds the frame's. So a page in the
+// frame replaces the one before it, and Airflow's page gets the entry in the history. When somebody goes back to that
+// entry, Airflow puts the frame there, too.
 "use strict";
 
 (function () {
@@ -16,13 +16,15 @@
     const state = around.history.state || {};
     around.history.pushState({ ...state, idx: (state.idx || 0) + 1 }, "", before + place(location));
   }
-  // Airflow reads the frame's address once the whole page is loaded. People see the page sooner and may click or go back before that. Airflow
-  // would then write this address over the entry that they went to. This event lets it read the address now.
+  // Airflow reads the frame's address once the whole page is loaded. People see the page sooner and may click or go
+  // back before that. Airflow would then write this address over the entry that they went to. This event lets it read
+  // the address now.
   if (window.frameElement) window.frameElement.dispatchEvent(new around.Event("load"));
 
   function leave(event, address) {
     const outer = around.location.pathname;
-    if (event.defaultPrevented || !outer.endsWith(location.pathname)) return; // on the tab of a DAG, Airflow's address does not hold ours
+    // On the tab of a DAG, Airflow's address does not hold ours.
+    if (event.defaultPrevented || !outer.endsWith(location.pathname)) return;
     event.preventDefault();
     sessionStorage.setItem(note, outer.slice(0, outer.length - location.pathname.length));
     location.replace(address);

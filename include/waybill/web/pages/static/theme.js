@@ -1,8 +1,10 @@
-// Light or dark, the direction of the text, and what people do before the scripts are there. A plain script in the head, so that it has run before the first paint.
+// Light or dark, the direction of the text, and what people do before the scripts are there. A plain script in the
+// head, so that it has run before the first paint.
 "use strict";
 
 (function followTheParent() {
-  // Inside Airflow the page stands in a same-origin frame: light or dark and the direction are those of the page around it.
+  // Inside Airflow the page stands in a same-origin frame: light or dark and the direction are those of the page around
+  // it.
   const own = document.documentElement;
   let outer = null;
   try {
@@ -14,16 +16,18 @@
   own.dataset.framed = "";
   const rightToLeft = /^(ar|dv|fa|he|iw|ku|ps|ur|yi)\b/i;
   const follow = () => {
-    const dark = outer.classList.contains("dark") || outer.dataset.theme === "dark" || outer.style.colorScheme === "dark";
-    own.dataset.theme = dark ? "dark" : "light";
+    const says = [outer.classList.contains("dark") && "dark", outer.dataset.theme, outer.style.colorScheme];
+    own.dataset.theme = says.includes("dark") ? "dark" : "light";
     own.dir = outer.dir || (rightToLeft.test(outer.lang) ? "rtl" : "ltr");
   };
   follow();
-  new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class", "style", "data-theme", "dir", "lang"] });
+  const watched = ["class", "style", "data-theme", "dir", "lang"];
+  new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: watched });
 })();
 
 (function keepEarlyActs() {
-  // Buttons and forms are served by modules and htmx, and a page on a slow line is seen before they are there: what is pressed is done then.
+  // Buttons and forms are served by modules and htmx, and a page on a slow line is seen before they are there: what is
+  // pressed is done then.
   let early = null;
   const press = (event) => {
     const button = event.target.closest("[data-opens], button[hx-post], button[hx-get]");

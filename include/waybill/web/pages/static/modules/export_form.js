@@ -1,6 +1,8 @@
 // The form of an export offers only what fits together: type, scope, entities, formats, dates.
 
+// By the level of a scope, what an entity must be limited by so that it can be exported at this level.
 const NARROW = { project: "project", app: "app", study: "study", participant: "participant" };
+// Returns the words of an attribute, or null where it is missing.
 const listed = (node, name) => (node && node.dataset[name] ? node.dataset[name].split(" ") : null);
 
 function show(place, shown) {
@@ -10,7 +12,8 @@ function show(place, shown) {
 }
 
 function offerEntities(form, kind, level) {
-  // The type says which entities it holds, and the level says which entities can be limited to it. Returns the formats that all of them have.
+  // The type says which entities it holds, and the level says which entities can be limited to it.
+  // Returns the formats that all of them have.
   const offered = listed(kind, "entities");
   const wanted = level ? NARROW[level.value] : null;
   let formats = listed(kind, "formats");
@@ -78,7 +81,11 @@ document.addEventListener("change", (event) => {
   // The fields of the chosen entity are listed below the form.
   const shows = event.target.dataset.shows;
   if (!shows) return;
-  for (const place of document.querySelectorAll(`[data-shown="${shows}"]`)) place.hidden = place.id !== `${shows}-${event.target.value}`;
+  for (const place of document.querySelectorAll(`[data-shown="${shows}"]`)) {
+    place.hidden = place.id !== `${shows}-${event.target.value}`;
+  }
 });
 
-document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("form[data-fits]").forEach(offerWhatFits));
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("form[data-fits]").forEach(offerWhatFits);
+});

@@ -37,7 +37,8 @@ function pointOut(problem) {
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.elt.matches("[list], [hx-trigger^=every], [data-again]")) return; // a request that no person made leaves the messages alone
+  // A request that no person made leaves the messages alone.
+  if (event.detail.elt.matches("[list], [hx-trigger^=every], [data-again]")) return;
   const form = event.detail.elt.closest("dialog, form");
   if (form) forget(form);
   document.getElementById("problem").replaceChildren();
@@ -50,7 +51,8 @@ document.addEventListener("htmx:afterSwap", (event) => {
 // Somebody else was faster, and the list is out of date. It is loaded again, and the message stays above it.
 document.addEventListener("htmx:responseError", (event) => {
   const list = event.detail.target.ownerDocument.querySelector("[data-again]");
-  if (list && list.contains(event.detail.elt)) window.htmx.ajax("GET", list.dataset.again, { source: list, target: list, swap: "outerHTML" });
+  if (!list || !list.contains(event.detail.elt)) return;
+  window.htmx.ajax("GET", list.dataset.again, { source: list, target: list, swap: "outerHTML" });
 });
 
 // Says that the network is gone, instead of waiting without an end.

@@ -1,12 +1,15 @@
 // The form of a registration: it shows the fields that fit the choices, and drops its preview at every change.
 
+// Entities can be ticked only where the option asks for them, and each kind of destination has fields of its own.
 function offerRegistration(form) {
   const option = form.querySelector("[name=exportOption]:checked");
   const list = form.querySelector("[data-selected]");
   if (option && list) list.disabled = option.value !== "export selected";
   const kind = form.querySelector("[name=kind]");
   if (kind) {
-    for (const place of form.querySelectorAll("[data-kinds]")) place.hidden = !place.dataset.kinds.split(" ").includes(kind.value);
+    for (const place of form.querySelectorAll("[data-kinds]")) {
+      place.hidden = !place.dataset.kinds.split(" ").includes(kind.value);
+    }
   }
 }
 
@@ -30,7 +33,9 @@ document.addEventListener("change", (event) => {
   if (form) offerRegistration(form);
 });
 
-document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("form[data-registers]").forEach(offerRegistration));
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("form[data-registers]").forEach(offerRegistration);
+});
 
 document.addEventListener("htmx:beforeRequest", (event) => {
   // The server makes a new preview, of the form as it is now.

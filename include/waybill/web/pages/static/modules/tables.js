@@ -1,10 +1,12 @@
-// Tables that sort by a click on a heading and filter by a word. Both outlive the polls that put a new table in place of the old one.
+// Tables that sort by a click on a heading and filter by a word. Both outlive the polls that put a new table in place
+// of the old one.
 
 const sorted = new Map(); // by the id of the table: the heading sorted by, and whether it descends
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
 
 function valueOf(cell) {
-  // Instants sort by their time, numbers and sizes by what they count, and everything else by its text. Empty cells come last.
+  // Instants sort by their time, numbers and sizes by what they count, and everything else by its text. Empty cells
+  // come last.
   const time = cell.querySelector("time[datetime]");
   if (time) return Date.parse(time.dateTime);
   const text = cell.innerText.trim();
@@ -38,7 +40,8 @@ function sort(table) {
   if (!head) return;
   head.setAttribute("aria-sort", choice.descending ? "descending" : "ascending");
   const rows = groups(table).map((group) => [valueOf(group[0].cells[at]), group]);
-  rows.sort(([one], [other]) => (one === "" || other === "" || !choice.descending ? compare(one, other) : compare(other, one)));
+  const turned = ([one], [other]) => (one === "" || other === "" ? compare(one, other) : compare(other, one));
+  rows.sort(choice.descending ? turned : ([one], [other]) => compare(one, other));
   table.tBodies[0].append(...rows.flatMap(([, group]) => group));
 }
 
@@ -78,8 +81,9 @@ document.addEventListener("click", (event) => {
   const head = event.target.closest("table[data-sorts] thead th");
   if (!head || !event.target.closest("button.sorts")) return;
   const table = head.closest("table");
+  const column = head.cellIndex;
   const before = sorted.get(table.id);
-  sorted.set(table.id, { column: head.cellIndex, descending: Boolean(before && before.column === head.cellIndex && !before.descending) });
+  sorted.set(table.id, { column, descending: Boolean(before && before.column === column && !before.descending) });
   sort(table);
 });
 
