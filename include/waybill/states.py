@@ -45,6 +45,8 @@ class GenerationReason(StrEnum):
     """The destination shows deliveries that the ledger does not know, and their manifests were collected."""
     COLLECTED_UNCOMMITTED = "collected_uncommitted"
     """A delivery was collected before the ledger had noted that it was complete."""
+    CLOCK_WAS_AHEAD = "clock_was_ahead"
+    """The last delivery ended at a time that had not come yet: the clock was ahead then, and was set back."""
     RECONCILED = "reconciled"
 
 

@@ -5,7 +5,8 @@
 - An entity is registered, for the first time or again (`ledger.registrations`), or joins the catalog of a tenant with `export all`
   (`planning`).
 - A registration asks for other rows than before (`registrations.applying`).
-- Somebody asks for the full history (`full_loads`); `planning` begins the generation once the open delivery is committed.
+- Somebody asks for the full history (`full_loads`), or the last delivery was made by a clock that was ahead; `planning` begins the
+  generation once the open delivery is committed.
 - The destination shows deliveries that the ledger does not know, and consumers collected their manifests (`recovery/`).
 - A delivery that the ledger holds as open was visible, and all of it is gone (`protocol`).
 - An extraction raises `NewGenerationNeeded`, because the next delta would leave consumers with other rows than the source: the source no
@@ -18,6 +19,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+
+from sqlalchemy import Connection
 
 from waybill.errors import TransientError
 from waybill.installation import Installation
@@ -65,6 +68,11 @@ def begin_instead_of(installation: Installation, delivery: Delivery, reason: str
         if current is not None and current.status == DeliveryStatus.COMMITTED:
             return current
         if streams.get(connection, delivery.stream).active:
-            streams.begin_generation(connection, delivery.tenant, delivery.entity, now, reason[:255], least=least)
-            registrations.note(connection, delivery.tenant, "waybill", "new_generation", {"entity": delivery.entity, "reason": reason}, now)
+            begin(connection, delivery.tenant, delivery.entity, reason, now, least=least)
     return None
+
+
+def begin(connection: Connection, tenant: str, entity: str, reason: str, now: datetime, *, least: int = 1) -> None:
+    """Begin the next generation of an entity, numbered `least` or more, and say why in the audit log."""
+    streams.begin_generation(connection, tenant, entity, now, reason[:255], least=least)
+    registrations.note(connection, tenant, "waybill", "new_generation", {"entity": entity, "reason": reason}, now)

@@ -1,13 +1,14 @@
 """PLAN, step 1 of the delivery protocol: it decides which deliveries are due and freezes them in the ledger.
 
 Before that it asks the sources of what is due for their time, and brings the tenant's streams up to what the catalog offers now. A stream
-for which a full load was asked begins its new generation here.
+for which a full load was asked begins its new generation here, and so does one that was delivered by a clock that was ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
+from waybill.deliveries.generations import begin
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -25,6 +27,24 @@ from waybill.ledger.streams import Stream
 from waybill.registrations.applying import replace_in
 from waybill.states import GenerationReason, Kind, Purpose
 from waybill.window import Window, export_date, next_window
+
+_ALIKE = timedelta(minutes=1)
+"""Clocks that differ by less than this count as equal: a standby that was promoted has one of its own."""
+
+
+@dataclass(frozen=True)
+class _SourceTime:
+    """Up to when a source may be read: the earlier of what was asked for and its `clock`, which is None while it is out of reach."""
+
+    until: datetime
+    clock: datetime | None
+
+    def passed(self, stream: Stream) -> bool:
+        """Return whether the stream was delivered up to a time that has not come yet: the clock was ahead then, and was set back.
+
+        A delta would begin at that time, and leave out all that changes until then.
+        """
+        return self.clock is not None and stream.watermark is not None and stream.watermark > self.clock + _ALIKE
 
 
 def plan(installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = ()) -> list[Delivery]:
@@ -67,7 +87,7 @@ def _plan_streams(
     connection: Connection,
     installation: Installation,
     registered: Registered,
-    clocks: dict[str, datetime],
+    clocks: Mapping[str, _SourceTime],
     until: datetime,
     chosen: set[str],
 ) -> list[Delivery]:
@@ -75,9 +95,8 @@ def _plan_streams(
     for stream in streams.active(connection, registered.tenant):
         if not chosen or stream.entity in chosen:
             entity = installation.catalog.entity(stream.entity)
-            boundary = clocks.get(entity.source) if entity else until
-            window = partial(_window, connection, registered.registration, installation.configuration.catalog, boundary)
-            planned = _plan_stream(connection, stream, entity, registered, window, installation.now())
+            time = clocks.get(entity.source) if entity else _SourceTime(until, None)
+            planned = _plan_stream(connection, installation, stream, entity, registered, time)
             found += [planned] if planned else []
     return found
 
@@ -113,18 +132,18 @@ def _sync_streams(connection: Connection, installation: Installation, registered
 
 def _due(installation: Installation, registered: Registered, until: datetime, chosen: set[str]) -> set[str]:
     """Return the chosen entities for which a delivery may be due. Those of a source whose clock is behind `until` are due no sooner."""
-    tenant, registration = registered.tenant, registered.registration
+    tenant, registration, here = registered.tenant, registered.registration, _SourceTime(until, installation.now())
     with installation.ledger.read() as connection:
         active = streams.active(connection, tenant)
-        next_of = partial(_window, connection, registration, installation.configuration.catalog, until)
-        due = {stream.entity for stream in active if stream.full_load or next_of(stream)}
+        next_of = partial(_window, connection, registration, installation.configuration.catalog, here)
+        due = {stream.entity for stream in active if stream.full_load or here.passed(stream) or next_of(stream)}
     wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
     due |= {*wanted} - {stream.entity for stream in active}
     return due & chosen if chosen else due
 
 
-def _source_clocks(installation: Installation, entities: Iterable[str], until: datetime) -> dict[str, datetime]:
-    """Return, by source of these entities, the earlier of `until` and the source's own clock.
+def _source_clocks(installation: Installation, entities: Iterable[str], until: datetime) -> dict[str, _SourceTime]:
+    """Return, by source of these entities, up to when it may be read.
 
     If a source is out of reach, this machine's clock counts: its deliveries are planned, fail with the source's own message, and are
     finished later.
@@ -134,42 +153,46 @@ def _source_clocks(installation: Installation, entities: Iterable[str], until: d
     for name in names:
         try:
             with installation.source(name).snapshot() as snapshot:
-                clocks[name] = min(until, snapshot.taken_at)
+                clocks[name] = _SourceTime(min(until, snapshot.taken_at), snapshot.taken_at)
         except WaybillError:
-            clocks[name] = min(until, installation.now())
+            clocks[name] = _SourceTime(min(until, installation.now()), None)
     return clocks
 
 
 def _plan_stream(
     connection: Connection,
+    installation: Installation,
     stream: Stream,
     entity: Entity | None,
     registered: Registered,
-    next_of: Callable[[Stream], Window | None],
-    now: datetime,
+    time: _SourceTime | None,
 ) -> Delivery | None:
+    """Return the stream's open delivery or plan its next one.
+
+    Nothing is due where the source's clock was not asked: what has become due only since then waits for the next run.
+    """
     existing = deliveries.open_of(connection, stream.id)
     if existing is not None:
         return existing
-    if stream.full_load:
-        streams.begin_generation(connection, stream.tenant, stream.entity, now, GenerationReason.FULL_LOAD_ASKED)
+    now, was_ahead = installation.now(), time is not None and time.passed(stream)
+    if stream.full_load or was_ahead:
+        if was_ahead:
+            begin(connection, stream.tenant, stream.entity, GenerationReason.CLOCK_WAS_AHEAD, now)
+        else:
+            streams.begin_generation(connection, stream.tenant, stream.entity, now, GenerationReason.FULL_LOAD_ASKED)
         stream = next(active for active in streams.active(connection, stream.tenant) if active.entity == stream.entity)
-    window = next_of(stream)
+    window = _window(connection, registered.registration, installation.configuration.catalog, time, stream) if time else None
     if window is None:
         return None
     kind = Kind.FULL if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else Kind.DELTA
     return deliveries.plan(connection, _next(connection, stream, window, kind, registered, now))
 
 
-def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime | None, stream: Stream) -> Window | None:
-    """Return the window that is due for a stream at its entity's frequency, or None.
-
-    Nothing is due where the source's clock was not asked: what has become due only since then waits for the next run.
-    """
-    if until is None:
-        return None
-    reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
-    return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, until, stream.watermark, reached)
+def _window(connection: Connection, registration: Registration, catalog: Catalog, time: _SourceTime, stream: Stream) -> Window | None:
+    """Return the window that is due for a stream at its entity's frequency, or None."""
+    no_later = time.clock + _ALIKE if time.clock else None
+    reached = streams.reached(connection, stream.tenant, stream.entity, no_later) if stream.watermark is None else None
+    return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, time.until, stream.watermark, reached)
 
 
 def _next(connection: Connection, stream: Stream, window: Window, kind: Kind, registered: Registered, now: datetime) -> NewDelivery:

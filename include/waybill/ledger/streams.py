@@ -89,10 +89,10 @@ def get(connection: Connection, stream_id: int) -> Stream:
     return Stream(**connection.execute(select(stream).where(stream.c.id == stream_id)).one()._mapping)
 
 
-def reached(connection: Connection, tenant: str, entity: str) -> datetime | None:
-    """Return how far any generation of the entity has been delivered."""
+def reached(connection: Connection, tenant: str, entity: str, no_later: datetime | None = None) -> datetime | None:
+    """Return how far any generation of the entity has been delivered, leaving out times after `no_later`."""
     query = select(stream.c.watermark).where(stream.c.tenant == tenant, stream.c.entity == entity, stream.c.watermark.is_not(None))
-    return max(connection.execute(query).scalars(), default=None)
+    return max((each for each in connection.execute(query).scalars() if no_later is None or each <= no_later), default=None)
 
 
 def activate(
