@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -386,6 +387,40 @@ def test_a_lake_on_s3_reads_like_one_on_disk(lake: Path, s3: S3Server) -> None:
     assert read(s3_lake(s3.endpoint), LAKE) == read(local(lake), LAKE)
     with pytest.raises(PermanentError, match="there is no such bucket or folder"):
         read(s3_lake(s3.endpoint, "s3://no-such-bucket"), LAKE)
+
+
+@pytest.mark.parametrize(
+    ("relation", "path", "mark"),
+    [
+        ("lake/*/*.parquet", "{}/a.parquet", "_delta_log/0.json"),
+        ("lake/**", "{}/a.parquet", ".hoodie/hoodie.properties"),
+        ("lake/**/*.parquet", "{}/day=1/a.parquet", "metadata/1.metadata.json"),
+        ("lake/*/*/*.parquet", "{}/day=1/a.parquet", "metadata/1.metadata.json"),
+    ],
+)
+def test_a_table_format_in_a_bucket_is_found_in_the_last_of_many_folders(s3: S3Server, relation: str, path: str, mark: str) -> None:
+    """The store is asked hardly more than for the files themselves, however many folders there are."""
+    client, bucket, asked = s3.client(), f"lake-{uuid4().hex}", list[int]()
+    client.create_bucket(Bucket=bucket)
+    wanted = entity(relation=relation)
+    for number in range(60):
+        client.put_object(Bucket=bucket, Key=f"lake/{path.format(f'{number:03d}')}", Body=b"PAR1")
+
+    def listed() -> list[str]:
+        with s3_lake(s3.endpoint, f"s3://{bucket}").snapshot([wanted]) as snapshot:
+            snapshot.files.connect()
+            before = len(asked)
+            snapshot.files.s3.meta.events.register("before-call.s3", lambda **_: asked.append(1))
+            snapshot._matches(relation)
+            alone = len(asked) - before
+            found = snapshot._all_paths(wanted)
+            assert len(asked) - before - alone <= alone + 8
+        return found
+
+    assert len(listed()) == 60
+    client.put_object(Bucket=bucket, Key=f"lake/059/{mark}", Body=b"{}")
+    with pytest.raises(PermanentError, match="lake/059 is a table of"):
+        listed()
 
 
 @contextmanager

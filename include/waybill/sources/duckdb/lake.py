@@ -313,7 +313,7 @@ class LakeSnapshot(EngineSnapshot):
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
         if found is None:
-            with _unreadable(f"{entity.id} in {self.where}"):
+            with _unreadable(f"{entity.id} in {self.where}"), table_formats.kept_listing(self.files):
                 found = self._list(entity)
             self._listed[entity.relation] = found
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 from waybill.configuration.catalog import Entity
@@ -14,10 +15,21 @@ _MARKS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 """What a table's folder contains beside its files. Other folders are called `metadata`, too: Iceberg's holds `*.metadata.json`."""
 _ICEBERG_FILES = "data"
 """The folder of Iceberg's files, beside that of its metadata."""
-_MOST_FOLDERS = 50
-"""In a bucket, where each is a question to the store."""
 _ONE_LISTING = 1000
 """Names that a store tells in one answer."""
+
+
+@contextmanager
+def kept_listing(files: Any) -> Iterator[None]:
+    """Keep what the store lists within the block, where the pattern's own listing shows every folder. So `refuse` asks a bucket again only
+    for the folders above the pattern, however many there are below.
+    """
+    before, files.dircache.use_listings_cache = files.dircache.use_listings_cache, True
+    try:
+        yield
+    finally:
+        files.dircache.use_listings_cache = before
+        files.invalidate_cache()
 
 
 def refuse(files: Any, entity: Entity, paths: Sequence[str], root: str, known: Set[str]) -> frozenset[str]:
@@ -30,7 +42,6 @@ def refuse(files: Any, entity: Entity, paths: Sequence[str], root: str, known: S
     first = above[0].count("/") + (1 if above[2] == _ICEBERG_FILES else 2) if root else 0
     folders = {"/".join(parts[:end]) for parent in parents for parts in [f"{parent}/".split("/")] for end in range(first, len(parts))}
     asked = sorted(folder for folder in folders if not partitions.PARTITION.match(folder.rpartition("/")[2]))
-    asked = asked[: _MOST_FOLDERS if "://" in root else None]
     for folder in asked:
         for mark in () if folder in known else _marks(files, folder, parents[folder]):
             raise PermanentError(
