@@ -20,6 +20,7 @@ import pytest
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from tests.products import pairs
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.installation import Installation
 
@@ -163,17 +164,22 @@ FAMILY = [
 ]
 
 
-@pytest.mark.parametrize(("frequency", "style", "takes"), FAMILY)
+LATER = (1, 1.5, 2, 4)
+"""Periods after which the next run follows: at the same date, within the period, and later."""
+TRIED = pairs(FAMILY, ["planned", "lost"], LATER)
+
+
+@pytest.mark.parametrize("member", FAMILY, ids="-".join)
 def test_a_ledger_from_before_a_delivery_began_or_none_repeats_no_number_and_loses_no_row(
-    tmp_path: Path, frequency: str, style: str, takes: str
+    tmp_path: Path, member: tuple[str, str, str]
 ) -> None:
-    place, reader, noon = story(tmp_path / "place", frequency, style, takes)
+    place, reader, noon = story(tmp_path / "place", *member)
     assert place.kept is not None
-    for name, ledger in {"planned": place.kept[0], "lost": None}.items():
-        for runs in (1, 1.5, 2, 4):  # at the same date, within the period, and later
-            root = tmp_path / f"{name}-{runs}"
-            goes_on(*restored(place, reader, ledger, root), noon(runs), noon(5))
-            shutil.rmtree(root)
+    ledgers = {"planned": place.kept[0], "lost": None}
+    for name, runs in [(name, runs) for tried, name, runs in TRIED if tried == member]:
+        root = tmp_path / f"{name}-{runs}"
+        goes_on(*restored(place, reader, ledgers[name], root), noon(runs), noon(5))
+        shutil.rmtree(root)
 
 
 @pytest.mark.parametrize("takes", TAKES)
