@@ -149,10 +149,7 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()
+        atexit.register(gc.unfreeze)  # not earlier: at the end of a run pytest looks for garbage five times
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules:
