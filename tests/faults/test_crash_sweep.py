@@ -7,17 +7,17 @@ from tests.faults.sweep import sweep
 from tests.servers.sshd import serve_sshd
 
 SHORT = {
-    "first": 8,
-    "delta": 10,
-    "parts": 8,
-    "vanished": 10,
-    "later": 6,
-    "resumed": 6,
-    "sftp": 6,
-    "feed": 10,
-    "signed": 10,
-    "parquet": 5,
-    "ndjson": 5,
+    "first": 5,
+    "delta": 6,
+    "parts": 5,
+    "vanished": 6,
+    "later": 4,
+    "resumed": 4,
+    "sftp": 4,
+    "feed": 6,
+    "signed": 6,
+    "parquet": 4,
+    "ndjson": 4,
 }
 
 
