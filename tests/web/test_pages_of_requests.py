@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.faults import FULL
 from tests.issuer import TestIssuer
 from tests.presets import DAY, NOW, Shop, opened
 from waybill.configuration.catalog import FORMATS
@@ -77,7 +78,7 @@ kept = st.builds(
 
 
 @given(st.lists(kept, min_size=1, max_size=10))
-@settings(max_examples=12)
+@settings(max_examples=12 if FULL else 5)
 def test_every_value_the_ledger_can_hold_is_shown(shop: Shop, rows: list[dict[str, Any]]) -> None:
     with shop.ledger.begin() as connection:
         for row in rows:
