@@ -23,6 +23,8 @@ from waybill.requests.fulfilment.running import fulfil_all
 from waybill.web.app import create_app
 from waybill.web.serve import NoScheduler
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Service:
