@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import psycopg
+import psycopg2
 import pytest
 
+from tests.consumer.copies import consumer
+from tests.consumer.sender import Sender
 from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import FileStyle, Selection
-from waybill.errors import PermanentError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.ledger.database.engine import Ledger
 from waybill.sources import Snapshot, Source, reuse
 from waybill.sources.dbapi.source import DbApi
@@ -89,17 +94,30 @@ def test_a_pool_keeps_the_server_connection_that_was_read_over(postgres: Databas
         assert application.execute("SELECT pg_backend_pid()").fetchone() == before
 
 
-@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
-def test_a_pool_of_statements_is_refused_with_what_it_says(postgres: Database, kind: str) -> None:
-    """Trying again cannot help."""
+def test_a_pool_of_statements_is_refused_with_what_it_says(postgres: Database, tmp_path: Path) -> None:
+    """Trying again cannot help: neither a source, nor the ledger, nor a consumer's database."""
     said = "statement pooling mode"
-    with (
-        serve_pgbouncer(postgres, 1, mode="statement") as pool,
-        pytest.raises(PermanentError, match=said) as caught,
-        over(pool, kind).snapshot([entity("lookback")]),
-    ):
+    sender = Sender(tmp_path / "in")
+    sender.deliver([("1", "Ada")], kind="full")
+    with serve_pgbouncer(postgres, 1, mode="statement") as pool:
+        with_psycopg2 = DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg2.connect(pool.dsn))
+        for place in (over(pool, "postgres"), over(pool, "dbapi"), with_psycopg2):
+            with pytest.raises(PermanentError, match=said) as caught, place.snapshot([entity("lookback")]):
+                raise AssertionError("it was opened")
+            assert caught.value.code == "source_refused"
+        with pytest.raises(PermanentError, match=said) as refused, closing(Ledger(pool.url)) as ledger:
+            ledger.upgrade()
+        assert refused.value.code == "ledger_refused"
+        told = consumer("load", tmp_path / "in", "--to", pool.url.replace("+psycopg", ""))
+        assert (told.code, said in told.err, "Set pool_mode to" in told.err) == (1, True, True), told.err
+
+
+def test_a_server_that_is_gone_is_not_called_a_pool_of_statements(postgres: Database) -> None:
+    with serve_pgbouncer(postgres, 1) as pool:
+        connection = psycopg2.connect(pool.dsn)
+    with pytest.raises(TransientError) as caught, DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: connection).snapshot([]):
         raise AssertionError("it was opened")
-    assert caught.value.code == "source_refused"
+    assert caught.value.code == "source_unreachable"
 
 
 @pytest.mark.parametrize("reset", ["", "DISCARD ALL"])

@@ -269,6 +269,9 @@ class Postgres(SqlTarget):
 
         if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.NotNullViolation | psycopg.errors.CardinalityViolation):
             return not_unique(entity, key or ("key columns",))
+        if "statement pooling mode" in str(error):
+            step = "Set pool_mode to transaction or session for this database in its pool: every load is one transaction"
+            return Refused(_first(error), where=entity, next_step=step)
         if self._connection.closed or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
             return Unreachable(f"the database stopped answering: {_first(error)}", next_step="Load again")
         if isinstance(error, _passing()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from waybill.canonical import ColumnType
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import base
+from waybill.sources.postgres.session import POOL_OF_STATEMENTS
 from waybill.sources.postgres.spelling import PostgresFlavour
 from waybill.sources.sql import Sql, quote
 
@@ -19,6 +20,33 @@ _TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
 _NOT_ALLOWED = "42501"
 """SQLSTATE of a relation that cannot be locked, because only some of its columns are granted."""
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
+
+
+@contextmanager
+def told_by_pool(connection: Any) -> Iterator[None]:
+    """Raise what a pool of statements says of our first transaction. psycopg2 drops that and calls the connection lost, so psycopg asks."""
+    if root_of(connection) != "psycopg2":
+        yield
+        return
+    address = {**connection.info.dsn_parameters, "password": connection.info.password}
+    try:
+        yield
+    except Exception as error:
+        if connection.closed and not state(error) and (told := _beginning(address)):
+            raise told from error
+        raise
+
+
+def _beginning(address: Mapping[str, Any]) -> Exception | None:
+    """Return what is said of a transaction that begins at this address, if that is the pool's mode."""
+    import psycopg
+
+    try:
+        with psycopg.connect(**{name: value for name, value in address.items() if value}, autocommit=True) as again:
+            again.execute("BEGIN")
+    except psycopg.Error as error:
+        return error if POOL_OF_STATEMENTS in str(error) else None
+    return None
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class DbApiSnapshot:
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
         self._flavours: dict[str, drivers.TableFlavour] = {}
-        with errors(where), closing(connection.cursor()) as cursor:
+        with errors(where), over_postgres.told_by_pool(connection), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
             lockable = self._lockable(cursor, entities) if self._is_postgres else {}
             self.replica = replicas.look(cursor, self.database)

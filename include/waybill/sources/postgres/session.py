@@ -30,6 +30,8 @@ _REFUSED = (
     *("invalid sslmode value", "invalid connection option", "invalid integer value", "invalid port number"),
 )
 """What a server, a pooler or the library says of a login that cannot succeed. Only what is said before a session begins has no SQLSTATE."""
+POOL_OF_STATEMENTS = "statement pooling mode"
+"""What PgBouncer says of a transaction where every statement may go to another server connection."""
 _MAY_PASS = frozenset(["OperationalError", "InterfaceError"])
 _STEP = "Correct the connection, or a view, a policy or a function that the entity reads"
 _FACTS = """
@@ -272,7 +274,7 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
 
 
 def _of_the_connection(error: Any, where: str, state: str, database_says: str) -> WaybillError:
-    if "statement pooling mode" in database_says:
+    if POOL_OF_STATEMENTS in database_says:
         step = "Set pool_mode to transaction or session for this database in the pool: one transaction reads everything"
         return PermanentError(database_says, where=where, code="source_refused", next_step=step)
     if state == "57014" and "statement timeout" in database_says:
