@@ -10,7 +10,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # a test reads this file by its path
 
-from raised import Code, Kind, shown
+from raised import Errors, Kind
+from texts import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -152,7 +153,7 @@ def errors() -> str:
     """Every `code` that an error may carry, with what it says and what to do, as the code raises it."""
     found: dict[str, set[tuple[str, str, str]]] = {}
     folders = [ROOT / "include" / "waybill", ROOT / "consumer" / "src" / "waybill_consumer"]
-    for one in Code(folders, {name: kind for name, (_, kind) in ERRORS.items()} | TAKEN_OVER).raised():
+    for one in Errors(folders, {name: kind for name, (_, kind) in ERRORS.items()} | TAKEN_OVER).raised():
         if one.kind in TAKEN_OVER:
             continue
         found.setdefault(one.code, set()).add((one.kind, one.what, one.next_step))
