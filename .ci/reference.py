@@ -43,7 +43,7 @@ ERRORS = {
     "waybill.sources.drift.Misfit": (PERMANENT, Kind("schema_drift")),
     "waybill.sources.drift.EngineMisfit": (PERMANENT, Kind("schema_drift")),
     "waybill.pgp.UnusableKey": (PERMANENT, Kind("pgp_key")),
-    "waybill.requests.states.Refused": (PERMANENT, Kind("", ("code", "what"), "refusals")),
+    "waybill.requests.lifecycle.Refused": (PERMANENT, Kind("", ("code", "what"), "refusals")),
     "waybill.web.problems.Refused": (PERMANENT, Kind("", ("code", "what"))),
 }
 """What recovers from the errors of each class, and how they are raised."""

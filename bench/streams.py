@@ -29,6 +29,6 @@ def _spool(source: Source, folder: Path, most: int) -> None:
     for old in folder.iterdir():
         old.unlink()
     selection = Selection(ENTITY, "acme", ENTITY.columns)
-    with source.snapshot([ENTITY]) as snapshot, snapshot.streams(selection, most) as streams:
-        readers = [(stream.csv(FileStyle()), stream.stop) for stream in streams]
+    with source.snapshot([ENTITY]) as snapshot, snapshot.slices(selection, most) as slices:
+        readers = [(one.csv(FileStyle()), one.stop) for one in slices]
         write_side_by_side(readers, ENTITY.columns, FileStyle(), lambda number: Unforced(folder / f"part-{number}.csv"))

@@ -19,8 +19,8 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import Failure
 from waybill.requests import upkeep
 from waybill.requests.fulfilment.exporting import failure_of
+from waybill.requests.lifecycle import failure
 from waybill.requests.recurring import make_recurring
-from waybill.requests.states import failure
 
 PRESET = "metrics"
 EVERYTHING = ["Metrics data", "Integration connections", "Dashboards and widgets"]

@@ -22,8 +22,8 @@ from tests.servers.process import free_port
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, new_key, serve_sshd
 from waybill.connection import Connection
-from waybill.destinations.sftp.keys import host_keys, private_keys
 from waybill.destinations.sftp.session import Sftp
+from waybill.destinations.sftp.ssh_keys import host_keys, private_keys
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill_demo.sftp_server import RunningServer, new_accounts, serve
 

@@ -21,7 +21,7 @@ from tests.installations import Place
 from tests.issuer import TestIssuer, serve_issuer
 from waybill.ledger.on_demand.request_tables import export_request
 from waybill.requests.fulfilment import running
-from waybill.requests.states import SENTENCES
+from waybill.requests.lifecycle import SENTENCES
 from waybill_demo.sample import Sample, prepare
 
 pytestmark = pytest.mark.slow

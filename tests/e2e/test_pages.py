@@ -19,7 +19,7 @@ from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
 from tests.exports import Office, make_office
 from tests.issuer import TestIssuer, serve_issuer
 from waybill.requests.fulfilment import running
-from waybill.requests.states import SENTENCES
+from waybill.requests.lifecycle import SENTENCES
 
 TENANTS = ["acme", "globex", "initech", "hooli", "umbrella", "newco"]
 PRESETS = {"globex": "realms", "initech": "types", "umbrella": "studies"}

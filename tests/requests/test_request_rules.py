@@ -16,9 +16,9 @@ from waybill.configuration.catalog import Catalog, Entity, problems
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
 from waybill.ledger.on_demand.request_records import Status
+from waybill.requests.lifecycle import label, packed_progress, written_progress
 from waybill.requests.links import Ticket, checked_keys, mint, read
 from waybill.requests.ranges import frozen, previous_period, resolve, span_problems
-from waybill.requests.states import label, packed_progress, written_progress
 from waybill.requests.submission import Submission, check
 
 pytestmark = pytest.mark.fast

@@ -18,9 +18,9 @@ from waybill.errors import PermanentError
 from waybill.installation import Installation
 from waybill.requests import following, links
 from waybill.requests.fulfilment import running
+from waybill.requests.lifecycle import Refused
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.mailing import send_mails
-from waybill.requests.states import Refused
 
 ADA = person(email="ada@example.com")
 

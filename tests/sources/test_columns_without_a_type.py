@@ -127,9 +127,9 @@ def test_the_streams_of_a_large_lake_agree_on_the_type_that_some_files_lack(tmp_
     for number in range(4):
         _write(tmp_path / f"{number}.parquet", 10 * number, {"v": _full("decimal") if number == 2 else _empty(pa.null())})
     entity = _entity({"v": "decimal"})
-    with lake(tmp_path).snapshot() as snapshot, snapshot.streams(Selection(entity, "acme", entity.columns), 4) as streams:
-        blocks = [bytes(block) for stream in streams for block, _ in stream.csv(FileStyle())]
-        assert len(streams) == 4
+    with lake(tmp_path).snapshot() as snapshot, snapshot.slices(Selection(entity, "acme", entity.columns), 4) as slices:
+        blocks = [bytes(block) for one in slices for block, _ in one.csv(FileStyle())]
+        assert len(slices) == 4
     assert b"".join(blocks).decode().splitlines() == ["0,", "1,", "10,", "11,", "20,1.50", "21,", "30,", "31,"]
 
 

@@ -22,9 +22,9 @@ from waybill.configuration.policy import LEVELS
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
+from waybill.requests.lifecycle import FAILURES
 from waybill.requests.ranges import PRESET_DAYS, previous_period
 from waybill.requests.recurring import make_recurring
-from waybill.requests.states import FAILURES
 
 PRESETS = ("studies", "realms", "metrics", "types")
 

@@ -37,7 +37,7 @@ def open_signer(connection: Connection) -> Signer:
     """Raises PermanentError for a connection without a key, or with one that is not Ed25519. No connection is made."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from waybill.destinations.sftp.keys import private_keys
+    from waybill.destinations.sftp.ssh_keys import private_keys
 
     label = f"signing connection {connection.id}"
     step = "Make one with `ssh-keygen -t ed25519`, and put it into the extra of the connection as private_keys"

@@ -19,7 +19,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
     This also works for a tenant whose file is not applied yet, because its consumer needs the key first. Raises PermanentError if there is
     no key to hand over: the manifests are not signed, and the destination is no SFTP server or its connection holds no key.
     """
-    from waybill.destinations.sftp.keys import public_keys
+    from waybill.destinations.sftp.ssh_keys import public_keys
 
     file = installation.configuration.file_of(tenant)
     registration = file.registration if file else installation.registered(tenant).registration

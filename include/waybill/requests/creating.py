@@ -19,10 +19,10 @@ from waybill.ledger import registrations
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, RangeAsked, Status
+from waybill.requests.lifecycle import Refused
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.rights import has_plan, organization_members, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown
-from waybill.requests.states import Refused
 from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
 from waybill.requests.upkeep import fail_stalled
 

@@ -31,6 +31,7 @@ from waybill.requests.answers import (
     Person,
 )
 from waybill.requests.creating import zone_of
+from waybill.requests.lifecycle import Refused, advice, label, name_of, needs_support
 from waybill.requests.rights import (
     has_plan,
     may_cancel,
@@ -43,7 +44,6 @@ from waybill.requests.rights import (
     visible_tenants,
 )
 from waybill.requests.scopes import offered_levels
-from waybill.requests.states import Refused, advice, label, name_of, needs_support
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200

@@ -24,8 +24,8 @@ from waybill.ledger import registrations
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import get_request
+from waybill.requests.lifecycle import LinkExpired, Refused
 from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
-from waybill.requests.states import LinkExpired, Refused
 from waybill.requests.upkeep import archives_of
 
 DOWNLOADS = "/api/v1/downloads/"

@@ -18,9 +18,9 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.messaging import mail
 from waybill.requests.creating import zone_of
+from waybill.requests.lifecycle import advice, label
 from waybill.requests.links import DOWNLOADS, public_url, sign
 from waybill.requests.ranges import spoken
-from waybill.requests.states import advice, label
 
 WAITS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=1))
 GIVEN_UP_AFTER = timedelta(days=3)

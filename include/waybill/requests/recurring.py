@@ -22,10 +22,10 @@ from waybill.ledger.on_demand.recurring import Stored, Template
 from waybill.ledger.on_demand.request_records import ExportRequest, RangeAsked
 from waybill.requests.answers import Person, RecurringExport
 from waybill.requests.creating import Origin, Requester, covered, enter, members, require_plan, zone_of
+from waybill.requests.lifecycle import Refused
 from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.scopes import refuse_unknown
-from waybill.requests.states import Refused
 from waybill.requests.submission import RequestBody, Submission, check
 from waybill.window import Frequency
 

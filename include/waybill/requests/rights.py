@@ -8,7 +8,7 @@ from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.on_demand.request_records import ExportRequest
-from waybill.requests.states import Refused
+from waybill.requests.lifecycle import Refused
 
 _DENIED = {
     Permission.EXPORTS_VIEW: "view_denied",

@@ -19,7 +19,7 @@ from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.ledger.on_demand import recurring, requests
 from waybill.ledger.on_demand.request_records import ExportRequest
-from waybill.requests.states import failure, stalled
+from waybill.requests.lifecycle import failure, stalled
 
 ORPHANED_AFTER = timedelta(days=1)
 _SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")

@@ -20,7 +20,7 @@ AGAIN = "See whether it is up and can be reached from here; a scheduled run trie
 """The next step after a source did not answer."""
 
 
-class Stream(Protocol):
+class Slice(Protocol):
     """Some rows of a selection. They are read over their own connection, in their own thread."""
 
     def csv(self, style: FileStyle) -> Iterator[Block]:
@@ -103,8 +103,8 @@ class Snapshot(Protocol):
         """
         ...
 
-    def streams(self, selection: Selection, most: int) -> AbstractContextManager[list[Stream]]:
-        """Return up to `most` streams that hold each selected row once and see the same snapshot.
+    def slices(self, selection: Selection, most: int) -> AbstractContextManager[list[Slice]]:
+        """Return up to `most` slices that hold each selected row once and see the same snapshot.
 
         A source that cannot be split gives one.
         """

@@ -18,7 +18,7 @@ from starlette.routing import Match, Route
 from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
 from waybill.language import tell
-from waybill.requests import states as request_
+from waybill.requests import lifecycle as request_
 from waybill.web.headers import DEFAULTS
 
 log = logging.getLogger(__name__)

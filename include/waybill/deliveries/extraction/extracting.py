@@ -104,8 +104,8 @@ def _written(
     with encrypting(job.recipient, new_file) as sinks:
         if job.source_connections < 2:
             return sinks.measured(write_csv(snapshot.csv(selection, style.records), columns, style, sinks.new_file, progress, front))
-        with snapshot.streams(selection, job.source_connections) as streams:
-            readers = [(stream.csv(style.records), stream.stop) for stream in streams]
+        with snapshot.slices(selection, job.source_connections) as slices:
+            readers = [(one.csv(style.records), one.stop) for one in slices]
             return sinks.measured(write_side_by_side(readers, columns, style, sinks.new_file, progress, front))
 
 

@@ -17,8 +17,8 @@ from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 
 from waybill.connection import Connection
-from waybill.destinations.sftp.keys import host_keys, private_keys, spoken, unusable
 from waybill.destinations.sftp.packets import Ended, Lost, Printed
+from waybill.destinations.sftp.ssh_keys import host_keys, private_keys, spoken, unusable
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
 

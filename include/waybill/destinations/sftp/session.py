@@ -32,12 +32,12 @@ from waybill.destinations.base import (
 )
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
 from waybill.destinations.sftp.errors import in_the_way, lost, misstated, refused
-from waybill.destinations.sftp.keys import spoken
 from waybill.destinations.sftp.login import log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
 from waybill.destinations.sftp.read_back import ReadBack
 from waybill.destinations.sftp.reading import Download
+from waybill.destinations.sftp.ssh_keys import spoken
 from waybill.destinations.sftp.transfer import Upload, chunks, peeked
 from waybill.destinations.sftp.wire import POSIX_RENAME, Wire
 from waybill.errors import PermanentError, TransientError

@@ -33,7 +33,7 @@ from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, 
 from waybill.requests.fulfilment import packing
 from waybill.requests.fulfilment.heartbeat import AttemptLost, Heartbeat
 from waybill.requests.fulfilment.packing import Part
-from waybill.requests.states import FAILURES, failure, written_progress
+from waybill.requests.lifecycle import FAILURES, failure, written_progress
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source
 

@@ -21,8 +21,8 @@ from waybill.formats.base import Written, disk_errors
 from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests.fulfilment.heartbeat import Heartbeat
+from waybill.requests.lifecycle import packed_progress
 from waybill.requests.ranges import spoken
-from waybill.requests.states import packed_progress
 
 FORMAT_VERSION = 1
 BLOCK = 1 << 20

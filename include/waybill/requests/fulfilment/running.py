@@ -16,9 +16,9 @@ from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import exporting
 from waybill.requests.fulfilment.exporting import ExportJob, Resources
 from waybill.requests.fulfilment.heartbeat import Heartbeat
+from waybill.requests.lifecycle import failure
 from waybill.requests.rights import has_plan, organization_members, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
-from waybill.requests.states import failure
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
 

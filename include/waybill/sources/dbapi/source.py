@@ -20,7 +20,7 @@ from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
-from waybill.sources.base import Rows, Stream
+from waybill.sources.base import Rows, Slice
 from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, replicas
 from waybill.sources.dbapi.definition import definition, without_transactions
 from waybill.sources.dbapi.frames import FrameConnection
@@ -259,7 +259,7 @@ class DbApiSnapshot:
         yield from engine.blocks(engine.unknown(lines, selection.changed.known), style.max_rows_per_file)
 
     @contextmanager
-    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+    def slices(self, selection: Selection, most: int) -> Iterator[list[Slice]]:
         """Yield one stream, because a driver's connection cannot share its snapshot."""
         yield [Rows(self, selection)]
 

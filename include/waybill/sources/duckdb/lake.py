@@ -19,7 +19,7 @@ from waybill.configuration.selection import Block, FileStyle, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources.base import AGAIN, Rows, Stream
+from waybill.sources.base import AGAIN, Rows, Slice
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine, parquet_schema, partitions, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
@@ -221,7 +221,7 @@ class LakeSnapshot(EngineSnapshot):
         return sql("({}) AS p", join(" UNION ALL BY NAME ", every))
 
     @contextmanager
-    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+    def slices(self, selection: Selection, most: int) -> Iterator[list[Slice]]:
         """Yield the files, shared out by their rows in the order of their names, each share in an engine of its own.
 
         A file that holds more than a share is cut between its groups of rows.
@@ -231,7 +231,7 @@ class LakeSnapshot(EngineSnapshot):
             yield [Rows(self, selection)]
             return
         with ExitStack() as engines:
-            streams: list[Stream] = []
+            slices: list[Slice] = []
             for share in shares:
                 connection = engines.enter_context(self._another())
                 beside = LakeSnapshot(connection, self.files, self.root, self._another)
@@ -239,9 +239,9 @@ class LakeSnapshot(EngineSnapshot):
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
                 beside._types = self.query(selection).natives
-                streams.append(Rows(beside, selection))
+                slices.append(Rows(beside, selection))
             with self._unchanging():
-                yield streams
+                yield slices
 
     def _shares(self, selection: Selection, most: int) -> list[dict[str, tuple[int, int] | None]]:
         """Return the files of each share, and the rows of those that are cut."""

@@ -19,7 +19,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import definitions, drift, extents
-from waybill.sources.base import Rows, Stream
+from waybill.sources.base import Rows, Slice
 from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
@@ -108,7 +108,7 @@ class EngineSnapshot(ABC):
         yield from engine.blocks(lines, style.max_rows_per_file)
 
     @contextmanager
-    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+    def slices(self, selection: Selection, most: int) -> Iterator[list[Slice]]:
         """Yield one stream, because the engine already reads with all cores."""
         yield [Rows(self, selection)]
 

@@ -16,11 +16,11 @@ from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, extents, reuse, row_security
-from waybill.sources.base import Stream
+from waybill.sources.base import Slice
 from waybill.sources.definitions import Definition
 from waybill.sources.parents import Parent
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import nested, session, streams
+from waybill.sources.postgres import nested, session, slices
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
 from waybill.sources.postgres.relations import heaps
@@ -241,8 +241,8 @@ class PostgresSnapshot:
             found = unknown(self._copy(selection, rows, options), known, most)
         yield from blocks(found, rewrite, most)
 
-    def streams(self, selection: Selection, most: int) -> AbstractContextManager[list[Stream]]:
-        return streams.opened(self, selection, most, self._statement_timeout)
+    def slices(self, selection: Selection, most: int) -> AbstractContextManager[list[Slice]]:
+        return slices.opened(self, selection, most, self._statement_timeout)
 
     def changes_by_time(self, selection: Selection) -> bool:
         return self.query(selection).changes_by_time()

@@ -4,7 +4,7 @@ In: bodies and parameters, which follow the same rules as files. Out: answers wh
 `requests.answers`.
 
 Each subject has a module: `registrations` (and `sole_tenant`, the same without a tenant in the path), `deliveries`, `requests`,
-`recurring`, `downloads` (archives behind signed links). `openapi` completes the document, `samples` makes its calls and examples,
+`recurring`, `downloads` (archives behind signed links). `openapi` completes the document, `code_samples` makes its calls and examples,
 `reference` shows it.
 """
 

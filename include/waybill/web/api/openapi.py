@@ -11,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from waybill.configuration.registration import Registration
 from waybill.language import tell
-from waybill.requests.states import SENTENCES
-from waybill.web.api import samples
+from waybill.requests.lifecycle import SENTENCES
+from waybill.web.api import code_samples
 from waybill.web.api.models import FullLoad
 from waybill.web.problems import MEDIA_TYPE, STATUS, Problem, title
 
@@ -105,11 +105,11 @@ def _complete(document: dict[str, Any]) -> None:
         for method, operation in item.items():
             if "{tenant}" not in path:
                 operation["parameters"] = [parameter for parameter in operation.get("parameters", []) if parameter["name"] != "tenant"]
-            operation["x-codeSamples"] = samples.code_samples(path, method, operation)
+            operation["x-codeSamples"] = code_samples.code_samples(path, method, operation)
             for status, response in operation["responses"].items():
                 content = response.get("content", {}).get("application/json")
                 if status < "300" and content and "schema" in content:
-                    content["example"] = samples.example(content["schema"], document["components"]["schemas"])
+                    content["example"] = code_samples.example(content["schema"], document["components"]["schemas"])
 
 
 def install(app: FastAPI) -> None:

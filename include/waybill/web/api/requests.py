@@ -19,8 +19,8 @@ from waybill.requests import creating, following, links
 from waybill.requests.answers import Export, Exports, Options, SignedLink
 from waybill.requests.creating import Origin
 from waybill.requests.following import options
+from waybill.requests.lifecycle import Refused
 from waybill.requests.links import DOWNLOADS, public_url
-from waybill.requests.states import Refused
 from waybill.requests.submission import RequestBody, Submission
 from waybill.web.api import openapi
 from waybill.web.api.openapi import problems

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from waybill.access import Caller, TokenRights
-from waybill.requests.states import Refused
+from waybill.requests.lifecycle import Refused
 from waybill.web.api import registrations
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import current_caller

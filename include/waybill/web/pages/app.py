@@ -21,8 +21,8 @@ from waybill.access import Caller
 from waybill.errors import InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.language import table, tell
+from waybill.requests.lifecycle import LinkExpired
 from waybill.requests.links import DOWNLOADS, public_url
-from waybill.requests.states import LinkExpired
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
 from waybill.web.pages import context, overview, registration, tenant

@@ -19,8 +19,8 @@ from waybill.language import tell
 from waybill.requests import following, recurring
 from waybill.requests.answers import RecurringExport
 from waybill.requests.creating import zone_of
+from waybill.requests.lifecycle import Refused
 from waybill.requests.recurring import TemplateBody
-from waybill.requests.states import Refused
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
 from waybill.web.pages.requests.rows import few, range_words, scope_details, scope_label

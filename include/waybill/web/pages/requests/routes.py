@@ -23,9 +23,9 @@ from waybill.requests import creating, following, links
 from waybill.requests.answers import Options
 from waybill.requests.creating import Origin, zone_of
 from waybill.requests.following import options
+from waybill.requests.lifecycle import SENTENCES, Refused
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.scopes import scope_values
-from waybill.requests.states import SENTENCES, Refused
 from waybill.requests.submission import Submission, entities_of
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame

@@ -19,7 +19,7 @@ import psycopg
 
 from waybill.configuration.selection import Selection
 from waybill.errors import TransientError
-from waybill.sources.base import Rows, Stream
+from waybill.sources.base import Rows, Slice
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import relation_name
 from waybill.sources.query import Query, within_tenant
@@ -63,20 +63,20 @@ class _Cuts:
 
 
 @contextmanager
-def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statement_timeout: timedelta) -> Iterator[list[Stream]]:
-    """Yield up to `most` streams that hold each selected row once, and fewer where the server has no connections left."""
+def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statement_timeout: timedelta) -> Iterator[list[Slice]]:
+    """Yield up to `most` slices that hold each selected row once, and fewer where the server has no connections left."""
     if len(_ranges(snapshot, selection, most)) < 2:
         yield [Rows(snapshot, selection)]
         return
     with ExitStack() as sessions, session.errors(snapshot.where):
         connections = [snapshot.connection, *_beside(snapshot, sessions, most - 1, statement_timeout)]
         conditions = _ranges(snapshot, selection, len(connections)) or [Sql()]
-        streams: list[Stream] = []
+        slices: list[Slice] = []
         for connection, condition in zip(connections, conditions, strict=False):
             ranged = copy(snapshot)
             ranged.part, ranged.connection = condition, connection
-            streams.append(Rows(ranged, selection))
-        yield streams
+            slices.append(Rows(ranged, selection))
+        yield slices
 
 
 def _beside(snapshot: PostgresSnapshot, sessions: ExitStack, most: int, statement_timeout: timedelta) -> list[psycopg.Connection]:
