@@ -18,7 +18,7 @@ from starlette.routing import Match, Route
 from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
 from waybill.language import tell
-from waybill.requests import lifecycle as request_
+from waybill.requests import lifecycle
 from waybill.web.headers import DEFAULTS
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def of_error(error: WaybillError) -> JSONResponse:
     """Return what a caller may see of an error. Failures of the service itself are logged in full, and the caller gets general words."""
     status, code = status_of(error), MORE_GENERAL_CODES.get(error.code, error.code)
     headers = dict(error.headers) if isinstance(error, Refused) else {}
-    if isinstance(error, request_.Refused) and error.retry_after is not None:
+    if isinstance(error, lifecycle.Refused) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after.total_seconds())))
     if code in RETRY_AFTER or status == 503:
         headers.setdefault("Retry-After", str(RETRY_AFTER.get(code, _RETRY_WHEN_DOWN)))
@@ -163,7 +163,7 @@ def said_when_down(error: WaybillError) -> str:
     """Return a failure of the service in words that name no host, path or database."""
     if isinstance(error, ConfigError):
         return tell("call.misconfigured")
-    return request_.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else tell("call.down")
+    return lifecycle.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else tell("call.down")
 
 
 def counted(error: InvalidInput) -> str:
