@@ -1,5 +1,6 @@
 """A SHA256SUMS beside each day manifest, where policy asks for it: the program everybody has reads it."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.deliveries import repairs
 from waybill.destinations import open_destination
 from waybill.files import verification
 from waybill.housekeeping import housekeeping
@@ -84,6 +86,19 @@ def test_a_further_day_manifest_has_sums_of_its_own(place):
     folder = place.out / "exports/acme/2026/05/31"
     assert "_MANIFEST.2.json: OK" in checked(folder, "SHA256SUMS.2")
     assert problems(place) == []
+
+
+def test_files_that_were_lost_and_came_again_are_checked_where_they_are(place):
+    """The date's list keeps the names that were lost, as its day manifest does. `--ignore-missing` leaves these out."""
+    place.run(NOON)
+    lost = place.out / "exports/acme/2026/05/31"
+    _, manifest = next(place.manifests())
+    shutil.rmtree(lost)
+    redelivered = repairs.redeliver(place.installation(), manifest["delivery_id"], actor="ada")
+    assert redelivered.error is None
+    checking = ["sha256sum", "--ignore-missing", "-c", "SHA256SUMS.2"]
+    done = subprocess.run(checking, cwd=lost, capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()) == ["_MANIFEST.2.json: OK", "user/user.g1.1.r1.csv: OK", "user/user.g1.1.r1.manifest.json: OK"]
 
 
 def test_sums_that_say_something_else_are_found(place):
