@@ -327,7 +327,7 @@ ROW_MUTANTS = [
     Mutant(
         "a standby's clock is that of its host",
         "sources/postgres/settings.py",
-        "ELSE least(clock_timestamp(), coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END",
+        "ELSE coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()) END",
         "ELSE clock_timestamp() END",
         behind_the_primary,
     ),

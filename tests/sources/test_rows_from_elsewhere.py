@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
@@ -15,11 +16,12 @@ import psycopg
 import pytest
 
 from tests.copies import Copy
+from tests.faults.proxy import proxied
 from tests.installations import DAY, NOON, Place
 from tests.servers.postgres import Cluster, Database, serve_postgres
 from tests.servers.process import program
 from tests.sources.test_replaced_tables import _wait_until_somebody_waits
-from tests.sources.test_source_postgres import MIGRATION, Stream, entity, source
+from tests.sources.test_source_postgres import MIGRATION, Role, Stream, entity, source
 from waybill.connection import Connection
 from waybill.errors import PermanentError, WaybillError
 
@@ -258,6 +260,83 @@ def test_a_standby_reads_no_further_than_it_has_replayed():
         assert _clock(there) < written
         there.psql("select pg_wal_replay_resume()")
         _wait(lambda: there.psql("select count(*) from orders").strip() == "5" and _clock(there) > written)
+
+
+def test_a_standby_reads_no_further_than_its_primary_last_spoke():
+    """It has replayed all that it received, and cannot know what else there is: nothing comes through, and the connection stands."""
+    with serve_postgres() as cluster, cluster.database() as database, cluster.standby() as copy, proxied(cluster.port) as proxy:
+        there = Database("127.0.0.1", copy.port, database.name, database.user)
+        there.psql(f"alter system set primary_conninfo = 'host=127.0.0.1 port={proxy.port} user={cluster.user}'; select pg_reload_conf()")
+        database.psql(TABLE.format("orders", ", primary key (id)"))
+        connected = f"select count(*) from pg_stat_wal_receiver where status = 'streaming' and conninfo like '%port={proxy.port} %'"
+        _wait(lambda: there.psql(connected).strip() == "1" and there.psql("select to_regclass('orders')").strip() == "orders")
+        proxy.waits = True
+        proxy.limits["down"] = proxy.passed["down"]
+        written = datetime.now(UTC)
+        database.psql(ROWS.format("orders", 1, 5))
+        assert there.psql("select pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()").strip() == "t"
+        assert _clock(there) < written
+        assert there.psql(connected).strip() == "1"
+        proxy.limits["down"] = None
+        _wait(lambda: there.psql("select count(*) from orders").strip() == "5" and _clock(there) > written)
+
+
+def test_a_standby_that_shows_nothing_of_its_primary_is_told():
+    with (
+        serve_postgres() as cluster,
+        cluster.database() as database,
+        cluster.standby() as copy,
+        Role(database, TABLE.format("orders", "") + "; GRANT SELECT ON orders TO {}") as role,
+    ):
+        there = Database("127.0.0.1", copy.port, database.name, database.user)
+        granted = (
+            f"select count(*) from pg_stat_wal_receiver, pg_roles where rolname = '{role}' and has_table_privilege(oid, 'orders', 'SELECT')"
+        )
+        _wait(
+            lambda: (
+                there.state() != ""
+                and there.psql("select to_regclass('orders')").strip() == "orders"
+                and there.psql(granted).strip() == "1"
+            )
+        )
+        for mode, told in (("lookback", True), ("full", False)):
+            with source(there, login=role).snapshot([entity(mode)]) as snapshot:
+                remarks = snapshot.extent(entity(mode), "acme", None, snapshot.taken_at).remarks
+            assert ("GRANT pg_read_all_stats" in remarks) is told
+            with source(there).snapshot([entity(mode)]) as snapshot:
+                assert snapshot.extent(entity(mode), "acme", None, snapshot.taken_at).remarks == ""
+
+
+OF_ALL_MODES = {**CHANGES, "append": {"mode": "append", "column": "id"}}
+
+
+@pytest.mark.parametrize("mode", [mode for mode in OF_ALL_MODES if mode != "snapshot"])
+def test_what_a_failover_lost_does_not_stay_in_the_copy(tmp_path, mode):
+    """The standby lags when it takes over: a version that was delivered is gone there, and the one before it tells an older time."""
+    with serve_postgres() as cluster, cluster.database() as database, cluster.standby() as copy:
+        there = Database("127.0.0.1", copy.port, database.name, database.user)
+        make(database)
+        database.psql(ROWS.format("orders", 1, 3))
+        _wait(
+            lambda: (
+                there.psql("select to_regclass('orders')").strip() == "orders" and there.psql("select count(*) from orders").strip() == "3"
+            )
+        )
+        copy.stop()
+        database.psql("update orders set version = 2, updated_at = updated_at + interval '1 hour' where id = 1")
+        database.psql("insert into orders values (4, 'acme', 1, '2026-05-30 11:00Z')")
+        place = place_for(tmp_path, database, "lookback", changes=OF_ALL_MODES[mode], deletes="compare")
+        assert deliver(place, NOON) == []
+        cluster.stop(signal.SIGQUIT)
+        copy.start()
+        copy.promote()
+        place.connections["pg"] = Connection("pg", "postgres", there.host, there.port, there.user, there.name)
+        there.psql("insert into orders values (4, 'acme', 7, '2026-05-31 11:00Z')")
+        assert deliver(place, NOON + DAY) == []
+        assert differing(place, there) == set()
+        assert deliver(place, NOON + 2 * DAY) == []
+        assert [manifest["kind"] for _, manifest in place.manifests()] == ["full", "full", "delta"]
+        place.close()
 
 
 def _clock(database: Database) -> datetime:

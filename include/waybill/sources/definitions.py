@@ -37,6 +37,7 @@ class Definition(TypedDict):
     `types` holds what native types call their values: of one with a slash, what stands before it is the type's own name. `refreshed`
     holds a mark for each materialized view: what a refresh changed, and behind a slash what one that writes only differences changed.
     `stamps` holds, by table, a mark of the triggers that keep its change column. It changes when one is switched on or off, or made again.
+    `timeline` is the one a cluster of PostgreSQL writes. It is empty where that is not known.
     """
 
     views: dict[str, str]
@@ -46,6 +47,7 @@ class Definition(TypedDict):
     tables: dict[str, Table]
     refreshed: dict[str, str]
     stamps: NotRequired[dict[str, str]]
+    timeline: NotRequired[str]
 
 
 NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "types": {}, "tables": {}, "refreshed": {}}
@@ -118,6 +120,9 @@ def in_order(columns: Iterable[tuple[str, str]], needed: Iterable[str] | None) -
 
 def source_change(before: Definition, now: Definition) -> str:
     """Return what gives unchanged rows other values than at the last delivery, in words. The text is empty if nothing does."""
+    was_on, is_on = before.get("timeline"), now.get("timeline")
+    if was_on and is_on and was_on != is_on:
+        return f"the cluster went through a failover or a restore (timeline {is_on}, was {was_on}), which may have put older versions back"
     for what, was_defined, is_defined in _texts(before, now):
         if changed := sorted(name for name in was_defined.keys() | is_defined.keys() if was_defined.get(name) != is_defined.get(name)):
             return f"{_listed(what, changed)} defined otherwise than at the last delivery"

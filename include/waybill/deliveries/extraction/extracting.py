@@ -193,6 +193,8 @@ def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selecti
         why = source_change(before, now)
     if why:
         raise NewGenerationNeeded(f"{why}: every row is delivered again")
+    if timeline := now.get("timeline") or before.get("timeline"):
+        now["timeline"] = timeline  # a standby in between knows none
     return {"definition": now, "reading": redefining.reading(entity)}
 
 

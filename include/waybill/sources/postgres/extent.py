@@ -59,6 +59,16 @@ def _by_snapshot(entity: Entity, start: Any, end: datetime, facts: Facts, native
     return Extent(end, ChangeSpan() if lost else ChangeSpan(start["snapshot"], snapshot), position, lost=lost)
 
 
+def unheard(entity: Entity, facts: Facts) -> str:
+    """Return what may be missed on a standby that does not show when it heard from its primary. The text is empty if nothing is."""
+    if not facts.unheard or entity.changes.mode is Mode.FULL:
+        return ""
+    return (
+        "this standby does not show when it last heard from its primary, and what is committed there while it hears nothing may be missed:"
+        " GRANT pg_read_all_stats TO the connection's user"
+    )
+
+
 def _lost(start: Any, facts: Facts, snapshot: str) -> str:
     if not isinstance(start, dict) or not {"snapshot", "system", "timeline"} <= start.keys():
         return "the stream's position is not a PostgreSQL snapshot"

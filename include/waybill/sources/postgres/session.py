@@ -42,6 +42,8 @@ SELECT clock_timestamp(),
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'walsender')),
        (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'disabled'),
+       pg_is_in_recovery() AND to_regproc('aurora_version') IS NULL AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+           AND EXISTS (SELECT FROM pg_stat_wal_receiver),
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
@@ -67,6 +69,8 @@ class Facts:
     timeline: str
     hidden: int = 0
     """Sessions of the database that do not show when their transactions began."""
+    unheard: bool = False
+    """Whether this is a standby that does not show us when it heard from its primary."""
     search_path: str = ""
     """The schemas for names without one, as role and database say, whatever another user of the session has set."""
 
@@ -171,7 +175,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     row = _row(connection, "; ".join([*_opening(connection, "READ COMMITTED", statement_timeout), _FACTS]))
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
-    clock, standby, all_stats, oldest, prepared, hidden, path = row
+    clock, standby, all_stats, oldest, prepared, hidden, unheard, path = row
     system = timeline = ""
     identity = "" if standby else f"; SAVEPOINT identity; {_IDENTITY}"
     try:
@@ -181,7 +185,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
         connection.execute("ROLLBACK TO identity")
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
-    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, hidden, path)
+    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, hidden, unheard, path)
 
 
 def offset(connection: psycopg.Connection) -> timedelta:
