@@ -34,6 +34,7 @@ ENTITY = {
     "deletes": "never",
     "columns": {"id": {"type": "integer"}, "name": {"type": "string"}},
 }
+TYPED = {"id": {"type": "integer"}, "name": {"type": "string"}, "updated_at": {"type": "timestamp"}}
 OTHER = {"id": {"type": "integer"}, "name": {"type": "string", "from": "other"}}
 
 
@@ -348,6 +349,48 @@ def test_a_function_that_puts_statements_together_is_told(books: Books) -> None:
     books.begin(function, "create view shown as select tenant_id, id, f(name) as name, updated_at from thing", relation="shown")
     [note] = [manifest["note"] for _, manifest in books.manifests()]
     assert note.startswith("f(character varying) put statements together when they run (EXECUTE)")
+    books.close()
+
+
+SHOWN = "create view shown as select tenant_id, id, name, updated_at from thing where {}"
+VARYING = {
+    "view": (SHOWN.format("updated_at <= now()"), {"relation": "shown"}, "shown"),
+    "today": (SHOWN.format("updated_at < current_date"), {"relation": "shown"}, "shown"),
+    "age": (SHOWN.format("age(updated_at) > interval '1 day'"), {"relation": "shown"}, "shown"),
+    "view behind a view": (f"{SHOWN.format('random() < 2')}; create view seen as select * from shown", {"relation": "seen"}, "shown"),
+    "function": (
+        "create function f() returns timestamptz language plpgsql as 'begin return clock_timestamp();end'; "
+        + SHOWN.format("f() > updated_at"),
+        {"relation": "shown"},
+        "f()",
+    ),
+    "query": (
+        "select 1",
+        {
+            "relation": "",
+            "query": "select tenant_id, id, name, updated_at from thing where updated_at < CURRENT_TIMESTAMP",
+            "columns": TYPED,
+        },
+        "the query",
+    ),
+}
+STEADY = {
+    "age of two": (SHOWN.format("age(updated_at, updated_at) < interval '1 day'"), {"relation": "shown"}),
+    "nothing": (SHOWN.format("updated_at > '2000-01-01'"), {"relation": "shown"}),
+    "mode full": (SHOWN.format("updated_at <= now()"), {"relation": "shown", "changes": {"mode": "full"}}),
+    "materialized": (SHOWN.format("updated_at <= now()") + "; create materialized view kept as select * from shown", {"relation": "kept"}),
+}
+
+
+@pytest.mark.parametrize("what", [*VARYING, *STEADY])
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_what_shows_other_rows_as_time_passes_is_told(books: Books, what: str) -> None:
+    """No row is written, so that no delta finds what appears."""
+    statements, more, *named = VARYING.get(what) or STEADY[what]
+    books.begin(*statements.split("; "), **more)
+    [note] = [manifest.get("note", "") for _, manifest in books.manifests()]
+    said = "take the time or chance into account"
+    assert note.startswith(f"{named[0]} {said}") if named else said not in note
     books.close()
 
 

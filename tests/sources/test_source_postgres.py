@@ -298,6 +298,15 @@ def test_a_read_only_role_is_enough(orders: Database) -> None:
             assert Stream(entity(mode)).deliver(origin) == 5
 
 
+def test_a_policy_that_shows_rows_as_time_passes_is_told(orders: Database) -> None:
+    policy = "ALTER TABLE orders ENABLE ROW LEVEL SECURITY; CREATE POLICY due ON orders USING (updated_at <= now())"
+    with Role(orders, f"GRANT SELECT ON orders TO {{0}}; {policy}") as role:
+        for login, told in ((role, True), (orders.user, False)):
+            with source(orders, login=login).snapshot([entity("lookback")]) as snapshot:
+                remarks = snapshot.extent(entity("lookback"), "acme", None, NOW).remarks
+            assert ("orders take the time or chance into account" in remarks) is told
+
+
 def test_append_by_id_holds_nothing_back_and_brings_the_ids_that_were_committed_late(orders: Database) -> None:
     stream = Stream(entity("append", changes={"mode": "append", "column": "id", "lag": 4}))
     assert stream.deliver(source(orders)) == 5  # ids 2 to 10

@@ -24,6 +24,12 @@ Ask = Callable[[Sql], Sequence[Any]]
 _PARSED_BODIES = 140_000
 """The version since which functions may have a parsed body."""
 _SYMBOLS = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+_CHANCE = (
+    r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random|gen_random_uuid)\s*\(\s*\)"
+    r"|\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b"
+    r"|\bage\((?:[^(),]|\([^(),]*\))*\)"
+)
+"""What gives another value each time. `age` of one time counts from today."""
 _LOCKABLE = ("r", "p", "v")
 _HEAPS = ("r", "m", "f")
 
@@ -68,7 +74,8 @@ SELECT s.caller, 'pg_operator'::regclass::oid, o.oid
 """
 """What is younger than the server's own (16384) and is found by that name: in the search path, or where its schema is named too."""
 
-_WALK = """
+_WALK = (
+    """
 WITH RECURSIVE said(caller, word) AS (VALUES {}),
 calls(caller, catalog, place) AS (VALUES {} UNION ({words})),
 behind(way, beside, before, catalog, place) AS (
@@ -104,7 +111,10 @@ SELECT f.catalog::bigint, f.place::bigint, f.ways, c.relkind::text, format('%I.%
             SELECT md5(string_agg(concat_ws(',', p.polname, p.polpermissive, p.polroles::text, pg_get_expr(p.polqual, p.polrelid)), E'\\n'
                                   ORDER BY p.polname))
               FROM pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')) END,
-       c.relfilenode::bigint
+       c.relfilenode::bigint,
+       {} AND (c.relkind = 'v' AND pg_get_viewdef(c.oid) ~* '{chance}' OR c.relrowsecurity AND EXISTS (
+            SELECT FROM pg_policy p
+             WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND pg_get_expr(p.polqual, p.polrelid) ~* '{chance}'))
   FROM found f
   JOIN pg_class c ON c.oid = f.place AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -115,16 +125,19 @@ SELECT f.catalog::bigint, f.place::bigint, f.ways, '', '', p.oid::regprocedure::
             md5(concat_ws(E'\\n', p.prosrc, {}, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
                           array_to_string(p.proconfig, ','), CASE WHEN p.prosecdef THEN p.proowner::text END)) END,
        CASE WHEN l.oid IS NOT NULL THEN p.prosrc || ' ' || coalesce(array_to_string(p.proconfig, ' '), '') END,
-       p.proowner::bigint, p.prosecdef, NULL, NULL, 0
+       p.proowner::bigint, p.prosecdef, NULL, NULL, 0, l.oid IS NOT NULL AND concat_ws(' ', p.prosrc, {}) ~* '{chance}'
   FROM found f
   JOIN pg_proc p ON p.oid = f.place
   LEFT JOIN pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
  WHERE f.catalog = 'pg_proc'::regclass
  UNION ALL
-SELECT f.catalog::bigint, f.place::bigint, f.ways, '', '', '', NULL, NULL, 0, false, NULL, NULL, 0
+SELECT f.catalog::bigint, f.place::bigint, f.ways, '', '', '', NULL, NULL, 0, false, NULL, NULL, 0, false
   FROM found f
  WHERE f.catalog = 'pg_operator'::regclass
-""".replace("{words}", _WORDS).replace("{next}", _NEXT)
+""".replace("{words}", _WORDS)
+    .replace("{next}", _NEXT)
+    .replace("{chance}", _CHANCE.replace(r"\b", r"\y"))
+)
 """Who reads what, however far, and the parts of each table. The texts of what is found are only asked for closely: the server waits for
 whoever replaces a table to spell a view over it.
 """
@@ -159,6 +172,8 @@ class Thing:
     """The readers who see every row whatever the policies say, 0 for the session's user. None without row-level security."""
     policies: str | None
     storage: int
+    varies: bool
+    """Whether the text of a view or function, or a policy of a table, takes time or chance into account."""
 
     @property
     def key(self) -> Key:
@@ -189,7 +204,7 @@ class Behind:
 
     def __init__(self, ask: Ask, names: Sequence[str], query: str = "", version: int = 0, *, closely: bool = True) -> None:
         self.names = names
-        self._of_query = bool(query)
+        self._query = query
         self._version, self._closely = version, closely
         waiting, seen, calls = ({0: _words(query)} if query else {}), set[int](), set[tuple[int, ...]]()
         while True:
@@ -213,15 +228,14 @@ class Behind:
         known = [f"({caller}::oid, {catalog}::oid, {place}::oid)" for caller, catalog, place in sorted(calls)]
         names = [sql("({}, {}::text)", str(number), Bind(name)) for number, name in enumerate(self.names)]
         closely = "true" if self._closely else "false"
+        parsed = "pg_get_function_sqlbody(p.oid)" if self._version >= _PARSED_BODIES else "''"
         return sql(
             _WALK,
             join(", ", [sql("(0::oid, NULL::text)"), *pairs]),
             ", ".join(["(0::oid, 0::oid, 0::oid)", *known]),
             join(", ", [sql("(0, NULL::text)"), *names]),
-            closely,
-            closely,
-            closely,
-            "pg_get_function_sqlbody(p.oid)" if self._version >= _PARSED_BODIES else "''",
+            *(closely, closely, closely, closely),
+            *(parsed, parsed),
         )
 
     def _reached(self, starts: Iterable[Thing], follows: Callable[[Thing, str], bool]) -> dict[Key, Thing]:
@@ -265,14 +279,14 @@ class Behind:
 
     def heaps(self) -> list[Thing]:
         """Return what stores the entity's rows, down to every partition. Its parents (the other `names` of a relation) store none."""
-        starts = [thing for number, thing in self._named.items() if self._of_query or number == 0]
+        starts = [thing for number, thing in self._named.items() if self._query or number == 0]
         found = self._reached((*starts, *self.of_functions), lambda thing, way: way == "part" or (way == "view" and thing.kind == "v"))
         return [thing for thing in found.values() if thing.kind in _HEAPS]
 
     @cached_property
     def relations(self) -> list[Thing]:
         """Return the relations that the entity names itself. Columns of others are read by their numbers, whatever they are called."""
-        return [thing for thing in (self._said if self._of_query else self._named.values()) if thing.kind]
+        return [thing for thing in (self._said if self._query else self._named.values()) if thing.kind]
 
     def behind_relations(self) -> list[Thing]:
         """Return `relations` and all that views among them read."""
@@ -292,6 +306,13 @@ class Behind:
         names = sorted(thing.name for thing in self._live if thing.body and "execute" in words(thing.body))
         said = "put statements together when they run (EXECUTE): if what those read is defined otherwise or hidden, nothing tells"
         return f"{', '.join(names)} {said}" if names else ""
+
+    def varying(self) -> str:
+        """Return what shows other rows or values by itself, in words. The text is empty if nothing does."""
+        found = [thing for thing in self._live if thing.varies and (thing.kind in ("", "v") or thing in self._hiding)]
+        names = [*(["the query"] if re.search(_CHANCE, self._query, re.IGNORECASE) else []), *sorted(thing.name for thing in found)]
+        said = "take the time or chance into account (now(), random()): what changes, appears or vanishes by that alone may be missed"
+        return f"{', '.join(names)} {said}; mode full misses nothing" if names else ""
 
     def views(self) -> dict[str, str]:
         """Return a digest of each view's text, by its full name."""

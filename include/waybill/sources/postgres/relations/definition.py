@@ -73,7 +73,7 @@ def definition(ask: Ask, system: str, query: Query, behind: Behind) -> Definitio
 
 def unseen(ask: Ask, behind: Behind) -> str:
     """Return which changes behind an entity nobody would notice, in words. The text is empty if there are none."""
-    return "; ".join(filter(None, (materialized.unseen(ask, behind.materialized()), behind.unfollowed())))
+    return "; ".join(filter(None, (materialized.unseen(ask, behind.materialized()), behind.unfollowed(), behind.varying())))
 
 
 def _rows_of(query: Query, behind: Behind) -> dict[int, tuple[Sql, Sql]]:
