@@ -339,6 +339,28 @@ def test_what_a_failover_lost_does_not_stay_in_the_copy(tmp_path, mode):
         place.close()
 
 
+@pytest.mark.parametrize("mode", ["snapshot", "lookback"])
+def test_what_a_crash_takes_back_was_never_delivered(tmp_path, mode):
+    """Others see a commit before the server's disk has it, and numbers of transactions that were lost are given out again."""
+    with serve_postgres(extra_config="synchronous_commit = off\nwal_writer_delay = 2s") as cluster, cluster.database() as database:
+        make(database)
+        place = place_for(tmp_path, database, mode)
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            for number in range(1, 21):
+                connection.execute(ROWS.format("orders", number, number).encode())
+            assert deliver(place, NOON) == []
+        cluster.stop(signal.SIGQUIT)
+        cluster.start()
+        assert differing(place, database) == set()
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            for number in range(101, 131):
+                connection.execute(f"insert into orders values ({number}, 'acme', 1, '2026-05-31 10:00Z')".encode())
+        assert deliver(place, NOON + DAY) == []
+        assert differing(place, database) == set()
+        assert [manifest["kind"] for _, manifest in place.manifests()] == ["full", "delta"]
+        place.close()
+
+
 def _clock(database: Database) -> datetime:
     with source(database).snapshot([entity("lookback")]) as snapshot:
         return snapshot.taken_at

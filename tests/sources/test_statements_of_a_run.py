@@ -21,10 +21,10 @@ SHAPES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "query": ([FUNCTION, CALLS], QUERY),
 }
 MOST = {
-    ("table", "postgres"): 24,
-    ("view", "postgres"): 25,
-    ("function", "postgres"): 27,
-    ("query", "postgres"): 29,
+    ("table", "postgres"): 25,
+    ("view", "postgres"): 26,
+    ("function", "postgres"): 28,
+    ("query", "postgres"): 30,
     ("table", "dbapi"): 35,
     ("view", "dbapi"): 35,
     ("function", "dbapi"): 36,

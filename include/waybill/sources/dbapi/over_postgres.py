@@ -9,17 +9,27 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
+from waybill.sources.definitions import Definition
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import base
+from waybill.sources.postgres.relations import definition as relations
+from waybill.sources.postgres.relations.behind import Ask, Behind
 from waybill.sources.postgres.session import POOL_OF_STATEMENTS
 from waybill.sources.postgres.spelling import PostgresFlavour
-from waybill.sources.sql import Sql, quote
+from waybill.sources.query import Query
+from waybill.sources.sql import Sql, quote, sql
 
 _TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
 """Python has none before year 1, after 9999, or infinite: they come as the engine reads them, in UTC."""
 _NOT_ALLOWED = "42501"
 """SQLSTATE of a relation that cannot be locked, because only some of its columns are granted."""
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
+
+_TIMELINE = """
+SELECT CASE WHEN pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN ''
+            ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+"""
+"""All servers of an Aurora cluster share one storage, and lose nothing to each other."""
 
 
 @contextmanager
@@ -111,6 +121,12 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
             if state(error) != _NOT_ALLOWED:
                 raise
             cursor.execute("ROLLBACK TO locking; RELEASE locking")
+
+
+def definition(ask: Ask, query: Query, behind: Behind) -> Definition:
+    """Return what gives the rows their values, as the native source does."""
+    [(timeline,)] = ask(sql("{}", _TIMELINE))
+    return relations.definition(ask, "", query, behind, timeline)
 
 
 def end(connection: Any) -> None:

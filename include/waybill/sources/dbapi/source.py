@@ -30,7 +30,6 @@ from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
 from waybill.sources.postgres.relations.behind import Behind
-from waybill.sources.postgres.relations.definition import definition as behind_postgres
 from waybill.sources.postgres.relations.definition import unseen
 from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
@@ -163,7 +162,7 @@ class DbApiSnapshot:
         entity = selection.entity
         with errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
-                return behind_postgres(self._rows, "", self.query(selection), self._look_behind(entity))
+                return over_postgres.definition(self._rows, self.query(selection), self._look_behind(entity))
             return definition(self._rows, self.database.name, entity, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import select
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
 from waybill.sources.base import AGAIN
-from waybill.sources.postgres.settings import LOCK_SECONDS, transaction_settings
+from waybill.sources.postgres.settings import CLOCK, LOCK_SECONDS, transaction_settings
 
 _OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
 """Settings that no connection may change: rows are read as UTF-8, by SQL."""
@@ -50,6 +51,8 @@ _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal
 _OFFSET = """
 SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'
 """
+_LOG_END = "CASE WHEN to_regproc('aurora_version') IS NULL THEN pg_current_wal_insert_lsn()::text ELSE '' END"
+_KEPT = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn, (SELECT setting::int FROM pg_settings WHERE name = 'wal_writer_delay')"
 _ENCODINGS = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
 """Of a character without an equivalent, a server names the encoding it has, then the one that lacks it, in whatever language it speaks."""
 _STARTING = timedelta(seconds=1)
@@ -186,6 +189,26 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, hidden, unheard, path)
+
+
+def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, str]:
+    """Take the transaction's snapshot. Return what it sees (`pg_snapshot`), the server's clock, and where the server's log ends then."""
+    seen, log = ("''", "''") if facts.standby else ("pg_current_snapshot()::text", _LOG_END)
+    visible, now, log_end = connection.execute(f"SELECT {seen}, {CLOCK}, {log}".encode()).fetchone() or ("", datetime.now(UTC), "")
+    return visible, now.astimezone(UTC), log_end
+
+
+def outlast(connection: psycopg.Connection, log_end: str) -> None:
+    """Wait until the server's disk has its log up to there. With `synchronous_commit` off others see what is committed some time before,
+    and a crash takes it back. That time is at most three times `wal_writer_delay`.
+    """
+    deadline: float | None = None
+    while log_end and connection.info.transaction_status == TransactionStatus.INTRANS:
+        is_kept, delay = connection.execute(_KEPT, [log_end]).fetchone() or (True, 0)
+        deadline = deadline or time.monotonic() + 3 * delay / 1000
+        if is_kept or time.monotonic() >= deadline:
+            return
+        time.sleep(0.02)
 
 
 def offset(connection: psycopg.Connection) -> timedelta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -27,7 +27,6 @@ from waybill.sources.postgres.relations import heaps
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition, unseen
 from waybill.sources.postgres.relations.heaps import Heap
-from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
 from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Bind, Sql, quote, sql
@@ -81,7 +80,11 @@ class Postgres:
             return session.connect(self.connections(name))
 
         with reuse.lent(f"postgres {name}", another, session.emptied, session.is_fresh) as connection:
-            yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout, another)
+            read = tuple(entities)
+            snapshot = PostgresSnapshot(connection, where, read, self.spec.statement_timeout, another)
+            yield snapshot
+            with session.errors(where):
+                session.outlast(connection, snapshot.log_end if read else "")
 
 
 class PostgresSnapshot:
@@ -112,9 +115,7 @@ class PostgresSnapshot:
             session.begin(connection, "REPEATABLE READ", statement_timeout, self.facts.search_path)
             locked = session.lock(connection, dict.fromkeys(lockable.values()))
             self._held = {name for name, full_name in lockable.items() if full_name in locked}
-            visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
-            self.visible, now = connection.execute(f"SELECT {visible}, {CLOCK}".encode()).fetchone() or ("", datetime.now(UTC))
-        self.taken_at: datetime = now.astimezone(UTC)
+            self.visible, self.taken_at, self.log_end = session.taken(connection, self.facts)
 
     def _lockable(self, entities: tuple[Entity, ...]) -> dict[str, str]:
         """Return the tables and views that entities read, each by the name LOCK TABLE takes. The transaction before the snapshot's finds
@@ -200,7 +201,7 @@ class PostgresSnapshot:
         entity, query = selection.entity, self.query(selection)
         behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
-            found = definition(self._ask, self.facts.system, query, behind)
+            found = definition(self._ask, self.facts.system, query, behind, self.facts.timeline)
         if entity.changes.mode is Mode.SNAPSHOT:
             found["stamps"] = {heap.name: " ".join(heap.marks) for heap in self._heaps(entity)}
         return found
