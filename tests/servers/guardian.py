@@ -1,11 +1,14 @@
 """Ends the servers of a test run that could not do so itself: killed, or ended while it cleaned up.
 
-    python -S guardian.py < PIPE
+    python -S guardian.py SESSION < PIPE
+
+SESSION is the run's own.
 
 The run writes a line for each process it starts and each folder it makes, and another when that is gone. When the pipe closes the run
 has ended, in whatever way. What is left then is killed, with everything it started, and removed.
 
 What was started in another way, such as by the demo that a test runs, is not told. It is known by a variable that it inherited, `MARK`.
+A process that gives itself another title, as Airflow's do, writes over its variables. It is known by its session, where others are marked.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ MARK = "RUN_OF_TESTS"
 @cache
 def _guardian(run: int) -> subprocess.Popen[str]:
     """The guardian of process `run`: one that was forked off has its own."""
-    argv = [sys.executable, "-I", "-S", __file__]
+    argv = [sys.executable, "-I", "-S", __file__, str(os.getsid(run))]
     unmarked = {name: value for name, value in os.environ.items() if name != MARK}
     return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, cwd="/", env=unmarked, start_new_session=True)
 
@@ -65,20 +68,21 @@ def _marked(pid: str, marks: set[bytes]) -> bool:
     return False
 
 
-def _family(pids: set[int], marks: set[bytes]) -> set[int]:
-    """The processes, those with a mark, their sessions, and everything they started that still has its parent."""
+def _family(pids: set[int], marks: set[bytes], own: int) -> set[int]:
+    """The processes, those with a mark, their sessions but the run's own, and everything they started that still has its parent."""
     above: dict[int, set[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (facts := _facts(entry.name)):
             above[int(entry.name)] = {int(entry.name), int(facts[1]), int(facts[3])}
-    pids = pids | {pid for pid in above if _marked(str(pid), marks)}
+            if _marked(entry.name, marks):
+                pids = pids | {int(entry.name), int(facts[3])} - {own}
     found: set[int] = set()
     while more := {pid for pid, names in above.items() if pid not in found and names & (found | pids)}:
         found |= more
     return found
 
 
-def guard() -> None:
+def guard(own: int) -> None:
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     left: dict[str, str] = {}
@@ -93,7 +97,7 @@ def guard() -> None:
             left.pop(what, None)
     # The system may have given the number of a process to somebody else since.
     pids = {int(what) for what, began in left.items() if began and _began(what) in ("", began)}
-    while alive := _family(pids, marks):
+    while alive := _family(pids, marks, own):
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -104,4 +108,4 @@ def guard() -> None:
 
 
 if __name__ == "__main__":
-    guard()
+    guard(int(sys.argv[1]))
