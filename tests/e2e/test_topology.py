@@ -34,8 +34,11 @@ SOONER = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
 }
-"""The file's settings that a lost worker waits for, shorter, and a scheduler that looks less often: what happens then is the same."""
+"""The file's settings that a lost worker waits for, shorter, and a scheduler and a DAG processor that look less often: what happens then is
+the same.
+"""
 
 STORES = ("airflow-db", "ledger-db", "redis")
 LARGE = 1 << 20
