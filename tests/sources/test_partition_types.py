@@ -68,3 +68,22 @@ def test_a_partition_value_is_delivered_as_its_catalogued_type(tmp_path: Path, k
 def test_a_partition_value_of_another_type_is_refused_by_its_column(tmp_path: Path, kind: str, value: str) -> None:
     with pytest.raises(PermanentError, match="column part"):
         delivered(tmp_path, kind, [value])
+
+
+@pytest.mark.parametrize(("kind", "folders"), [("integer", ["7", "07", "8", "70"]), ("decimal", ["7", "7.00", "8", "70"])])
+def test_a_tenant_that_is_a_number_has_the_folders_of_that_number_however_they_are_spelt(
+    tmp_path: Path, kind: str, folders: list[str]
+) -> None:
+    for number, folder in enumerate(folders):
+        for half in ("a", "b"):
+            place = tmp_path / "sample" / f"tenant={folder}" / f"{half}.parquet"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"id": [f"{number}{half}"]}), place)
+    plain = {"source": "any", "tenant_column": "tenant", "key": ["id"], "changes": {"mode": "full"}}
+    columns = {"id": {"type": "string"}, "tenant": {"type": kind}}
+    entity = Entity.model_validate({"id": "sample", "relation": "sample/*/*.parquet", "columns": columns, **plain})
+    selection = Selection(entity, "7", {"id": entity.columns["id"]})
+    with Lake(LakeSource(kind="lake"), tmp_path, no_connection).snapshot() as snapshot:
+        snapshot.check(selection)
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode().split()
+    assert lines == ["0a", "0b", "1a", "1b"]

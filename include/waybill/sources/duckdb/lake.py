@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import fsspec
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from waybill import aws
@@ -21,7 +20,7 @@ from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Slice
 from waybill.sources.definitions import Definition
-from waybill.sources.duckdb import engine, parquet_schema, partitions, table_formats
+from waybill.sources.duckdb import engine, parquet_schema, partitions, storage, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
@@ -62,7 +61,7 @@ class Lake:
 
     def _filesystem(self) -> Any:
         if not self.spec.path.startswith("s3://"):
-            return fsspec.filesystem("file")
+            return storage.LocalFiles()
         if not self.spec.connection:
             raise PermanentError(
                 "an s3:// lake needs an Airflow connection",
@@ -70,8 +69,10 @@ class Lake:
                 code="config",
                 next_step="Set its connection in the catalog",
             )
+        from waybill.sources.duckdb.buckets import BucketFiles
+
         target = self.connections(self.spec.connection)
-        return fsspec.filesystem("s3", session=_session(target), **s3_settings(target))
+        return BucketFiles(session=_session(target), **s3_settings(target))
 
 
 def _session(target: Connection) -> Any:
@@ -308,7 +309,7 @@ class LakeSnapshot(EngineSnapshot):
                 code="schema_drift",
                 next_step="Move it into its tenant's folder, or narrow the pattern to files that are partitioned alike",
             )
-        return [path for path, value in zip(paths, tenants, strict=True) if value == tenant] or paths[:1]
+        return [path for path, value in zip(paths, tenants, strict=True) if partitions.is_tenant(entity, value, tenant)] or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
@@ -327,7 +328,7 @@ class LakeSnapshot(EngineSnapshot):
         matches = self._matches(entity.relation)
         found = [path for path in matches if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
         for path in found:
-            _refuse_unreadable(path, entity)
+            partitions.refuse_unreadable(path, entity)
         self._plain |= table_formats.refuse(self.files, entity, found, self.root, self._plain)
         self._seen[entity.relation] = {path: matches[path] for path in found}
         if not found:
@@ -404,18 +405,6 @@ def _these(paths: list[str]) -> Bind:
 
 def _stamp(info: dict[str, Any]) -> Stamp:
     return tuple(str(info.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
-
-
-def _refuse_unreadable(path: str, entity: Entity) -> None:
-    """Refuse two kinds of names that DuckDB does not read as they are written."""
-    in_partition = any("?" in part for part in path.split("/")[:-1] if partitions.PARTITION.match(part))
-    if in_partition or ("\\" in path and partitions.PATTERN_MARKS.search(path)):
-        raise PermanentError(
-            f"the name {path} holds a {'question mark in a partition value' if in_partition else 'backslash beside a pattern character'}",
-            where=entity.id,
-            code="source_unreadable",
-            next_step="Spell it %3F, as Hive and Spark do" if in_partition else "Rename it",
-        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ _HIVE_TYPES = {
     ColumnType.BOOLEAN: "BOOLEAN",
     ColumnType.FLOAT: "DOUBLE",
 }
+_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL})
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 PATTERN_MARKS = re.compile(r"([*?\[])")
 _SPELT = {
@@ -50,6 +52,17 @@ def values_of(path: str) -> dict[str, str]:
 def _named(path: str) -> list[tuple[str, str]]:
     matches = (PARTITION.match(part) for part in path.split("/")[:-1])
     return [(unquote(match[1]), unquote(match[2])) for match in matches if match]
+
+
+def is_tenant(entity: Entity, value: str | None, tenant: str) -> bool:
+    """Return whether a folder is the tenant's. `07` and `7.00` are the tenant 7 if the column is catalogued as a number."""
+    catalogued = {column.source(name): column.type for name, column in entity.columns.items()}
+    if value == tenant or value is None or catalogued.get(entity.tenant_column) not in _NUMBERS:
+        return value == tenant
+    try:
+        return Decimal(value) == Decimal(tenant)
+    except InvalidOperation:
+        return False
 
 
 def refuse_doubled(paths: list[str], entity: Entity) -> None:
@@ -125,3 +138,15 @@ def _is_spelt(kind: ColumnType, value: str) -> bool:
     if not _SPELT[kind].fullmatch(value):
         return False
     return kind is not ColumnType.FLOAT or not math.isinf(float(value)) or "inf" in value.lower()
+
+
+def refuse_unreadable(path: str, entity: Entity) -> None:
+    """Refuse two kinds of names that DuckDB does not read as they are written."""
+    in_partition = any("?" in part for part in path.split("/")[:-1] if PARTITION.match(part))
+    if in_partition or ("\\" in path and PATTERN_MARKS.search(path)):
+        raise PermanentError(
+            f"the name {path} holds a {'question mark in a partition value' if in_partition else 'backslash beside a pattern character'}",
+            where=entity.id,
+            code="source_unreadable",
+            next_step="Spell it %3F, as Hive and Spark do" if in_partition else "Rename it",
+        )
