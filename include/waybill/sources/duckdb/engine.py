@@ -44,6 +44,9 @@ MEMORY_SORTING = (_limits("128MB", 1),)
 """What sorting about `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
 SORTED_WITH_LITTLE = 6_000_000
 MEMORY_NORMAL = _limits(MEMORY, os.cpu_count() or 1)
+_BELIEVE_VALUES = "SET disabled_optimizers = 'statistics_propagation'"
+"""The least and greatest value that a Parquet file notes pass over NaN. The engine would take them for the bounds of every value,
+and decide what is compared with NaN before it reads it."""
 MEMORY_LAST_RESORT = "RESET memory_limit; SET threads = 1"
 """What is tried when nothing else did: rows of megabytes, which the engine works on 2,048 at a time, and most of the machine's memory."""
 
@@ -110,6 +113,7 @@ def _opened() -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_progress_bar = false")
             connection.execute("SET enable_external_file_cache = false")
+            connection.execute(_BELIEVE_VALUES)
             connection.execute(MEMORY_NORMAL)
             yield connection
         finally:
