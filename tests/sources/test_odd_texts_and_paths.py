@@ -46,6 +46,8 @@ def test_bytes_of_a_database_without_an_encoding_are_told(postgres: Database, ki
     with pytest.raises(PermanentError, match="UTF-8") as told:
         read(origin)
     assert (told.value.code, "planted" in str(told.value)) == ("source_unreadable", False)
+    assert "orders" in told.value.where
+    assert "in column name" in told.value.what
 
 
 def origins(there: Database) -> dict[str, Source]:

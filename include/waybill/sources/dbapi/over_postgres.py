@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
+from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
-from waybill.sources.postgres import nested
+from waybill.sources.postgres import nested, undecodable
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.relations import definition as relations
 from waybill.sources.postgres.relations.behind import Ask, Behind
@@ -127,6 +128,23 @@ def definition(ask: Ask, query: Query, behind: Behind) -> Definition:
     """Return what gives the rows their values, as the native source does."""
     [(timeline,)] = ask(sql("{}", _TIMELINE))
     return relations.definition(ask, "", query, behind, timeline)
+
+
+def undecodable_column(connection: Any, query: TableQuery, render: Callable[[Sql], tuple[str, Any]]) -> str:
+    """Return the first column with bytes that are no text, or nothing. The connection reads nothing more: its snapshot is over."""
+    if root_of(connection) not in POSTGRES_DRIVERS:
+        return ""
+    with suppress(Exception):  # the first error is what is told
+        connection.rollback()
+        with closing(connection), closing(connection.cursor()) as cursor:
+            for name, statement in undecodable.looks(query):
+                try:
+                    cursor.execute(*render(statement))
+                except Exception as error:
+                    if state(error) in undecodable.UNDECODABLE:
+                        return name
+                    raise
+    return ""
 
 
 def end(connection: Any) -> None:

@@ -29,6 +29,7 @@ from waybill.sources.dbapi.refusals import errors
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
+from waybill.sources.postgres import undecodable
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import unseen
 from waybill.sources.query import Query, with_ids
@@ -344,6 +345,7 @@ class DbApiSnapshot:
         """Yield the answers of the engine, chunk by chunk. It sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (
+            undecodable.naming(selection, lambda: over_postgres.undecodable_column(self.connection, query, self.database.render)),
             drift.naming(selection, query.natives, query.flavour, binding=not self.database.dynamic),
             errors(self._at(selection)),
             engine.connect() as connection,

@@ -20,14 +20,14 @@ from waybill.sources.base import Slice
 from waybill.sources.definitions import Definition
 from waybill.sources.parents import Parent
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import nested, session, slices
+from waybill.sources.postgres import nested, session, slices, undecodable
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
 from waybill.sources.postgres.relations import heaps
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition, unseen
 from waybill.sources.postgres.relations.heaps import Heap
-from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name
+from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, PostgresFlavour, relation_name, render
 from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -104,7 +104,7 @@ class PostgresSnapshot:
         self.where = where
         self.another = another
         self.part = Sql()
-        self._statement_timeout = statement_timeout
+        self.statement_timeout = statement_timeout
         self._relations: dict[str, list[Any]] = {}
         self._behind: dict[str, Behind] = {}
         self._shapes: dict[str, nested.Shapes] = {}
@@ -246,7 +246,7 @@ class PostgresSnapshot:
         yield from blocks(found, rewrite, most)
 
     def slices(self, selection: Selection, most: int) -> AbstractContextManager[list[Slice]]:
-        return slices.opened(self, selection, most, self._statement_timeout)
+        return slices.opened(self, selection, most, self.statement_timeout)
 
     def changes_by_time(self, selection: Selection) -> bool:
         return self.query(selection).changes_by_time()
@@ -323,7 +323,7 @@ class PostgresSnapshot:
             drift.naming(selection, self.columns(entity), self.flavour_of(entity)),
             session.errors(self._at(selection), self._parsed(selection)),
         )
-        with named, described:
+        with undecodable.naming(selection, lambda: undecodable.column_of(self, selection)), named, described:
             yield
 
     def _relation(self, entity: Entity) -> list[Any]:
@@ -428,10 +428,6 @@ class SnapshotQuery(Query):
 
     def _by_transaction(self) -> bool:
         return self.natives[self.entity.changes.column] == "xid8" and isinstance(self.selection.changed.end, str)
-
-
-def render(statement: Sql) -> tuple[str, list[Any]]:
-    return statement.render(lambda bind: f"%s::{bind.cast}" if bind.cast else "%s", lambda text: text.replace("%", "%%"))
 
 
 def _rewrite(columns: int, line_end: str) -> Callable[[Buffer], bytes] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
@@ -264,3 +265,7 @@ def _with_numbers_of_json(x: str) -> str:
     marked = f"regexp_replace({text}, {_NO_NUMBERS}, '\\1' || chr(1) || '\\2' || chr(2), 'g')"
     quoted = f"""replace(replace(replace({marked}, chr(1) || chr(2), ''), chr(1), '"'), chr(2), '"')"""
     return f"(CASE WHEN {text} ~ 'NaN|Infinity' THEN {quoted} ELSE {text} END)"
+
+
+def render(statement: Sql) -> tuple[str, list[Any]]:
+    return statement.render(lambda bind: f"%s::{bind.cast}" if bind.cast else "%s", lambda text: text.replace("%", "%%"))

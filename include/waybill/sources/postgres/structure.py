@@ -13,8 +13,7 @@ import psycopg
 from waybill.configuration.catalog import PostgresSource
 from waybill.connection import Connections
 from waybill.sources.postgres import session
-from waybill.sources.postgres.source import render
-from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, render
 from waybill.sources.sql import Sql, quote, quoted_name, sql
 from waybill.sources.structures.base import FoundTable, Reference, found_column, written
 
