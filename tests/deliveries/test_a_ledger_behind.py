@@ -345,3 +345,19 @@ def test_an_entity_that_a_lost_ledger_meets_later_is_looked_for_on_every_date(pl
     else:
         assert result.error is not None
         assert result.error.code == "ledger_behind"
+
+
+def test_a_row_that_was_never_delivered_is_missed_although_the_delivery_before_was_restored(place: Place) -> None:
+    """Whether a restored delivery held rows past its end is no number of rows that the next one left out."""
+    changed(place, 1, 1)  # past the end of the first window
+    place.run(NOON)
+    lose(place)
+    place.run(NOON + DAY)
+    assert reconcile(place.installation(), "acme", actor="test").problems == []
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    assert [result.error for result in place.run(NOON + 5 * DAY)] == [None]
+    collect(place, "*.csv")
+    shutil.rmtree(place.root / ".waybill/archive")
+    place.user(8, "later than the look back reaches", NOON + DAY - timedelta(hours=20))
+    [difference] = reconcile(place.installation(), "acme", actor="test").differences
+    assert difference.missing == 1

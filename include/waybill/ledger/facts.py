@@ -53,8 +53,8 @@ class Position(TypedDict, total=False):
 
     `at` is the place itself, in the source's own terms, by the change column and mode named here. `past` counts the delivered versions at
     or past the window's end, and `inexact` says that some of them are not known. `since` is the id from which on every delivered version
-    is remembered. `imported` says that `reconcile` restored the position from a manifest, which counts no versions: `past` is true or
-    false there.
+    is remembered. `imported` says that `reconcile` restored the position from a manifest, which counts no versions: `inexact` says there
+    that some lie past the end. Version 0.1.0 wrote true or false into its `past`.
     """
 
     mode: str

@@ -145,7 +145,8 @@ def _settled(stream: Stream, entity: Entity, snapshot: Snapshot) -> Any:
 def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
     """Return the window by id if positions are ids, else by time. The first window has no beginning."""
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
-    earlier = int((attempt.position_from or {}).get("past", 0))
+    before = attempt.position_from or {}
+    earlier = 0 if before.get("imported") else before.get("past", 0)  # after a restored one, nothing is left out
     if isinstance(end, int):
         return _Window(delivery, attempt, ChangeSpan(start, min(end, settled)), earlier)
     until = delivery.window_to or delivery.planned_to

@@ -109,11 +109,11 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
     changed = replace(changed, ahead=_ahead(snapshot, selection))
     position = stream.position or {}
     if is_imported(stream):
-        repeats = bool(room or changed.ahead or position.get("past"))
+        repeats = bool(room or changed.ahead or _has_past(stream))
         return replace(selection, changed=replace(changed, start=changed.start - room)), repeats
     since = position.get("since") if isinstance(changed.start, int) else stream.digests_from
     overlap = changed.start if since is None else max(changed.start - room, since)
-    past = bool(position.get("past"))
+    past = _has_past(stream)
     if not past and not changed.ahead and overlap >= changed.start:
         return selection, False
     delivered_columns = from_json(stream.columns or [])
@@ -157,7 +157,7 @@ def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent
     else:
         if selection.changed.ahead:
             digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(ahead=ahead))))
-        if (stream.position or {}).get("past") and ahead:
+        if _has_past(stream) and ahead:
             delivered = known()
             between = replace(selection, changed=ChangeSpan(end, ahead))
             digests.keep([digest for digest in batch if digest in delivered] for batch in snapshot.digests(between))
@@ -168,6 +168,12 @@ def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent
 def is_imported(stream: Stream) -> bool:
     """Return whether `reconciling` restored the last delivery from its manifest, which does not name the versions it held."""
     return bool(stream.position and stream.position.get("imported"))
+
+
+def _has_past(stream: Stream) -> bool:
+    """Return whether the last delivery held versions at or past its window's end."""
+    position = stream.position or {}
+    return bool(position.get("past") or (is_imported(stream) and position.get("inexact")))
 
 
 class _Blobs:

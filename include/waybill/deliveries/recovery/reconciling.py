@@ -246,7 +246,7 @@ class _Import:
             position_from=None if at.get("from") is None else position | {"at": at["from"]},
             position_to=None
             if at.get("to") is None
-            else position | {"at": at["to"], "imported": True, "past": not published.facts["window"].get("exact")},
+            else position | {"at": at["to"], "imported": True, "inexact": not published.facts["window"].get("exact")},
             snapshot_time=published.snapshot_time,
             schema_version=published.facts["schema_version"],
             columns=[known | {"export": exports.get(source_of(known), "yes")} for known in columns],
