@@ -141,7 +141,7 @@ def test_a_surprise_in_one_entity_is_told_and_keeps_no_other_back(place, caplog)
     apply(installation, actor="test")
     results = {result.delivery.entity: result for result in run(installation, "acme", NOON, progress=progress)}
     assert [name for name, result in results.items() if not result.error] == ["theme"]
-    for entity, says in (("user3", "raised an unexpected ZeroDivisionError"), ("user", "an unexpected KeyError")):
+    for entity, says in (("user3", "cannot do what it is asked for, and raised ZeroDivisionError"), ("user", "an unexpected KeyError")):
         said = str(results[entity].error)
         assert says in said
         assert "hunter2" not in said

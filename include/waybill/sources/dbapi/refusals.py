@@ -60,9 +60,10 @@ def errors(where: str) -> Iterator[None]:
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
             if isinstance(error, UnicodeDecodeError):
                 raise _not_utf8(where) from error
-            what = f"the driver or its hook raised an unexpected {type(error).__name__}"
             if isinstance(error, _OF_OUR_ASKING):
+                what = f"the driver or its hook cannot do what it is asked for, and raised {type(error).__name__}"
                 raise PermanentError(what, where=where, code="driver", next_step="The log shows where it came from") from error
+            what = f"the driver or its hook raised an unexpected {type(error).__name__}"
             raise TransientError(what, where=where, code="driver", next_step="The log shows where it came from") from error
         raise _translated(error, names, where) from error
 
