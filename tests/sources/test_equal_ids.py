@@ -32,12 +32,12 @@ class Place:
     source: Source
     happens: Callable[..., None]
 
-    def ids(self, tenant: str, *through: dict[str, Any], **facts: Any) -> str:
+    def ids(self, tenant: str, *through: dict[str, Any], scope: dict[str, tuple[str, ...]] | None = None, **facts: Any) -> str:
         """Return the ids of the tenant's rows, or the code of the refusal."""
         owner: dict[str, Any] = {"tenant_through": through} if through else {"tenant_column": "tenant_id"}
         body = {"id": "orders", "source": "s", "relation": "orders", "key": ["id"], "columns": {"id": {"type": "integer"}}}
         entity = Entity.model_validate({**body, **owner, "changes": {"mode": "full"}, **facts})
-        selection = Selection(entity, tenant, entity.columns)
+        selection = Selection(entity, tenant, entity.columns, scope=scope or {})
         try:
             with self.source.snapshot([entity]) as snapshot:
                 snapshot.check(selection)

@@ -29,6 +29,9 @@ _HOLDS = {
 _NEVER_IDS = frozenset([ColumnType.FLOAT, ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.JSON, ColumnType.BINARY])
 _SHAPES = frozenset(["point", "line", "lseg", "box", "path", "polygon", "circle", "geometry", "xml", "tsvector", "tsquery", "money"])
 """Types of PostgreSQL and MySQL that no catalog type stands for, and that hold no ids either."""
+_IDS = "a column of text, whole numbers, decimal numbers or UUIDs"
+_HOURS = re.compile(r"(time|time_ns|timetz|interval)\b", re.IGNORECASE)
+"""Times of a day and spans, of which the same one is written in many ways: an id in another way than it is delivered would find no row."""
 _CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
 _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IGNORECASE)
 """Numbers without declared decimals. Each value shows whether it is whole."""
@@ -99,7 +102,8 @@ def check_columns(
 
 def check_tenant(query: Query) -> None:
     """Raise PermanentError `schema_drift` for a column of `tenant_through` that is missing, and `tenant_unfit` if the column that tells the
-    tenant cannot hold the tenant's id: no row could be found, and the consumer would be told that the tenant has none.
+    tenant cannot hold the tenant's id: no row could be found, and the consumer would be told that the tenant has none. The same holds of
+    the columns of the levels that are asked for: `scope_unfit`.
     """
     query.tenant()
     entity, tenant = query.entity, query.selection.tenant
@@ -107,16 +111,24 @@ def check_tenant(query: Query) -> None:
     column, natives = (steps[-1].column, query.parents[-1].natives) if steps else (entity.tenant_column, query.natives)
     native = natives.get(column, "")
     kind = query.flavour.kind(native)
-    key = "tenant_through" if steps else "tenant_column"
-    never = kind in _NEVER_IDS and not native.lower().startswith("tinyint")  # MySQL's boolean holds small numbers
-    if not query.flavour.dynamic and (never or native.lower().partition("(")[0] in _SHAPES):
+    if _holds_no_ids(query.flavour, native):
+        key = "tenant_through" if steps else "tenant_column"
         raise PermanentError(
             f"{column}, which tells the tenant, is {native}, which holds no ids",
             where=entity.id,
-            allowed="a column of text, whole numbers, decimal numbers or UUIDs",
+            allowed=_IDS,
             code="tenant_unfit",
             next_step=f"Set {key} of entities.{entity.id} of the catalog to such a column",
         )
+    for level, scope in entity.scopes.items():
+        if level in query.selection.scope and _holds_no_ids(query.flavour, query.natives[scope]):
+            raise PermanentError(
+                f"{scope}, which tells the {level}, is {query.natives[scope]}, which holds no ids",
+                where=entity.id,
+                allowed=_IDS,
+                code="scope_unfit",
+                next_step=f"Set scopes.{level} of entities.{entity.id} of the catalog to such a column",
+            )
     if not tenant or can_equal(query.flavour, native, tenant):
         return
     bounds = query.flavour.bounds(native)
@@ -131,6 +143,12 @@ def check_tenant(query: Query) -> None:
         next_step=f"Set sourceTenant to the id that {column} holds, or have entities.{entity.id} of the catalog lead to the other id"
         " by tenant_through",
     )
+
+
+def _holds_no_ids(flavour: Flavour, native: str) -> bool:
+    declared = native.lower()
+    never = flavour.kind(native) in _NEVER_IDS and not declared.startswith("tinyint")  # MySQL's boolean holds small numbers
+    return not flavour.dynamic and (never or declared.partition("(")[0] in _SHAPES or bool(_HOURS.match(declared)))
 
 
 def nobodys(tenant: str) -> str:

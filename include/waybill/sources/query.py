@@ -366,10 +366,18 @@ class Query:
         missing = either(sql("{} IS NULL", self.flavour.name(name)) for name in names)
         return sql("SELECT count(*) FROM {} WHERE {} AND {}", self.relation, among, missing)
 
+    def respells_key(self) -> bool:
+        """Return whether different values of a column of the key may be delivered as the same text."""
+        return any(map(self.holds_uuids_as_text, self.entity.key))
+
+    def tells(self, name: str) -> Sql:
+        """Return what tells a value of the key from others once it is delivered."""
+        return self.text(name) if self.holds_uuids_as_text(name) else sql("{}", self._sort_value(name))
+
     def repeated_key(self) -> Sql:
-        """Return the statement that counts the keys that occur more than once among the selected rows."""
+        """Return the statement that counts the keys that occur more than once among the selected rows, as they are delivered."""
         keys = ", ".join(f"o{i}" for i, _ in enumerate(self.entity.key))
-        terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
+        terms = join(", ", (sql("{} AS o{}", self.tells(name), str(i)) for i, name in enumerate(self.entity.key)))
         rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
         return sql("SELECT count(*) FROM (SELECT count(*) AS n FROM ({}) AS t GROUP BY {} HAVING count(*) > 1) AS d", rows, keys)
 

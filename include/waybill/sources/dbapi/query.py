@@ -8,6 +8,7 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.configuration.values.conditions import Condition
+from waybill.sources.dbapi import spellings
 from waybill.sources.dbapi.drivers import TableFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, sql
@@ -52,9 +53,20 @@ class TableQuery(Query):
     def equal(self, name: str, value: str) -> Sql:
         """Return exact equality. Of a UUID in a text the digits count: it may lack its hyphens, or stand in braces."""
         if self.holds_uuids_as_text(name):
-            digits = f"lower(replace(replace(replace({self.flavour.name(name)}, '-', ''), '{{', ''), '}}', ''))"
-            return self.flavour.equal(digits, self.natives[name], value.replace("-", ""))
+            return self.flavour.equal(self._digits(name), self.natives[name], value.replace("-", ""))
         return super().equal(name, value)
+
+    def _digits(self, name: str) -> str:
+        return f"lower(replace(replace(replace({self.flavour.name(name)}, '-', ''), '{{', ''), '}}', ''))"
+
+    def tells(self, name: str) -> Sql:
+        """SQLite keeps numbers and times as texts, of which several are delivered as the same one."""
+        x, kind, natural = self.flavour.name(name), self.kind(name), self.flavour.kind(self.natives[name])
+        if self.holds_uuids_as_text(name):
+            return sql("{}", self._digits(name))
+        if self.flavour.dynamic and kind in spellings.KINDS and natural not in spellings.STORED_AS_NUMBERS:
+            return sql("CASE typeof({}) WHEN 'text' THEN {}({}, {}) ELSE {} END", x, spellings.FUNCTION, x, Bind(kind.value), x)
+        return super().tells(name)
 
     def _live(self) -> Sql:
         """A state that tells deletions is looked at where rows have their catalogued types."""

@@ -170,7 +170,8 @@ class PostgresSnapshot:
         nullable = [name for name in entity.key if name not in self.never_null(entity)]
         if nullable and (nulls := self._run(selection, query.without(nullable, query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
-        if not self._has_unique_index(entity) and self._run(selection, query.repeated_key())[0][0]:
+        is_kept_unique = not query.respells_key() and self._has_unique_index(entity)
+        if not is_kept_unique and self._run(selection, query.repeated_key())[0][0]:
             raise drift.repeated_key(selection)
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
