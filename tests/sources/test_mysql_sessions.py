@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import pymysql.cursors
 import pytest
 
 from tests.servers.mariadb import MariaDatabase
@@ -141,6 +142,29 @@ def test_a_table_without_transactions_is_refused_behind_views_and_queries_too(ma
     execute(mariadb, "alter table orders engine = InnoDB", "create table name (id int) engine = MyISAM")
     with source.snapshot([wanted]) as snapshot:
         snapshot.check(Selection(wanted, "acme", wanted.columns))
+
+
+def test_views_and_functions_are_asked_for_once_in_a_snapshot(mariadb):
+    asked: list[str] = []
+
+    class Recording(pymysql.cursors.Cursor):
+        def execute(self, query, args=None):
+            asked.append(query)
+            return super().execute(query, args)
+
+    def recorded(_: str) -> pymysql.Connection:
+        connection = connect(mariadb)
+        connection.cursorclass = Recording
+        return connection
+
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    wanted = entity("lookback", columns={"id": {"type": "integer"}})
+    selection = Selection(wanted, "acme", wanted.columns)
+    with DbApi(DbApiSource(kind="dbapi", connection="db"), recorded).snapshot([wanted]) as snapshot:
+        snapshot.check(selection)
+        snapshot.definition(selection)
+        snapshot.definition(selection)
+    assert [sum(f"information_schema.{name}" in query for query in asked) for name in ("views", "routines")] == [1, 1]
 
 
 @pytest.mark.parametrize("replacement", ["truncate orders", "alter table orders force", "alter table orders modify name varchar(20)"])

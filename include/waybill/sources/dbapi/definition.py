@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from waybill.configuration.catalog import Entity
+from waybill.configuration.catalog import Entity, Mode
+from waybill.errors import PermanentError
 from waybill.sources import definitions
+from waybill.sources.dbapi.drivers import Database
 from waybill.sources.dbapi.from_clauses import tables_named
 from waybill.sources.definitions import Definition
-from waybill.sources.sql import Bind, Sql, join, quote, sql
+from waybill.sources.sql import Bind, Sql, join, quote, split_name, sql
 
 _MYSQL_SCHEMAS = """
 SELECT schema_name, schema_name = DATABASE() FROM information_schema.schemata
@@ -56,41 +58,71 @@ class _Told:
         return " ".join([*self.views.values(), *self.functions.values()])
 
 
-def definition(ask: Ask, database: str, entity: Entity, columns: Mapping[str, str]) -> Definition:
-    """Return what gives an entity's rows their values. `columns` are those of its relation.
+class Structure:
+    """What is behind entities in SQLite or MySQL. It is the same for a whole snapshot, so views and functions are asked for once."""
 
-    Views and queries find columns by name, so that every table behind them counts.
-    """
-    told = {"SQLite": _sqlite, "MySQL": _mysql}.get(database, _nothing)(ask, entity)
-    if not entity.query and not definitions.behind(definitions.text_of(entity), told.views):
-        listed: Sequence[Any] = [(entity.relation, name, native) for name, native in columns.items()]
-    elif database == "MySQL":
-        listed = ask(sql(_MYSQL_COLUMNS, _names(told.schemas)))
-    else:
-        listed = [row for schema in told.schemas for row in ask(sql(_SQLITE_COLUMNS, quote(schema), Bind(schema)))]
-    return definitions.by_words(entity, told.views, told.functions, listed)
+    def __init__(self, ask: Ask, database: str) -> None:
+        self._ask = ask
+        self._database = database
+        self._told: dict[str, _Told] = {}
 
+    def definition(self, entity: Entity, columns: Mapping[str, str]) -> Definition:
+        """Return what gives an entity's rows their values. `columns` are those of its relation.
 
-def without_transactions(ask: Ask, entity: Entity) -> list[tuple[str, str]]:
-    """Return the tables of MySQL behind views, functions and queries whose engine has no transactions, each with that engine.
+        Views and queries find columns by name, so that every table behind them counts.
+        """
+        told = self._of(entity)
+        if not entity.query and not definitions.behind(definitions.text_of(entity), told.views):
+            listed: Sequence[Any] = [(entity.relation, name, native) for name, native in columns.items()]
+        elif self._database == "MySQL":
+            listed = self._ask(sql(_MYSQL_COLUMNS, _names(told.schemas)))
+        else:
+            listed = [row for schema in told.schemas for row in self._ask(sql(_SQLITE_COLUMNS, quote(schema), Bind(schema)))]
+        return definitions.by_words(entity, told.views, told.functions, listed)
 
-    The text of a view names each table with its database, in quotes.
-    """
-    text, told = definitions.text_of(entity), _mysql(ask, entity)
-    texts = " ".join(definitions.behind(text, told.views).values())
-    called = {name: body for name, body in told.functions.items() if re.search(rf"(?i)\b{re.escape(name)}`?\s*\(", f"{text} {texts}")}
-    called |= definitions.behind(" ".join(called.values()), told.functions)
-    queries = [table.query for table in (entity, *entity.parents()) if table.query]
-    named = {name for query in queries for name in tables_named(query)}
-    inside = {name for body in called.values() for name in tables_named(body)}
-    if not texts and not named and not inside:
-        return []
-    return [
-        (table, engine)
-        for schema, table, engine, is_own in ask(sql(_MYSQL_WITHOUT_TRANSACTIONS, _names(told.schemas)))
-        for whole, bare in [((schema.casefold(), table.casefold()), (table.casefold(),))]
-        if f"`{schema}`.`{table}`" in texts or whole in named | inside or (is_own and bare in named) or bare in inside
-    ]
+    def require_transactions(self, entity: Entity, database: Database) -> None:
+        """Refuse a table without transactions, also behind views and queries, unless one statement reads everything."""
+        if entity.changes.mode is Mode.FULL:
+            return
+        names = [joined.relation for joined in (entity, *entity.parents()) if joined.relation]
+        statements = [statement for name in names if (statement := database.without_snapshots(split_name(name)))]
+        found = [row for statement in statements for row in self._ask(statement)]
+        for table, kind in (*found, *self._without_transactions(entity)):
+            raise PermanentError(
+                f"the table {table} has the engine {kind}, which has no transactions: rows written while it is read would be lost",
+                where=entity.id,
+                code="no_snapshot",
+                next_step=f"ALTER TABLE {table} ENGINE = InnoDB, or set entities.{entity.id}.changes.mode to full",
+            )
+
+    def _without_transactions(self, entity: Entity) -> list[tuple[str, str]]:
+        """Return the tables of MySQL behind views, functions and queries whose engine has no transactions, each with that engine.
+
+        The text of a view names each table with its database, in quotes.
+        """
+        if self._database != "MySQL":
+            return []
+        text, told = definitions.text_of(entity), self._of(entity)
+        texts = " ".join(definitions.behind(text, told.views).values())
+        called = {name: body for name, body in told.functions.items() if re.search(rf"(?i)\b{re.escape(name)}`?\s*\(", f"{text} {texts}")}
+        called |= definitions.behind(" ".join(called.values()), told.functions)
+        queries = [table.query for table in (entity, *entity.parents()) if table.query]
+        named = {name for query in queries for name in tables_named(query)}
+        inside = {name for body in called.values() for name in tables_named(body)}
+        if not texts and not named and not inside:
+            return []
+        return [
+            (table, engine)
+            for schema, table, engine, is_own in self._ask(sql(_MYSQL_WITHOUT_TRANSACTIONS, _names(told.schemas)))
+            for whole, bare in [((schema.casefold(), table.casefold()), (table.casefold(),))]
+            if f"`{schema}`.`{table}`" in texts or whole in named | inside or (is_own and bare in named) or bare in inside
+        ]
+
+    def _of(self, entity: Entity) -> _Told:
+        text = definitions.text_of(entity)
+        if text not in self._told:
+            self._told[text] = {"SQLite": _sqlite, "MySQL": _mysql}.get(self._database, _nothing)(self._ask, entity)
+        return self._told[text]
 
 
 def _nothing(ask: Ask, entity: Entity) -> _Told:

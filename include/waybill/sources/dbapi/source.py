@@ -22,7 +22,7 @@ from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Slice
 from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, replicas
-from waybill.sources.dbapi.definition import definition, without_transactions
+from waybill.sources.dbapi.definition import Structure
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.dbapi.refusals import errors
@@ -87,6 +87,7 @@ class DbApiSnapshot:
         self.flavour = plain(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
+        self._structure = Structure(self._rows, self.database.name)
         self._flavours: dict[str, drivers.TableFlavour] = {}
         with errors(where), over_postgres.told_by_pool(connection), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
@@ -164,7 +165,7 @@ class DbApiSnapshot:
         with errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
                 return over_postgres.definition(self._rows, self.query(selection), self._look_behind(entity))
-            return definition(self._rows, self.database.name, entity, self.columns(entity))
+            return self._structure.definition(entity, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:
         return row_security.sentence(self._hiding(entity))
@@ -208,7 +209,7 @@ class DbApiSnapshot:
                     [(strange,)] = self._rows(query.unreadable(name))
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
-            self._require_snapshots(entity)
+            self._structure.require_transactions(entity, self.database)
             charsets.refuse_unconvertible(self.database.name, query, self._rows)
             row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
             if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
@@ -222,23 +223,6 @@ class DbApiSnapshot:
                     code="driver",
                     next_step="Use a driver with server-side cursors, a postgres source, or Parquet files in a lake",
                 )
-
-    def _require_snapshots(self, entity: Entity) -> None:
-        """Refuse a table without transactions, unless one statement reads everything."""
-        if entity.changes.mode is Mode.FULL:
-            return
-        names = [joined.relation for joined in (entity, *entity.parents()) if joined.relation]
-        statements = [statement for name in names if (statement := self.database.without_snapshots(split_name(name)))]
-        found = [row for statement in statements for row in self._rows(statement)]
-        if self.database.name == "MySQL":
-            found += without_transactions(self._rows, entity)
-        for table, kind in found:
-            raise PermanentError(
-                f"the table {table} has the engine {kind}, which has no transactions: rows written while it is read would be lost",
-                where=entity.id,
-                code="no_snapshot",
-                next_step=f"ALTER TABLE {table} ENGINE = InnoDB, or set entities.{entity.id}.changes.mode to full",
-            )
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         self.replica.require_running(entity, self.where)
