@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 from waybill.canonical import timestamp_text
 from waybill.deliveries.extraction.columns import from_json
@@ -59,17 +60,33 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
 
     The hash of each file has been checked. Raises PermanentError if a file is in neither place; its next step names the remaining repair.
     """
-    original = family[0]
-    wanted = [file["sha256"] for file in adopted[original.id].all_files]
-    committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     found: list[Blocks] = []
-    for number, sha256 in enumerate(wanted):
-        places = [*_stored(installation, committed, adopted, number, len(wanted)), *_delivered(session, committed, adopted, number)]
-        intact = next((place for place in places if _hash(place) == sha256), None)
+    for file, places in _places(installation, session, family, adopted):
+        intact = next((place for place in places if _hash(place) == file["sha256"]), None)
         if intact is None:
-            raise bytes_gone(original)
+            raise bytes_gone(family[0])
         found.append(intact)
     return found
+
+
+def require_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> None:
+    """Raise PermanentError if nothing is left of a file of the original. Nothing is read: `find_bytes` does so when they are repeated."""
+    for _, places in _places(installation, session, family, adopted):
+        if next(places, None) is None:
+            raise bytes_gone(family[0])
+
+
+def _places(
+    installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]
+) -> Iterator[tuple[FileFacts, Iterator[Blocks]]]:
+    """Yield each file of the original with the places where its bytes may be, those of our own store first."""
+    wanted = adopted[family[0].id].all_files
+    committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
+    for number, file in enumerate(wanted):
+        yield (
+            file,
+            chain(_stored(installation, committed, adopted, number, len(wanted)), _delivered(session, committed, adopted, number)),
+        )
 
 
 def shows_commit(kept: Kept | None, delivery: Delivery) -> bool:
@@ -108,8 +125,9 @@ def _stored(installation: Installation, family: list[Delivery], adopted: dict[st
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
     for delivery in family:
         attempt = adopted[delivery.id]
-        path = f"{target_of_attempt(delivery, attempt).folder}/{attempt.all_files[number]['path']}"
-        if session.size(path) is not None:
+        file = attempt.all_files[number]
+        path = f"{target_of_attempt(delivery, attempt).folder}/{file['path']}"
+        if session.size(path) == file["bytes"]:
             yield _remote(session, path)
 
 

@@ -12,7 +12,7 @@ from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Selection
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.extracting import within
-from waybill.deliveries.kept_bytes import find_bytes
+from waybill.deliveries.kept_bytes import require_bytes
 from waybill.deliveries.planning import entity_ids
 from waybill.deliveries.publishing.days import publish_listings
 from waybill.deliveries.running import Progress, Result, deliver_batch, silent
@@ -40,9 +40,11 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
         with installation.ledger.read() as connection:
             adopted = deliveries.adopted_of(connection, family)
         with installation.session(installation.registered(original.tenant)) as session:
-            find_bytes(installation, session, family, adopted)
+            require_bytes(installation, session, family, adopted)
         unfinished = [_plan_redelivery(installation, family, actor)]
     result = deliver_batch(installation, [unfinished[0].id], progress)[0]
+    if result.error and result.error.code == "bytes_gone":  # what was left of them was damaged
+        raise result.error
     publish_listings(installation, original.tenant)
     return result
 
