@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,46 @@ def test_another_history_of_the_same_tenant_is_refused(tmp_path: Path, is_old_go
     said = consumer("pull", other.root, copy)
     assert (said.code, "another delivery" in said.err, "of its own" in said.err) == (1, True, True)
     assert tree(copy) == before
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+@pytest.mark.parametrize("is_position_lost", [False, True])
+def test_a_sender_that_went_back_to_an_earlier_state_is_told_until_a_full_load(tmp_path: Path, lost: int, is_position_lost: bool) -> None:
+    """The sender's machine was put back with its ledger and its files, and delivers other rows under the numbers that were pulled."""
+    acme, copy, url = sent(tmp_path / "in"), tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
+    shutil.copytree(acme.root, tmp_path / "backup")
+    earlier = replace(acme, last={**acme.last})
+    for day in range(2, 3 + lost):
+        acme.day = day
+        acme.deliver([(str(day), "lost")])
+    well("pull", acme.root, copy)
+    well("load", copy, "--to", url)
+    shutil.rmtree(acme.root)
+    shutil.move(tmp_path / "backup", acme.root)
+    earlier.day = 2
+    earlier.deliver([("2", "new")], delivery_id="b" * 32)
+    if is_position_lost:
+        (copy / ".waybill-consumer.json").unlink()
+    for _ in range(2):
+        said = consumer("pull", acme.root, copy)
+        assert (said.code, "went back to an earlier state" in said.out + said.err) == (1, True), said
+        assert "earlier state" in consumer("status", copy).out
+    earlier.day = 3
+    earlier.deliver([("0", "x"), ("2", "new")], kind="full", delivery_id="c" * 32)
+    well("pull", acme.root, copy)
+    for day in range(4, 8):
+        earlier.day = day
+        earlier.deliver([(str(day), "new")], delivery_id=f"{day}" * 32)
+        well("pull", acme.root, copy)
+    well("load", copy, "--to", url)
+    assert well("pull", acme.root, copy)["deliveries"] == 0
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        held = connection.execute("select id, name from user order by id").fetchall()
+    assert held == [
+        (0, "x"),
+        (2, "new"),
+        *((day, "new") for day in range(4, 8)),
+    ]
 
 
 @pytest.mark.parametrize("end", ["2026", "2026/06", "2026/06/", "2026/06/02", "2026/06/02/user"])

@@ -241,7 +241,7 @@ def test_the_cost_of_a_run_follows_what_is_new(tmp_path: Path, monkeypatch: pyte
     sender.deliver([("1", "x")])
     report = pull(place, "x", tmp_path / "copy", Progress(shown=False))
     assert len(report.fetched) == 1
-    assert place.read_files == 3  # a manifest, its file, and a feed that is not there
+    assert place.read_files == 13  # a manifest, its file, a feed that is not there, and what the newest ten that are here are now
     assert place.listed < 140  # a date each, and none of the 360 folders of entities
     assert list(Finder(place, Position(tmp_path / "copy"), rescan=True).dates())
 

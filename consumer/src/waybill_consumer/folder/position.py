@@ -177,6 +177,8 @@ class Position:
         stream = kept.stream
         if manifest.kind != "backfill" and place == last:
             self.streams[stream]["sha256"] = sorted({*self.streams[stream].get("sha256", ()), manifest.sha256})
+        if manifest.kind == "full" and manifest.generation > last[0]:
+            self._free(path, kept)
         if manifest.kind != "backfill" and place > last:
             full = folder if manifest.kind == "full" else self.streams.get(stream, {}).get("full", "")
             self.streams[stream] = {
@@ -194,6 +196,19 @@ class Position:
             del self.lost[other]
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
+
+    def _free(self, path: str, full: Kept) -> None:
+        """Forget names of older generations from the date of a full delivery on: a sender that was put back gives them out again."""
+        later = [
+            other
+            for other, kept in self.kept.items()
+            if other != path and kept.stream == full.stream and kept.generation < full.generation and date_of(other) >= date_of(path)
+        ]
+        for other in later:
+            folder, _, name = other.rpartition("/")
+            self.known(folder).held.discard(name)
+            self.known(f"{home_of(folder)}/{date_of(other)}").is_settled = False
+            del self.kept[other]
 
     def reach(self, places: Mapping[str, tuple[int, int]]) -> None:
         """Go on behind what databases are known to hold: its files may have been moved away before the position was lost."""

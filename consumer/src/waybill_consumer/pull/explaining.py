@@ -16,7 +16,7 @@ from waybill_consumer.manifest import Manifest, parse
 from waybill_consumer.places import Place, taken
 from waybill_consumer.pull.arrivals import Arrival
 from waybill_consumer.pull.finding import Finder
-from waybill_consumer.pull.histories import OTHER_HISTORY_STEP, nothing_left
+from waybill_consumer.pull.histories import OTHER_HISTORY_STEP, nothing_left, went_back
 from waybill_consumer.signatures import Wrong
 
 Waiting = tuple[Arrival, Manifest]
@@ -55,6 +55,8 @@ class Unfetched:
     """The paths of all manifests of this run that are not held. The list of their date waits for them."""
     gone: dict[Stream, tuple[int, int, str]] = field(default_factory=dict)
     """The generation, sequence and manifest of the newest delivery that a date's list names and that is no longer there."""
+    others: list[tuple[str, Kept]] = field(default_factory=list)
+    """By the path of its manifest, what is here and is another delivery at the place now."""
 
 
 def in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:
@@ -93,6 +95,8 @@ def explain(report: Pulled, found: Unfetched, finder: Finder, position: Position
     for stream, waiting in sorted(found.waiting.items()):
         for error in _of_stream(stream, sorted(waiting, key=in_chain_order), found, position, place.label) if waiting else ():
             report.add_problem("/".join(stream), error)
+    for path, kept in [other for other in found.others if not position.is_superseded(other[1])][:1]:
+        report.add_problem(kept.stream, went_back(place.label, path, kept))
     known = {problem["entity"] for problem in report.problems}
     for entity, error in (*_taken_away(found, position, place.label), *finder.taken_away()):
         if entity not in known:

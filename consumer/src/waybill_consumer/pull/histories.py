@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.folder.position import Position, home_of
+from waybill_consumer.folder.position import Kept, Position, home_of
 from waybill_consumer.manifest import Manifest, parse
 from waybill_consumer.places import Place, taken
 from waybill_consumer.pull.finding import tenant_folders
 
 OTHER_HISTORY_STEP = "Pull each SOURCE into a DIR of its own; if it is the same SOURCE as before, ask the sender for a full load"
 _ASKED = 50
+_LOOKED_AT_AGAIN = 10
 _INSIDE = re.compile(r"(.*)/\d{4}(?:/\d\d(?:/\d\d(?:/[^/]+){0,2})?)?/*\Z")
 """A path that ends inside a tenant's dates: in a year, a month, a day, or an entity's folder of a day."""
 
@@ -44,6 +46,37 @@ def require_same_history(place: Place, position: Position) -> None:
             what = f"holds another delivery than {position.source}, which was pulled into this folder before"
             whose = f" (tenant {found.tenant}, here is {kept.tenant})" if found.tenant != kept.tenant else ""
             raise ForeignDeliveries(f"{what}{whose}", where=f"{place.label}{path}", next_step="Pull each SOURCE into a DIR of its own")
+
+
+def rewritten(place: Place, position: Position) -> list[tuple[str, Kept]]:
+    """Return what SOURCE holds another delivery of, under the same name, than is here, with the paths of the manifests.
+
+    That is so where the sender went back to an earlier state, its ledger and its files together, and counts on from there. The newest
+    deliveries of the entity that came last are looked at, and if one differs, all. A full load of a new generation counts as not held.
+    """
+    current = [(path, kept) for path, kept in position.kept.items() if not position.is_superseded(kept)]
+    newest = [(path, kept) for path, kept in current if kept.stream == current[-1][1].stream][-_LOOKED_AT_AGAIN:]
+    if not [*_others(place, newest)]:
+        return []
+    found = []
+    for path, kept, manifest in _others(place, current):
+        found.append((path, kept))
+        if manifest.generation > kept.generation:
+            position.forget(path)
+    return found
+
+
+def _others(place: Place, asked: Sequence[tuple[str, Kept]]) -> Iterator[tuple[str, Kept, Manifest]]:
+    for (path, kept), data in zip(asked, place.reads([path for path, _ in asked]) if asked else (), strict=True):
+        with suppress(Refused):
+            if (manifest := parse(taken(data) or b"")).content != kept.content:
+                yield path, kept, manifest
+
+
+def went_back(label: str, path: str, kept: Kept) -> Refused:
+    """What to say where nothing has made up for a delivery that the sender replaced by another one."""
+    what = f"holds another delivery than the one that was pulled as {kept.named}: the sender went back to an earlier state"
+    return Refused(what, where=f"{label}{path}", next_step="Ask the sender for a full load")
 
 
 def require_same_tenant(position: Position, folder: str, manifest: Manifest, *, where: str, is_moved: bool) -> None:

@@ -30,6 +30,7 @@ from waybill_consumer.pull.histories import (
     require_fitting,
     require_same_home,
     require_same_tenant,
+    rewritten,
 )
 from waybill_consumer.pull.listing import Listings
 from waybill_consumer.signatures import Key, Wrong
@@ -141,7 +142,8 @@ class _Pull:
         self.report = Pulled()
 
     def lost_here(self, listings: Listings) -> list[Date]:
-        """What was fetched before and is lost on this disk, as far as it is still at the place."""
+        """What was fetched before and is lost on this disk, or stands for something else now, as far as it is still at the place."""
+        self.found.others = rewritten(self._place, self._position)
         for path in [*missing.find(self._root, self._position)]:
             self._position.forget(path)
         wanted = [path for path, kept in self._position.lost.items() if not self._is_unwanted(kept.entity)]
