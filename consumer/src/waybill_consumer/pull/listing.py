@@ -30,6 +30,8 @@ class Listings:
 
     def _vanished(self, folder: str) -> Refused | None:
         above, _, name = folder.rpartition("/")
+        if not name.isprintable():  # no sender gives a folder such a name, so nothing of a delivery is missing with it
+            return None
         if not any(entry == name and is_folder for entry, is_folder, _ in entries_of(self._place.lists([above or "/"])[0])):
             return None
         return Refused("is listed in the folder above, and the server says that it is not there", where=f"{self._place.label}{folder}")
