@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
@@ -105,5 +105,8 @@ class Extracted:
     """The facts for the manifest, if the entity as it is catalogued now would give others."""
 
 
-Read = Callable[[DeliveryJob, Source, Callable[[int], Sink], Callable[[], set[bytes]], Callable[[int], None]], Extracted]
+Known = Callable[[], Container[bytes]]
+"""Reads the digests of the versions that the last delivery held."""
+
+Read = Callable[[DeliveryJob, Source, Callable[[int], Sink], Known, Callable[[int], None]], Extracted]
 """A function that produces the bytes of a delivery: `extract`, or one that repeats bytes delivered before."""

@@ -10,7 +10,7 @@ from itertools import chain
 
 from waybill.canonical import timestamp_text
 from waybill.deliveries.extraction.columns import from_json
-from waybill.deliveries.job import DeliveryJob, Extracted, Read
+from waybill.deliveries.job import DeliveryJob, Extracted, Known, Read
 from waybill.deliveries.key_changes import changes
 from waybill.deliveries.key_changes.changes import Repeated
 from waybill.deliveries.manifests import format_of, style_of, target_of_attempt
@@ -154,7 +154,7 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
         job: DeliveryJob,
         source: Source,
         new_file: Callable[[int], Sink],
-        known: Callable[[], set[bytes]],
+        known: Known,
         progress: Callable[[int], None],
     ) -> Extracted:
         pairs = zip(attempt.files, files[: len(attempt.files)], strict=True)

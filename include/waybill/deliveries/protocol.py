@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -270,7 +270,7 @@ class _AttemptRun:
             return self.final(self.target.name(number))
         return f"{self.hidden}/{self.target.part(number)}" if self.target.in_parts else self.hidden
 
-    def _known_digests(self) -> set[bytes]:
+    def _known_digests(self) -> Container[bytes]:
         with self.resources.ledger.read() as connection:
             return deliveries.known_digests(connection, self.job.stream.id)
 

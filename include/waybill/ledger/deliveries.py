@@ -12,6 +12,7 @@ from waybill.errors import TransientError
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.delivered import keys
+from waybill.ledger.delivered.digests import Digests
 from waybill.ledger.facts import ColumnFacts, Facts, FileFacts, Position
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_ABANDONED, IS_OPEN, UNLISTED, attempt, delivery, digest, stream
@@ -263,11 +264,11 @@ def record(connection: Connection, new: Attempt, stream_id: int, digests: Sequen
     return Attempt(**recorded._mapping)
 
 
-def known_digests(connection: Connection, stream_id: int) -> set[bytes]:
+def known_digests(connection: Connection, stream_id: int) -> Digests:
     """Return the version digests promoted by the stream's last commit."""
     promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.id == attempt.c.delivery)
     query = promoted.where(digest.c.stream == stream_id, delivery.c.adopted == attempt.c.id, delivery.c.status == DeliveryStatus.COMMITTED)
-    return {blob[at : at + 16] for blob in connection.execute(query).scalars() for at in range(0, len(blob), 16)}
+    return Digests(connection.execute(query).scalars())
 
 
 def attempts(connection: Connection, delivery_id: str) -> list[Attempt]:

@@ -15,7 +15,7 @@ from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import other_format
 from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
 from waybill.deliveries.generations import NewGenerationNeeded
-from waybill.deliveries.job import DeliveryJob, Extracted
+from waybill.deliveries.job import DeliveryJob, Extracted, Known
 from waybill.deliveries.key_changes.changes import FoundKeys, with_key_changes
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
@@ -32,9 +32,7 @@ from waybill.states import Purpose
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
-def extract(
-    job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]
-) -> Extracted:
+def extract(job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], known: Known, progress: Callable[[int], None]) -> Extracted:
     """Read the delivery's window in one snapshot. `known` gives the digests of versions already delivered.
 
     Raises TransientError when the source is out of reach, its clock has not passed the boundary, or a transaction holds the window back;

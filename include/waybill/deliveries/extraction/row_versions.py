@@ -7,7 +7,7 @@ whether it was delivered before. The ledger keeps the digests of the last delive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import ChangeSpan, Extent, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.deliveries.extraction.columns import from_json, same_texts
+from waybill.deliveries.job import Known
 from waybill.ledger.facts import Position
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
@@ -97,7 +98,7 @@ def counts_changes(changed: ChangeSpan) -> bool:
     return isinstance(changed.end, datetime | int)
 
 
-def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
+def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: Known) -> tuple[Selection, bool]:
     """Return the rows of a delta: its span, versions committed late, and versions ahead of the clock, without those delivered before.
 
     The second value is true if the delta may repeat rows, because the ledger no longer knows what was delivered before.
@@ -128,7 +129,7 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
     return replace(selection, changed=changed), repeats
 
 
-def _count_unknown(batches: Iterable[list[bytes]], delivered: set[bytes]) -> int:
+def _count_unknown(batches: Iterable[list[bytes]], delivered: Container[bytes]) -> int:
     """Count the unknown digests. This reads to the end: PostgreSQL ends the whole transaction if a COPY is left early."""
     return sum(digest not in delivered for batch in batches for digest in batch)
 
@@ -141,7 +142,7 @@ def _ahead(snapshot: Snapshot, selection: Selection) -> datetime | None:
     return snapshot.taken_at if snapshot.count(apart) else None
 
 
-def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent: Extent, known: Callable[[], set[bytes]]) -> Remembered:
+def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent: Extent, known: Known) -> Remembered:
     """Return the delivered versions that a later delivery could read again. `selection` is what this delivery read."""
     changed = extent.changed
     if not counts_changes(changed):
