@@ -56,6 +56,11 @@ def microseconds(x: str) -> str:
     return f"CASE {whole} WHEN epoch_ns({x}) % 1000 <> 0 THEN error('finer than a microsecond') ELSE CAST({x} AS TIMESTAMP) END"
 
 
+def decimal_text(x: str) -> str:
+    """Return the text of a DECIMAL. DuckDB leaves out the zero before the point where the type has no place for a digit there."""
+    return f"regexp_replace(CAST({x} AS VARCHAR), '^(-?)[.]', '\\10.')"
+
+
 def interval_text(x: str) -> str:
     """Return the text of an INTERVAL as in PostgreSQL: `1 year 2 mons -3 days +04:05:06.5`.
 

@@ -25,6 +25,7 @@ from waybill.deliveries import repairs
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.manifest import Column
 from waybill_consumer.shapes import _engine, parquet_records
+from waybill_consumer.targets.duckdb import DuckDB
 
 SHAPES: dict[str, dict[str, Any]] = {
     "parquet": {"files": {"format": "parquet"}},
@@ -205,6 +206,18 @@ def test_times_that_parquet_holds_and_rfc_3339_does_not_are_spelt_as_in_csv(tmp_
         ["infinity", "infinity"],
         ["-infinity", "-infinity"],
     ]
+
+
+def test_decimals_with_no_digit_before_the_point_are_spelt_as_in_csv(tmp_path: Path) -> None:
+    duckdb.execute(f"copy (select unnest([0.1234, -0.5, 0, null])::decimal(4,4) as v) to '{tmp_path}/a.parquet' (format parquet)")
+    assert list(parquet_records(tmp_path / "a.parquet", [Column("v", "decimal")])) == [["0.1234"], ["-0.5000"], ["0.0000"], [None]]
+
+
+def test_decimals_whose_scale_is_outside_of_their_precision_have_a_type() -> None:
+    target = DuckDB(duckdb.connect(), "")
+    assert [target.sql_type(Column("v", "decimal", precision=p, scale=s)) for p, s in ((5, -2), (3, 5), (4, 4), (37, -2))] == [
+        "DECIMAL(7, 0)", "DECIMAL(5, 5)", "DECIMAL(4, 4)", "VARCHAR",
+    ]  # fmt: skip
 
 
 def test_parquet_whose_rows_exceed_the_memory_is_not_called_damaged(tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ def test_a_time_to_come_is_limited_by_the_source_s_own_clock(tmp_path):
     assert datetime.fromisoformat(manifest["window"]["to"]) <= datetime.now(UTC)
 
 
-
 @pytest.mark.parametrize("frequency", ["daily", "monthly"])
 @pytest.mark.parametrize("asked", [False, True], ids=["by itself", "as a full load"])
 def test_a_clock_that_was_ahead_loses_no_row_that_changes_until_it_is_right(tmp_path, mariadb, frequency, asked):

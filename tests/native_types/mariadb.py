@@ -38,6 +38,7 @@ MARIADB = cases(
     ("bit(1)", "b'1'", "one bit"),
     ("bit(3)", "b'101'", "bits in bytes"),
     ("decimal(5,2)", "1.5", "decimal"),
+    ("decimal(2,2)", "-0.25", "decimal fraction"),
     ("decimal(5,2) unsigned", "1.5", "decimal"),
     ("decimal(5,0)", "12", "whole decimal"),
     ("decimal(65,30)", "12345678901234567890123456789012345.1", "decimal of 65 digits"),

@@ -37,6 +37,7 @@ ARROW: list[tuple[str, Any, pa.DataType, str]] = [
     ("FLOAT", float("inf"), pa.float32(), "infinity"),
     ("DOUBLE", 1e15, pa.float64(), "double"),
     ("DOUBLE", float("nan"), pa.float64(), "NaN"),
+    ("FIXED_LEN_BYTE_ARRAY DECIMAL(2,2)", Decimal("-0.25"), pa.decimal128(2, 2), "decimal fraction"),
     ("FIXED_LEN_BYTE_ARRAY DECIMAL(5,2)", Decimal("1.50"), pa.decimal128(5, 2), "decimal"),
     ("FIXED_LEN_BYTE_ARRAY DECIMAL(5,0)", Decimal("12"), pa.decimal128(5, 0), "whole decimal"),
     ("INT32 DATE", date(2026, 2, 1), pa.date32(), "date"),

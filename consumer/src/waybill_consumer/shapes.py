@@ -175,6 +175,7 @@ def _quoted(name: str) -> str:
 SPELT = {
     "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
     "date": "replace(cast({} as varchar), ' (BC)', ' BC')",
+    "decimal": r"regexp_replace(cast({} as varchar), '^(-?)[.]', '\10.')",
     "timestamp": (
         "case when isfinite({0}) then regexp_extract(cast({0} at time zone 'UTC' as varchar), '^[0-9]+') || "
         "strftime({0} at time zone 'UTC', '-%m-%dT%H:%M:%S.%fZ') || if({0} < '0001-01-01 00:00:00+00', ' BC', '') "

@@ -96,7 +96,7 @@ def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
             return canonical_sql.date_text(x)
         case ColumnType.BINARY:
             return f"to_base64({x})"
-    return f"CAST({x} AS VARCHAR)"
+    return canonical_sql.decimal_text(x) if pa.types.is_decimal(arrow) and arrow.precision == arrow.scale else f"CAST({x} AS VARCHAR)"
 
 
 def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:

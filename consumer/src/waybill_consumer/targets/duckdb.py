@@ -68,8 +68,10 @@ class DuckDB(RebuildingTarget):
             return "BIGINT" if not is_long(column) else "HUGEINT" if (column.precision or 0) <= MOST_DIGITS else "VARCHAR"
         if column.type == "decimal":
             # Without a scale, the first values set it: see `_measure`.
-            precision = 18 if column.precision is None else max(column.precision, 1)
-            return f"DECIMAL({precision}, {column.scale or 0})" if precision <= MOST_DIGITS else "VARCHAR"
+            precision, scale = 18 if column.precision is None else max(column.precision, 1), column.scale or 0
+            # PostgreSQL's numeric(5,-2) holds up to seven digits before the point, numeric(3,5) five behind it.
+            precision, scale = max(precision - min(scale, 0), scale), max(scale, 0)
+            return f"DECIMAL({precision}, {scale})" if precision <= MOST_DIGITS else "VARCHAR"
         return _TYPES.get(column.type, "VARCHAR")
 
     @contextmanager

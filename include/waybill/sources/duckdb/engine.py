@@ -78,6 +78,8 @@ _ARROW = {
 _WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT"})
 _UNBOUNDED_INTEGERS = frozenset({"UHUGEINT", "BIGNUM"})
 """They hold values of more than 38 digits, which no Arrow type has."""
+_FRACTION = re.compile(r"^DECIMAL\((\d+), ?\1\)$")
+"""A DECIMAL whose digits are all behind the point."""
 _NANOSECONDS = frozenset({"TIMESTAMP_NS", "TIMESTAMPTZ_NS"})
 _FIRST_NANOSECOND = datetime(1677, 9, 21, 0, 12, 43, 145225, tzinfo=UTC)
 _LAST_NANOSECOND = datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
@@ -336,6 +338,8 @@ class DuckDBFlavour:
                 return f"CAST(CAST({x} AS UUID) AS VARCHAR)"
             case ColumnType.BINARY:
                 return f"to_base64({x})"
+            case ColumnType.DECIMAL if _FRACTION.match(native):
+                return canonical_sql.decimal_text(x)
             case ColumnType.JSON:
                 return nested.json(x, native, self._natural) if nested.is_nested(native) else canonical_sql.json_text(x)
         return f"CAST({x} AS VARCHAR)"
