@@ -191,7 +191,7 @@ def _sources(installation: Installation) -> list[Check]:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
         before = len(found)
         with _failing_check(found, f"source {name}"), _Looks(installation.source(name), entities) as looks:
-            apart = abs(installation.now() - looks.snapshot().taken_at)
+            apart = abs(installation.now() - looks.snapshot().clock)
             for entity in entities:
                 with _failing_check(found, f"entity {entity.id}"), looks.one() as snapshot:
                     _readable(installation, snapshot, entity)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from tests.installations import make_place
 from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb
 from tests.sources.test_mysql_sessions import ROWS, TABLE, execute
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Extent
+from waybill.deliveries.running import run
 from waybill.errors import TransientError
+from waybill.ledger.tables import stream
+from waybill.registrations.applying import apply
 from waybill.sources.dbapi.source import DbApi
 
 PATIENCE = 60.0
@@ -96,6 +102,28 @@ def test_the_clock_of_a_replica_that_lags_is_what_it_has_replayed(primary, repli
         wait(lambda: datetime.now(UTC) - look(as_operator(there))[0] > timedelta(seconds=2))
         assert look(as_operator(there))[0] < written + timedelta(seconds=2)
         assert asked(there, "select count(*) from orders") == [(2,)]
+
+
+def test_a_run_waits_for_a_replica_that_is_behind_the_last_delivery(primary, replica, tmp_path):
+    """Its time is earlier than what was delivered, as after a clock that was ahead; but the clock of its own is right."""
+    with following(primary, replica) as (database, there):
+        server = as_operator(there)
+        plain = {"source": "db", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "columns": {"id": {"type": "integer"}}}
+        changes = {"mode": "lookback", "column": "updated_at", "lookback": "1h"}
+        place = make_place(tmp_path)
+        sources = {"db": {"kind": "dbapi", "connection": "db"}}
+        place.write("catalog.yaml", {"sources": sources, "entities": {"user": {**plain, "changes": changes}}})
+        place.tenant(entityList=["user"])
+        installation = replace(place.installation(), connect_db=lambda _: server.connect())
+        apply(installation, actor="test")
+        assert [result.error for result in run(installation, "acme", START)] == [None]
+        execute(system(replica), "stop slave", "change master to master_delay = 86400", "start slave")
+        execute(database, "insert into orders values (3, 'acme', 'late', utc_timestamp(6))")
+        wait(lambda: datetime.now(UTC) - look(server)[0] > timedelta(seconds=5))
+        delivered = datetime.now(UTC) + timedelta(seconds=57)
+        with installation.ledger.begin() as connection:
+            connection.execute(update(stream).values(watermark=delivered))
+        assert run(installation, "acme", delivered + timedelta(days=2)) == []
 
 
 @pytest.mark.parametrize("what", ["slave", "slave sql_thread", "slave io_thread"])

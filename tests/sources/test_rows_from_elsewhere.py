@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import update
 
 from tests.copies import Copy
 from tests.faults.proxy import proxied
@@ -24,6 +25,7 @@ from tests.sources.test_replaced_tables import _wait_until_somebody_waits
 from tests.sources.test_source_postgres import MIGRATION, Role, Stream, entity, source
 from waybill.connection import Connection
 from waybill.errors import PermanentError, WaybillError
+from waybill.ledger.tables import stream
 
 TABLE = """create table {} (id bigint not null, tenant_id text not null, version int not null default 1,
     updated_at timestamptz not null default now(){})"""
@@ -279,6 +281,26 @@ def test_a_standby_reads_no_further_than_its_primary_last_spoke():
         assert there.psql(connected).strip() == "1"
         proxy.limits["down"] = None
         _wait(lambda: there.psql("select count(*) from orders").strip() == "5" and _clock(there) > written)
+
+
+def test_a_run_waits_for_a_standby_that_is_behind_the_last_delivery(tmp_path):
+    """Its time is earlier than what was delivered, as after a clock that was ahead; but the clock of its own is right."""
+    with serve_postgres() as cluster, cluster.database() as database, cluster.standby() as copy:
+        there = Database("127.0.0.1", copy.port, database.name, database.user)
+        database.psql(TABLE.format("orders", ", primary key (id)") + ";" + ROWS.format("orders", 1, 5))
+        _wait(lambda: there.psql("select to_regclass('orders')").strip() == "orders")
+        _wait(lambda: there.psql("select count(*) from orders").strip() == "5")
+        place = place_for(tmp_path, there, "lookback")
+        assert deliver(place, NOON) == []
+        there.psql("select pg_wal_replay_pause()")
+        database.psql(ROWS.format("orders", 6, 7))
+        _wait(lambda: datetime.now(UTC) - _clock(there) > timedelta(seconds=5))
+        delivered = datetime.now(UTC) + timedelta(seconds=57)
+        with place.installation().ledger.begin() as connection:
+            connection.execute(update(stream).values(watermark=delivered))
+        assert deliver(place, delivered + 2 * DAY) == []
+        assert [manifest["kind"] for _, manifest in place.manifests()] == ["full"]
+        place.close()
 
 
 def test_a_standby_that_shows_nothing_of_its_primary_is_told():

@@ -34,7 +34,10 @@ _ALIKE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class _SourceTime:
-    """Up to when a source may be read: the earlier of what was asked for and its `clock`, which is None while it is out of reach."""
+    """Up to when a source may be read: the earlier of what was asked for and what it shows.
+
+    `clock` is its own clock, however far behind a standby lags. It is None while the source is out of reach.
+    """
 
     until: datetime
     clock: datetime | None
@@ -153,7 +156,7 @@ def _source_clocks(installation: Installation, entities: Iterable[str], until: d
     for name in names:
         try:
             with installation.source(name).snapshot() as snapshot:
-                clocks[name] = _SourceTime(min(until, snapshot.taken_at), snapshot.taken_at)
+                clocks[name] = _SourceTime(min(until, snapshot.taken_at), snapshot.clock)
         except WaybillError:
             clocks[name] = _SourceTime(min(until, installation.now()), None)
     return clocks

@@ -35,8 +35,11 @@ class Slice(Protocol):
 class Snapshot(Protocol):
     """One consistent, read-only view of a source. Not thread-safe. All methods see the same rows."""
 
-    taken_at: datetime
+    clock: datetime
     """The source's own clock when the snapshot was opened, in aware UTC."""
+
+    taken_at: datetime
+    """Up to when the snapshot shows what was written, in aware UTC: the source's clock, or less on a standby or a replica that lags."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
         """Return the relation's columns and native types, in the relation's order.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.dbapi import spellings
-from waybill.sources.postgres.settings import CLOCK, transaction_settings
+from waybill.sources.postgres.settings import REPLAYED, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
 from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
 
@@ -46,12 +46,11 @@ SELECT a.attname
 """  # noqa: S608 (a constant)
 """The standard's view also lists columns that only a domain keeps free of NULL, which a subquery without rows puts there anyway."""
 
-
 _POSTGRES_CLOCK = f"""
-SELECT {CLOCK}, set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
+SELECT clock_timestamp(), {REPLAYED}, set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
   FROM pg_settings WHERE name = 'search_path'
 """  # noqa: S608 (a constant)
-"""With the clock, our search path. The first query takes the snapshot: what has to happen before it cannot wait for another one.
+"""The times, and our search path. The first query takes the snapshot: what has to happen before it cannot wait for another one.
 
 The search path of role and database, with temporary tables last: another user of a pooled session may have changed it."""
 
@@ -106,6 +105,7 @@ class Database:
     paramstyle: str
     begin: tuple[str, ...]
     clock: str
+    """The statement for the server's clock, and beside it, for PostgreSQL, the time up to which it shows what was committed."""
     schema: str
     columns: str
     stream: Callable[[Any], Cursor] | None

@@ -30,12 +30,6 @@ class Replica:
     hidden: bool = False
     """True if it seems to follow another server, and the login may not ask how far it is."""
 
-    def clock(self, server_says: Any) -> datetime:
-        """Return the server's clock, or the time up to which it has replayed."""
-        value = datetime.fromisoformat(server_says) if isinstance(server_says, str) else server_says
-        now: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        return min(now, self.replayed or now)
-
     def require_running(self, entity: Entity, where: str) -> None:
         if self.stopped:
             raise TransientError(
@@ -55,6 +49,12 @@ class Replica:
         )
 
 
+def instant(server_says: Any) -> datetime:
+    """Return a time of the server's, which is in UTC where it names no zone."""
+    value: datetime = datetime.fromisoformat(server_says) if isinstance(server_says, str) else server_says
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 def look(cursor: Cursor, database: Database) -> Replica:
     """Ask before the transaction begins, so that its snapshot holds all that is replayed by then."""
     if database.name != "MySQL":
@@ -67,7 +67,7 @@ def look(cursor: Cursor, database: Database) -> Replica:
     if None in lags:
         return Replica(stopped=True)
     behind = max(map(int, lags), default=0)
-    return Replica(replayed=Replica().clock(before["now"]) - timedelta(seconds=behind)) if sources else Replica()
+    return Replica(replayed=instant(before["now"]) - timedelta(seconds=behind)) if sources else Replica()
 
 
 def _sources(cursor: Cursor, version: str) -> tuple[list[dict[str, Any]], int]:

@@ -97,7 +97,8 @@ class DbApiSnapshot:
                 cursor.execute(statement)
             over_postgres.lock(cursor, lockable.values())
             cursor.execute(self.database.clock)
-            self.taken_at: datetime = self.replica.clock(cursor.fetchone()[0])
+            self.clock, *replayed = map(replicas.instant, cursor.fetchone()[:2])
+            self.taken_at: datetime = min(self.clock, self.replica.replayed or self.clock, *replayed)
 
     def _lockable(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, str]:
         """Return the tables and views that entities read in PostgreSQL, found in a transaction of their own."""

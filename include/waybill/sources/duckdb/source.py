@@ -47,7 +47,8 @@ class EngineSnapshot(ABC):
         self._described: dict[Sql, dict[str, str]] = {}
         self._parted: tuple[Selection, list[Sql]] | None = None
         [(now,)] = connection.execute("SELECT now()").fetchall()
-        self.taken_at: datetime = now.astimezone(UTC)
+        self.clock: datetime = now.astimezone(UTC)
+        self.taken_at = self.clock
 
     @abstractmethod
     def relation(self, entity: Entity, tenant: str = "") -> Sql:

@@ -19,7 +19,7 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
 from waybill.sources.base import AGAIN
-from waybill.sources.postgres.settings import CLOCK, LOCK_SECONDS, transaction_settings
+from waybill.sources.postgres.settings import LOCK_SECONDS, REPLAYED, transaction_settings
 
 _OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
 """Settings that no connection may change: rows are read as UTF-8, by SQL."""
@@ -191,11 +191,16 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, hidden, unheard, path)
 
 
-def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, str]:
-    """Take the transaction's snapshot. Return what it sees (`pg_snapshot`), the server's clock, and where the server's log ends then."""
+def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, datetime, str]:
+    """Take the transaction's snapshot. Return what it sees (`pg_snapshot`), the server's clock, up to when it shows what was written, and
+    where the server's log ends then.
+    """
     seen, log = ("''", "''") if facts.standby else ("pg_current_snapshot()::text", _LOG_END)
-    visible, now, log_end = connection.execute(f"SELECT {seen}, {CLOCK}, {log}".encode()).fetchone() or ("", datetime.now(UTC), "")
-    return visible, now.astimezone(UTC), log_end
+    row = connection.execute(f"SELECT {seen}, clock_timestamp(), {REPLAYED}, {log}".encode()).fetchone()
+    if row is None:
+        raise TransientError("the server answered nothing", code="source_busy")
+    visible, now, replayed, log_end = row
+    return visible, now.astimezone(UTC), replayed.astimezone(UTC), log_end
 
 
 def outlast(connection: psycopg.Connection, log_end: str) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 LOCK_SECONDS = 60
 """How long an extraction waits for somebody who replaces a table."""
 
-CLOCK = """
+REPLAYED = """
 CASE WHEN NOT pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN clock_timestamp()
      ELSE (SELECT least(clock_timestamp(),
                         CASE WHEN r.pid IS NOT NULL AND pg_last_wal_replay_lsn() >= greatest(pg_last_wal_receive_lsn(), r.latest_end_lsn)
@@ -15,8 +15,9 @@ CASE WHEN NOT pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL TH
                              ELSE coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()) END)
              FROM (VALUES (1)) AS one LEFT JOIN pg_stat_wal_receiver AS r ON true) END
 """
-"""The server's clock. On a standby that has replayed all that its primary had, it is the time of the primary's last message: what was
-committed later is still to come, however long nothing is heard. That time is NULL, and does not count, without `pg_read_all_stats`.
+"""Up to when the server shows what was committed: its clock. On a standby that has replayed all that its primary had, it is the time of
+the primary's last message: what was committed later is still to come, however long nothing is heard. That time is NULL, and does not
+count, without `pg_read_all_stats`.
 
 On a standby that has not replayed all of it, or receives nothing, it is the time of the newest transaction there. Aurora's readers share
 the primary's storage and refuse these questions.

@@ -115,7 +115,7 @@ class PostgresSnapshot:
             session.begin(connection, "REPEATABLE READ", statement_timeout, self.facts.search_path)
             locked = session.lock(connection, dict.fromkeys(lockable.values()))
             self._held = {name for name, full_name in lockable.items() if full_name in locked}
-            self.visible, self.taken_at, self.log_end = session.taken(connection, self.facts)
+            self.visible, self.clock, self.taken_at, self.log_end = session.taken(connection, self.facts)
 
     def _lockable(self, entities: tuple[Entity, ...]) -> dict[str, str]:
         """Return the tables and views that entities read, each by the name LOCK TABLE takes. The transaction before the snapshot's finds
