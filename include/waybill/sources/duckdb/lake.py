@@ -20,7 +20,7 @@ from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Slice
 from waybill.sources.definitions import Definition
-from waybill.sources.duckdb import engine, parquet_schema, partitions, storage, table_formats
+from waybill.sources.duckdb import bounds, engine, parquet_schema, partitions, storage, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
@@ -138,6 +138,7 @@ class LakeSnapshot(EngineSnapshot):
         self._tenants: dict[str, str] = {}
         """The tenant that was asked for last, by relation."""
         self._plain: frozenset[str] = frozenset()
+        self._doubts: dict[tuple[str, str], set[str]] = {}
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         with self._unchanging():
@@ -195,10 +196,20 @@ class LakeSnapshot(EngineSnapshot):
             natives = self._describe(entity, files)
             self._untyped[entity.relation] = parquet_schema.untyped(natives)
             read_as |= parquet_schema.assumed(entity, natives, self._types)
-        if not read_as:
+        values = {name: f"CAST({quote(name)} AS {kind})" for name, kind in read_as.items()}
+        doubted = self._doubted(entity, tenant, paths, files) - read_as.keys() - hive_columns.keys()
+        values |= {name: bounds.unbounded(name) for name in doubted}
+        if not values:
             return files
-        casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in read_as.items())
-        return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
+        return sql("(SELECT * REPLACE ({}) FROM {}) AS f", ", ".join(f"{x} AS {quote(name)}" for name, x in sorted(values.items())), files)
+
+    def _doubted(self, entity: Entity, tenant: str, paths: list[str], files: Sql) -> set[str]:
+        """Return the columns that groups of rows are not passed over by."""
+        if (place := (entity.relation, tenant)) not in self._doubts:
+            natives = self._describe(entity, files)
+            with engine.errors(f"{entity.id} in {self.where}"):
+                self._doubts[place] = bounds.doubted(_these(paths), natives, lambda asked: engine.run(self.connection, asked))
+        return self._doubts[place]
 
     def definition(self, selection: Selection) -> Definition:
         """A column that has no type yet may get one: no row that was delivered without a value changes by that."""
@@ -239,7 +250,7 @@ class LakeSnapshot(EngineSnapshot):
                 beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: list(share)}
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
-                beside._types = self.query(selection).natives
+                beside._types, beside._doubts = self.query(selection).natives, self._doubts
                 slices.append(Rows(beside, selection))
             with self._unchanging():
                 yield slices

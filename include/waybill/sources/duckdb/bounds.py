@@ -1,0 +1,33 @@
+"""What Parquet files note of their columns, and which of it the engine may decide by.
+
+The engine passes over groups of rows whose noted least and greatest values exclude a condition. Some writers note bounds that do not hold:
+none passes NaN on, old ones compared the bytes of texts and decimals as signed numbers, fastparquet takes the order of categories, and
+INT96 has no order at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from waybill.sources.sql import Bind, Sql, quote, sql
+
+_DOUBTED = ("FLOAT", "DOUBLE", "DECIMAL", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+"""Types whose bounds are never believed. Few conditions on them would pass over anything."""
+_NOTED = """
+SELECT DISTINCT path_in_schema FROM parquet_metadata({})
+ WHERE type = 'INT96' OR (type IN ('BYTE_ARRAY', 'FIXED_LEN_BYTE_ARRAY')
+   AND (stats_min_value IS NULL OR stats_max_value IS NULL) AND stats_null_count IS DISTINCT FROM num_values)
+"""
+"""The columns without bounds in the fields whose order is defined, `min_value` and `max_value`. A group without any value has none."""
+
+
+def doubted(files: Bind, natives: Mapping[str, str], run: Callable[[Sql], list[Any]]) -> set[str]:
+    """Return the columns of these files whose bounds may not hold. `run` executes a statement."""
+    noted = {name for (name,) in run(sql(_NOTED, files))}
+    return {name for name, native in natives.items() if native.startswith(_DOUBTED) or name in noted}
+
+
+def unbounded(name: str) -> str:
+    """Return the value of a column, which the engine does not see through: it reads every row before it looks at a condition."""
+    return f"CASE WHEN random() < 2 THEN {quote(name)} END"
