@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from tests.installations import make_place
+from tests.installations import DAY, make_place
 from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb
 from tests.sources.test_mysql_sessions import ROWS, TABLE, execute
 from tests.sources.test_source_postgres import entity
@@ -148,3 +148,44 @@ def test_a_login_that_may_not_see_how_far_a_replica_is_is_told(primary, replica)
 def test_a_login_to_a_server_that_follows_none_is_told_nothing(mariadb):
     execute(mariadb, "create or replace user reader", "grant select on *.* to reader", TABLE.format("InnoDB"))
     assert look(MariaDatabase(mariadb.host, mariadb.port, mariadb.name, "reader"))[1].remarks == ""
+
+
+def test_a_replica_that_lags_is_waited_for_and_starts_no_stream_over(primary, replica, tmp_path):
+    """It shows a time before the last delivery ended, and no clock was set back: what is due is planned, and delivered once it is there."""
+    place = make_place(tmp_path)
+    changes = {"mode": "lookback", "column": "updated_at", "lookback": "1h"}
+    columns = {"id": {"type": "integer"}, "updated_at": {"type": "timestamp"}}
+    orders = {"source": "crm", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "changes": changes, "columns": columns}
+    place.write("catalog.yaml", {"sources": {"crm": {"kind": "dbapi", "connection": "crm"}}, "entities": {"orders": orders}})
+    place.tenant(entityList=["orders"])
+    with following(primary, replica) as (database, there):
+        execute(database, "create table other (id int primary key) engine = InnoDB")
+        wait(lambda: len(asked(there, "show tables")) == 2)
+
+        def delivered(now: datetime) -> list[str | None]:
+            place.clock = now
+            installation = replace(place.installation(), connect_db=lambda _: showing(as_operator(there), now))
+            apply(installation, actor="test")
+            return [result.error and result.error.code for result in run(installation, "acme", now)]
+
+        today = datetime(2026, 6, 3, 3, tzinfo=UTC)
+        assert delivered(today) == [None]
+        with closing(system(replica).connect(autocommit=True)) as holding, holding.cursor() as cursor:
+            cursor.execute(f"lock tables {database.name}.other write")
+            execute(database, "set binlog_format = row, timestamp = unix_timestamp() - 172800", "insert into other values (1)")
+            execute(database, "insert into orders values (3, 'acme', 'late', '2026-06-03 12:00')")
+            wait(lambda: datetime.now(UTC) - look(as_operator(there))[0] > DAY)
+            assert delivered(today + DAY) == ["source_clock"]
+            cursor.execute("unlock tables")
+        wait(lambda: asked(there, "select count(*) from orders") == [(3,)])
+        wait(lambda: datetime.now(UTC) - look(as_operator(there))[0] < timedelta(hours=1))
+        assert delivered(today + DAY) == [None]
+    assert [(manifest["kind"], manifest["generation"]) for _, manifest in place.manifests()] == [("full", 1), ("delta", 1)]
+
+
+def showing(database: MariaDatabase, now: datetime) -> Any:
+    """A connection to the server as it is while its clock shows `now`."""
+    connection = database.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("set timestamp = %s", [now.timestamp()])
+    return connection

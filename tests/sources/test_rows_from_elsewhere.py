@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
 from sqlalchemy import update
 
@@ -23,9 +24,11 @@ from tests.servers.postgres import Cluster, Database, serve_postgres
 from tests.servers.process import program
 from tests.sources.test_replaced_tables import _wait_until_somebody_waits
 from tests.sources.test_source_postgres import MIGRATION, Role, Stream, entity, source
+from waybill.configuration.catalog import DbApiSource
 from waybill.connection import Connection
 from waybill.errors import PermanentError, WaybillError
 from waybill.ledger.tables import stream
+from waybill.sources.dbapi.source import DbApi
 
 TABLE = """create table {} (id bigint not null, tenant_id text not null, version int not null default 1,
     updated_at timestamptz not null default now(){})"""
@@ -259,7 +262,10 @@ def test_a_standby_reads_no_further_than_it_has_replayed():
         database.psql(ROWS.format("orders", 1, 5))
         written = datetime.now(UTC)
         _wait(lambda: there.psql("select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()").strip() == "t")
-        assert _clock(there) < written
+        with_psycopg2 = DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg2.connect(there.dsn))
+        for place in (source(there), with_psycopg2):
+            with place.snapshot([entity("lookback")]) as snapshot:
+                assert snapshot.taken_at < written < snapshot.clock
         there.psql("select pg_wal_replay_resume()")
         _wait(lambda: there.psql("select count(*) from orders").strip() == "5" and _clock(there) > written)
 

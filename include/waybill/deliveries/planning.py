@@ -34,9 +34,10 @@ _ALIKE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class _SourceTime:
-    """Up to when a source may be read: the earlier of what was asked for and what it shows.
+    """Up to when deliveries are planned: the earlier of what was asked for and the source's own `clock`, which is None while the source is
+    out of reach.
 
-    `clock` is its own clock, however far behind a standby lags. It is None while the source is out of reach.
+    A standby or replica shows less while it lags. The deliveries that are planned here wait for it.
     """
 
     until: datetime
@@ -156,7 +157,7 @@ def _source_clocks(installation: Installation, entities: Iterable[str], until: d
     for name in names:
         try:
             with installation.source(name).snapshot() as snapshot:
-                clocks[name] = _SourceTime(min(until, snapshot.taken_at), snapshot.clock)
+                clocks[name] = _SourceTime(min(until, snapshot.clock), snapshot.clock)
         except WaybillError:
             clocks[name] = _SourceTime(min(until, installation.now()), None)
     return clocks
