@@ -22,6 +22,7 @@ from waybill.deliveries.running import run
 from waybill.errors import TransientError
 from waybill.ledger.tables import stream
 from waybill.registrations.applying import apply
+from waybill.sources.dbapi.replicas import followed
 from waybill.sources.dbapi.source import DbApi
 
 PATIENCE = 60.0
@@ -143,6 +144,24 @@ def test_a_replica_that_has_everything_is_read_up_to_now_and_so_is_a_primary(pri
 def test_a_login_that_may_not_see_how_far_a_replica_is_is_told(primary, replica):
     with following(primary, replica) as (_, there):
         assert "GRANT REPLICATION CLIENT" in look(there)[1].remarks
+
+
+OF_A_GROUP = [
+    {"Source_Host": "<NULL>", "Replica_IO_Running": "No", "Channel_Name": "group_replication_applier", "Seconds_Behind_Source": None},
+    {"Source_Host": "a", "Replica_IO_Running": "No", "Channel_Name": "group_replication_recovery", "Seconds_Behind_Source": None},
+]
+"""The channels that each member of a replication group of MySQL shows, as long as all is well."""
+
+
+@pytest.mark.parametrize("lag", [None, 90], ids=["on its own", "that follows another cluster"])
+@pytest.mark.parametrize("secondary", [False, True], ids=["primary", "secondary"])
+def test_a_member_of_a_replication_group_is_no_replica_that_is_stopped(secondary, lag):
+    channels = [*OF_A_GROUP, *([{"Channel_Name": "", "Seconds_Behind_Source": lag}] if lag else [])]
+    found = followed(channels, START, lambda: secondary)
+    found.require_running(entity("lookback"), "connection crm")
+    assert found.replayed == (START - timedelta(seconds=lag) if lag else None)
+    assert ("secondary of a replication group" in found.remark(entity("lookback"))) is secondary
+    assert found.remark(entity("full")) == ""
 
 
 def test_a_login_to_a_server_that_follows_none_is_told_nothing(mariadb):

@@ -5,16 +5,18 @@ A row that a replica does not have yet looks like one that is committed late, an
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from waybill.configuration.catalog import Entity
+from waybill.configuration.catalog import Entity, Mode
 from waybill.errors import TransientError
 from waybill.sources.dbapi.drivers import Cursor, Database
 
 _LAGS = ("Seconds_Behind_Source", "Seconds_Behind_Master")
 _FIRST_WITH_REPLICA = (8, 0, 22)
+_OF_A_GROUP = "group_replication_"
 _MAY_NOT_ASK = 1227
 _CLIENT = 2000
 """The first number of an error of MySQL's client library, which tells of the connection."""
@@ -29,6 +31,8 @@ class Replica:
     stopped: bool = False
     hidden: bool = False
     """True if it seems to follow another server, and the login may not ask how far it is."""
+    secondary: bool = False
+    """True if it is a member of a replication group that nobody writes to. Such a member does not say how far it is."""
 
     def require_running(self, entity: Entity, where: str) -> None:
         if self.stopped:
@@ -39,8 +43,15 @@ class Replica:
                 next_step="START REPLICA, or RESET REPLICA ALL where the server follows no other any more; it is tried again",
             )
 
-    @property
-    def remark(self) -> str:
+    def remark(self, entity: Entity) -> str:
+        """Return what may be missed, in words. A full load brings what the last one lacked."""
+        if entity.changes.mode is Mode.FULL:
+            return ""
+        if self.secondary:
+            return (
+                "this server is a secondary of a replication group and does not say how far it lags behind, so that rows may be missed:"
+                " read the group's primary, or look back for longer than it may lag"
+            )
         if not self.hidden:
             return ""
         return (
@@ -60,18 +71,27 @@ def look(cursor: Cursor, database: Database) -> Replica:
     if database.name != "MySQL":
         return Replica()
     [before] = _answer(cursor, "SELECT UTC_TIMESTAMP(6) AS now, VERSION() AS version") or [{}]
-    sources, refused = _sources(cursor, before["version"])
+    channels, refused = _channels(cursor, before["version"])
     if refused:
         return Replica(hidden=refused == _MAY_NOT_ASK and _seems_one(cursor))
+    return followed(channels, instant(before["now"]), lambda: _seems_one(cursor))
+
+
+def followed(channels: Sequence[Mapping[str, Any]], now: datetime, seems_one: Callable[[], bool]) -> Replica:
+    """Return what the server's channels say, by the columns of SHOW REPLICA STATUS.
+
+    The channels of a replication group are among them, also at its primary, and never tell a lag: their rows come from all members.
+    """
+    sources = [channel for channel in channels if not str(channel.get("Channel_Name", "")).startswith(_OF_A_GROUP)]
     lags = [next(source[name] for name in _LAGS if name in source) for source in sources]
     if None in lags:
         return Replica(stopped=True)
-    behind = max(map(int, lags), default=0)
-    return Replica(replayed=instant(before["now"]) - timedelta(seconds=behind)) if sources else Replica()
+    replayed = now - timedelta(seconds=max(map(int, lags))) if lags else None
+    return Replica(replayed, secondary=len(sources) < len(channels) and seems_one())
 
 
-def _sources(cursor: Cursor, version: str) -> tuple[list[dict[str, Any]], int]:
-    """Return the state of each server that is followed, or the number of the error."""
+def _channels(cursor: Cursor, version: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the state of each channel, which is one for each server that is followed, or the number of the error."""
     if "MariaDB" in version:
         what = "ALL SLAVES"
     else:

@@ -237,7 +237,8 @@ class DbApiSnapshot:
             with errors(f"{entity.id} in {self.where}"):
                 [(seconds,)] = self._rows(sql(self.database.offset))
             early = extents.looks_back_too_little(entity, zoneless, timedelta(seconds=int(seconds or 0)))
-        return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), self._unseen(entity), early, self.replica.remark))))
+        remarks = (self.narrowed(entity), self._unseen(entity), early, self.replica.remark(entity))
+        return replace(found, remarks="; ".join(filter(None, remarks)))
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         lines = self._each_chunk(selection, lambda query: query.csv(style), ordered=selection.in_key_order)
