@@ -47,8 +47,10 @@ def test_texts_of_sqlite_that_are_one_value_are_one_key(place: Place, spelt: str
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_texts_of_sqlite_that_differ_beyond_what_a_float_holds_are_two_keys(place: Place) -> None:
-    rows(place, "text", "1.00000000000000000001", "1.00000000000000000002", "1", "20000000000000000001", "20000000000000000002")
-    assert len(ids(place, "decimal").split()) == 5
+    few = ["1.00000000000000000001", "1.00000000000000000002", "1", "20000000000000000001", "20000000000000000002"]
+    many = ["0.1234567890123456789012345678901", "0.1234567890123456789012345678902"]
+    rows(place, "text", *few, *many)
+    assert len(ids(place, "decimal").split()) == 7
 
 
 @pytest.mark.parametrize("index", [False, True], ids=["no index", "a unique index"])

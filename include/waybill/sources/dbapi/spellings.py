@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from waybill.canonical import ColumnType
@@ -16,6 +16,8 @@ KINDS = STORED_AS_NUMBERS | {ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIM
 """The catalogued types of which one value has several texts."""
 _WORDS = {"true": 1, "t": 1, "false": 0, "f": 0}
 _MOST = 2**63
+_EVERY_DIGIT = Context(prec=1000)
+"""Of a number with more digits than the default of 28, `normalize` would drop those past them."""
 
 
 def teach(connection: Any) -> None:
@@ -39,7 +41,7 @@ def _spelt_once(text: str, kind: str) -> str | int | float:
         if kind == ColumnType.FLOAT:
             return float(text)
         number = Decimal(text)
-        if number == number.to_integral_value():
-            return int(number) if abs(number) < _MOST else str(int(number))
-        return float(number) if Decimal(repr(float(number))) == number else str(number.normalize())
+        if abs(number) < _MOST and number == number.to_integral_value():
+            return int(number)
+        return float(number) if Decimal(repr(float(number))) == number else str(number.normalize(_EVERY_DIGIT))
     return text
