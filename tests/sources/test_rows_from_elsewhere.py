@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -327,10 +328,13 @@ def test_a_standby_that_shows_nothing_of_its_primary_is_told():
                 and there.psql(granted).strip() == "1"
             )
         )
+        as_reader = replace(there, user=role)
+        with_psycopg2 = DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg2.connect(as_reader.dsn))
         for mode, told in (("lookback", True), ("full", False)):
-            with source(there, login=role).snapshot([entity(mode)]) as snapshot:
-                remarks = snapshot.extent(entity(mode), "acme", None, snapshot.taken_at).remarks
-            assert ("GRANT pg_read_all_stats" in remarks) is told
+            for place in (source(there, login=role), with_psycopg2):
+                with place.snapshot([entity(mode)]) as snapshot:
+                    remarks = snapshot.extent(entity(mode), "acme", None, snapshot.taken_at).remarks
+                assert ("GRANT pg_read_all_stats" in remarks) is told
             with source(there).snapshot([entity(mode)]) as snapshot:
                 assert snapshot.extent(entity(mode), "acme", None, snapshot.taken_at).remarks == ""
 

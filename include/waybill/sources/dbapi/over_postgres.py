@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import nested, undecodable
+from waybill.sources.postgres.extent import unheard
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.relations import definition as relations
 from waybill.sources.postgres.relations.behind import Ask, Behind
 from waybill.sources.postgres.session import POOL_OF_STATEMENTS
+from waybill.sources.postgres.settings import UNHEARD
 from waybill.sources.postgres.spelling import PostgresFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Sql, quote, sql
@@ -26,9 +29,10 @@ _NOT_ALLOWED = "42501"
 """SQLSTATE of a relation that cannot be locked, because only some of its columns are granted."""
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
 
-_TIMELINE = """
+_CLUSTER = f"""
 SELECT CASE WHEN pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN ''
-            ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+            ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+       {UNHEARD}
 """
 """All servers of an Aurora cluster share one storage, and lose nothing to each other."""
 
@@ -124,10 +128,29 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
             cursor.execute("ROLLBACK TO locking; RELEASE locking")
 
 
-def definition(ask: Ask, query: Query, behind: Behind) -> Definition:
+@dataclass(frozen=True)
+class Cluster:
+    """The timeline that a cluster writes, empty where it is not known, and whether it is a standby that does not show when it heard from
+    its primary.
+    """
+
+    timeline: str
+    is_unheard: bool
+
+
+def cluster(ask: Ask) -> Cluster:
+    [found] = ask(sql("{}", _CLUSTER))
+    return Cluster(*found)
+
+
+def definition(ask: Ask, query: Query, behind: Behind, found: Cluster) -> Definition:
     """Return what gives the rows their values, as the native source does."""
-    [(timeline,)] = ask(sql("{}", _TIMELINE))
-    return relations.definition(ask, "", query, behind, timeline)
+    return relations.definition(ask, "", query, behind, found.timeline)
+
+
+def unseen(ask: Ask, entity: Entity, behind: Behind, found: Cluster) -> str:
+    """Return what nobody would notice, in words, as the native source does."""
+    return "; ".join(filter(None, (relations.unseen(ask, behind), unheard(entity, found.is_unheard))))
 
 
 def undecodable_column(connection: Any, query: TableQuery, render: Callable[[Sql], tuple[str, Any]]) -> str:

@@ -31,7 +31,6 @@ from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
 from waybill.sources.postgres import undecodable
 from waybill.sources.postgres.relations.behind import Behind
-from waybill.sources.postgres.relations.definition import unseen
 from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -165,7 +164,7 @@ class DbApiSnapshot:
         entity = selection.entity
         with errors(f"{entity.id} in {self.where}"):
             if self._is_postgres:
-                return over_postgres.definition(self._rows, self.query(selection), self._look_behind(entity))
+                return over_postgres.definition(self._rows, self.query(selection), self._look_behind(entity), self._cluster)
             return self._structure.definition(entity, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:
@@ -180,7 +179,11 @@ class DbApiSnapshot:
         if entity.changes.mode is Mode.FULL or not self._is_postgres:
             return ""
         with errors(f"{entity.id} in {self.where}"):
-            return unseen(self._rows, self._look_behind(entity))
+            return over_postgres.unseen(self._rows, entity, self._look_behind(entity), self._cluster)
+
+    @cached_property
+    def _cluster(self) -> over_postgres.Cluster:
+        return over_postgres.cluster(self._rows)
 
     def _look_behind(self, entity: Entity) -> Behind:
         """Return what PostgreSQL reads for an entity."""

@@ -59,9 +59,9 @@ def _by_snapshot(entity: Entity, start: Any, end: datetime, facts: Facts, native
     return Extent(end, ChangeSpan() if lost else ChangeSpan(start["snapshot"], snapshot), position, lost=lost)
 
 
-def unheard(entity: Entity, facts: Facts) -> str:
+def unheard(entity: Entity, is_unheard: bool) -> str:
     """Return what may be missed on a standby that does not show when it heard from its primary. The text is empty if nothing is."""
-    if not facts.unheard or entity.changes.mode is Mode.FULL:
+    if not is_unheard or entity.changes.mode is Mode.FULL:
         return ""
     return (
         "this standby does not show when it last heard from its primary, and what is committed there while it hears nothing may be missed:"

@@ -19,7 +19,7 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
 from waybill.sources.base import AGAIN
-from waybill.sources.postgres.settings import LOCK_SECONDS, REPLAYED, transaction_settings
+from waybill.sources.postgres.settings import LOCK_SECONDS, REPLAYED, UNHEARD, transaction_settings
 
 _OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
 """Settings that no connection may change: rows are read as UTF-8, by SQL."""
@@ -35,7 +35,7 @@ POOL_OF_STATEMENTS = "statement pooling mode"
 """What PgBouncer says of a transaction where every statement may go to another server connection."""
 _MAY_PASS = frozenset(["OperationalError", "InterfaceError"])
 _STEP = "Correct the connection, or a view, a policy or a function that the entity reads"
-_FACTS = """
+_FACTS = f"""
 SELECT clock_timestamp(),
        pg_is_in_recovery(),
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
@@ -43,10 +43,9 @@ SELECT clock_timestamp(),
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'walsender')),
        (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'disabled'),
-       pg_is_in_recovery() AND to_regproc('aurora_version') IS NULL AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
-           AND EXISTS (SELECT FROM pg_stat_wal_receiver),
+       {UNHEARD},
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
-"""
+"""  # noqa: S608 (a constant)
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 _OFFSET = """
 SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'

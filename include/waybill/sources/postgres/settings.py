@@ -23,6 +23,12 @@ On a standby that has not replayed all of it, or receives nothing, it is the tim
 the primary's storage and refuse these questions.
 """
 
+UNHEARD = """
+pg_is_in_recovery() AND to_regproc('aurora_version') IS NULL AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+    AND EXISTS (SELECT FROM pg_stat_wal_receiver)
+"""
+"""Whether this is a standby that does not show us when it heard from its primary."""
+
 _SETTINGS = {
     "client_encoding": "'UTF8'",
     "TimeZone": "'UTC'",

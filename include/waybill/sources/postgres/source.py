@@ -184,10 +184,8 @@ class PostgresSnapshot:
         zoneless = [name for name in names if natives.get(name, "").endswith("without time zone")]
         early = extents.looks_back_too_little(entity, zoneless, session.offset(self.connection)) if zoneless else ""
         unseen = self._unseen(entity)
-        return replace(
-            found,
-            remarks="; ".join(filter(None, (self.narrowed(entity), unkept, unseen, early, postgres_extent.unheard(entity, self.facts)))),
-        )
+        unheard = postgres_extent.unheard(entity, self.facts.unheard)
+        return replace(found, remarks="; ".join(filter(None, (self.narrowed(entity), unkept, unseen, early, unheard))))
 
     def _unseen(self, entity: Entity) -> str:
         if entity.changes.mode is Mode.FULL:
