@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from waybill.errors import PermanentError
 
 
-def tell(error: OSError) -> None:
+def raise_unless_removed(error: OSError) -> None:
     """Raise what kept a folder from being listed, unless it was removed meanwhile."""
     if not isinstance(error, FileNotFoundError):
         raise error
@@ -25,7 +25,9 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]
 
     cachable = False
 
-    def walk(self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = tell, **options: Any) -> Iterator[Any]:
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = raise_unless_removed, **options: Any
+    ) -> Iterator[Any]:
         yield from super().walk(path, maxdepth, topdown, on_error, **options)
 
     def info(self, path: Any, **options: Any) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, 
     return visible, now.astimezone(UTC), replayed.astimezone(UTC), log_end
 
 
-def outlast(connection: psycopg.Connection, log_end: str) -> None:
+def wait_until_on_disk(connection: psycopg.Connection, log_end: str) -> None:
     """Wait until the server's disk has its log up to there. With `synchronous_commit` off others see what is committed some time before,
     and a crash takes it back. That time is at most three times `wal_writer_delay`.
     """
