@@ -45,14 +45,14 @@ def ask(tenants: Iterable[str]) -> None:
             every = list(session.scalars(select(DagBundleModel.name).where(DagBundleModel.active.is_(True))))
             files |= {(bundle, file) for bundle in every for file in (*unknown, exports_file())}
     for bundle, file in sorted(files):
+        wanted_file = {"bundle_name": bundle, "relative_fileloc": file}
         try:
             with create_session() as session:
-                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
+                session.add(DagPriorityParsingRequest(**wanted_file))
         except IntegrityError:
             with create_session() as session:
-                asked = select(DagPriorityParsingRequest.id).where(DagPriorityParsingRequest.bundle_name == bundle)
-                if session.scalars(asked.where(DagPriorityParsingRequest.relative_fileloc == file)).first() is None:
-                    raise  # not because it was asked for already
+                if session.scalars(select(DagPriorityParsingRequest.id).filter_by(**wanted_file)).first() is None:
+                    session.add(DagPriorityParsingRequest(**wanted_file))  # the other was taken meanwhile, or this raises again
 
 
 def is_processed() -> bool:
@@ -88,8 +88,9 @@ def behind(settings: Settings, tenants: Collection[str]) -> set[str]:
 class Reparser:
     """Asks again, in a thread of its own, until every tenant has the DAG of its registration. A process has one."""
 
-    def __init__(self, every: float = EVERY) -> None:
+    def __init__(self, every: float = EVERY, give_up: float = GIVE_UP) -> None:
         self._every = every
+        self._give_up = give_up
         self._since: dict[str, float] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -133,7 +134,7 @@ class Reparser:
         except Exception:
             log.exception("what the DAG processor has parsed could not be looked at; asked again later")
             left = set(asked)
-        late = {tenant for tenant in left if now - asked[tenant] > GIVE_UP}
+        late = {tenant for tenant in left if now - asked[tenant] > self._give_up}
         if late:
             log.error("the DAG processor has not shown the DAGs of %s; is it running, and is the file free of import errors?", sorted(late))
         return left - late
