@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -170,3 +171,12 @@ def test_a_strange_key_set_is_nobodys_key(place: Place, issuer: TestIssuer, answ
         held.go.set()
         with served(tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))) as address:
             assert call(address, issuer).status_code in (401, 503)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b'{"keys": []}'], ids=["no key set", "no key"])
+def test_why_nobody_can_sign_in_stands_in_the_log(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with held_issuer(answer) as (held, url):
+        held.go.set()
+        with pytest.raises(LookupError):
+            asyncio.run(jwks.KeySet(url).key("first"))
+    assert [url in record.getMessage() for record in caplog.records if record.name == jwks.__name__] == [True]

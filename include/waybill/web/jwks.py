@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from jwt import PyJWK, PyJWKSet
-from jwt.exceptions import PyJWTError
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +84,7 @@ class KeySet:
             raise LookupError from error
 
     def _fetch(self, pending: Future[_Fetched]) -> None:
+        keys: dict[str, PyJWK] | None
         try:
             keys = _usable(_read(self.url))
         except Exception as error:  # noqa: BLE001 (whatever a strange answer breaks: those who wait must be told)
@@ -122,11 +122,10 @@ def _read(url: str) -> Any:
     return json.loads(read)
 
 
-def _usable(document: Any) -> dict[str, PyJWK] | None:
-    """Return the signing keys by id, of the kinds that count, or None if there is none."""
-    try:
-        keys = PyJWKSet.from_dict(document).keys
-    except (PyJWTError, AttributeError, TypeError):
-        return None
+def _usable(document: Any) -> dict[str, PyJWK]:
+    """Return the signing keys by id, of the kinds that count. Raises ValueError, or PyJWT's errors, if there is none."""
+    keys = PyJWKSet.from_dict(document).keys
     signing = [key for key in keys if key.public_key_use in ("sig", None) and key.algorithm_name in ALGORITHMS]
-    return {key.key_id: key for key in signing if isinstance(key.key_id, str) and key.key_id} or None
+    if found := {key.key_id: key for key in signing if isinstance(key.key_id, str) and key.key_id}:
+        return found
+    raise ValueError(f"no key with an id and of a kind that counts ({', '.join(ALGORITHMS)})")
