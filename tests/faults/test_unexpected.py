@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -18,10 +21,13 @@ from sqlalchemy import text
 from tests.exports import START, Office, make_office, person
 from waybill.connection import Connection
 from waybill.housekeeping import housekeeping
+from waybill.language import tell
 from waybill.ledger.on_demand import requests
+from waybill.registrations.estimating import estimate
 from waybill.requests.fulfilment import running
 from waybill.requests.fulfilment.heartbeat import Heartbeat
 from waybill.requests.mailing import send_mails
+from waybill.requests.upkeep import keep_requests
 
 
 @pytest.fixture
@@ -37,31 +43,61 @@ def damage(office: Office, statement: str) -> None:
         connection.execute(text(statement))
 
 
+@contextmanager
+def heard(log: logging.Logger) -> Iterator[list[logging.LogRecord]]:
+    """What is logged with an exception. Importing Airflow takes the handlers of the root away."""
+    said: list[logging.LogRecord] = []
+    told = logging.Handler()
+    told.emit = lambda record: said.append(record) if record.exc_info else None
+    log.addHandler(told)
+    yield said
+    log.removeHandler(told)
+
+
+async def after_an_exception(events: AsyncIterator[Any], said: list[logging.LogRecord]) -> Any:
+    """Return the first event of a trigger that began where the machine gives no more threads, and was logged."""
+    exhausted = ThreadPoolExecutor()
+    exhausted.shutdown()
+    asyncio.get_running_loop().set_default_executor(exhausted)
+    waiting = asyncio.create_task(anext(events))
+    deadline = time.monotonic() + 60
+    while not said:
+        assert not waiting.done(), waiting
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    return (await asyncio.wait_for(waiting, 60)).payload
+
+
 def test_the_watcher_of_requests_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     from waybill.airflow.watcher import RequestWatcher, log
 
-    said: list[logging.LogRecord] = []
-    told = logging.Handler()
-    told.emit = said.append  # importing Airflow takes the handlers of the root away
-    log.addHandler(told)
-
     export = office.ask()
     monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(office.place.root / "config"))
-    exhausted = ThreadPoolExecutor()
-    exhausted.shutdown()  # as where the machine gives no more threads
+    with heard(log) as said:
+        assert asyncio.run(after_an_exception(RequestWatcher(every=0.01).run(), said)) == {"waiting": 1, "first": [export.id]}
 
-    async def announced() -> object:
-        asyncio.get_running_loop().set_default_executor(exhausted)
-        waiting = asyncio.create_task(anext(RequestWatcher(every=0.01).run()))
-        deadline = time.monotonic() + 60
-        while not [record for record in said if record.exc_info]:
-            assert not waiting.done(), waiting
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        return (await asyncio.wait_for(waiting, 60)).payload
 
-    assert asyncio.run(announced()) == {"waiting": 1, "first": [export.id]}
+def test_the_watcher_of_days_goes_on(office: Office) -> None:
+    from waybill_consumer.airflow.triggers import DayWatcher, log
+
+    office.place.run(START)
+    with heard(log) as said:
+        told = asyncio.run(after_an_exception(DayWatcher(str(office.place.out), every=0.01).run(), said))
+    assert (told["tenant"], told["date"]) == ("acme", "2026-06-01")
+
+
+def test_whoever_asks_for_dag_files_to_be_parsed_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    from waybill.airflow.scheduler import reparsing
+
+    office.ask()  # which makes the ledger
+    monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(office.place.root / "config"))
+    follower = reparsing.Reparser(every=0.05, give_up=0.5)
+    with heard(reparsing.log) as said:
+        follower.follow(["\ud800"])  # a name that no database takes
+        assert follower.wait(60)
+    assert len(said) > 1
+    assert {record.exc_info[0] for record in said if record.exc_info} == {UnicodeEncodeError}
 
 
 def test_the_sign_of_life_goes_on(office: Office, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,3 +148,26 @@ def test_one_step_of_housekeeping_that_cannot_be_made_keeps_no_other_back(office
     assert done.failed.pop("spools") == "spools: an unexpected OSError. The log shows where it came from"
     assert done.requests["stalled"] == 1
     assert [record.exc_info[0] for record in caplog.records if record.message.startswith("housekeeping of spools")] == [OSError]
+
+
+def test_one_archive_that_cannot_be_removed_keeps_no_other_in_the_store(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    export = office.ask()
+    damage(office, f"update export_request set status = 'expired', archive = 'acme/' || char(0) where id = '{export.id}'")
+    installation = office.installation()
+    orphan = Path(installation.settings.archive_url.removeprefix("file://")) / f"requests/acme/{'a' * 32}.1.zip"
+    orphan = installation.settings.base / orphan
+    orphan.parent.mkdir(parents=True)
+    orphan.touch()
+    os.utime(orphan, (0, 0))
+    kept = keep_requests(installation)
+    assert (kept.failed, kept.files, orphan.exists()) == (["an unexpected ValueError. The log shows where it came from"], 1, False)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+
+
+def test_a_preview_says_of_what_it_could_not_count_that_it_did_not(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    office.place.run(START)
+    damage(office, "update attempt set facts = '{}'")
+    installation = office.installation()
+    [found] = estimate(installation, "acme", installation.registered("acme").registration, ["measurement"], 60)
+    assert (found.rows, found.note) == (None, tell("call.no_count", code="unexpected"))
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [KeyError]

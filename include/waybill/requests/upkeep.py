@@ -24,6 +24,7 @@ from waybill.requests.lifecycle import failure, stalled
 ORPHANED_AFTER = timedelta(days=1)
 _SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")
 _WAITING = re.compile(r"[0-9a-f]{32}\.\d+\.zip\.part")
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -64,9 +65,6 @@ def fail_stalled(connection: Connection, installation: Installation, tenant: str
                 why = failure("stalled")
             count += requests.fail(connection, request, why, mail_about(request, "failed", export_policy), now)
     return count
-
-
-log = logging.getLogger(__name__)
 
 
 def keep_requests(installation: Installation) -> RequestUpkeep:
