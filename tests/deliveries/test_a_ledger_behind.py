@@ -87,6 +87,18 @@ def test_reconcile_brings_the_ledger_back_and_the_next_run_goes_on(place: Place)
     assert {row[1] for row in place.rows()} == {"row", "changed 1", "changed 2"}
 
 
+@pytest.mark.parametrize("name", ["2026/06/01/user/user.g1.9.manifest.json", "2026/06/01/_MANIFEST.7.json"])
+def test_a_document_that_is_too_large_hides_no_unknown_delivery(place: Place, name: str) -> None:
+    place.run(NOON)
+    back_up(place)
+    changed(place, 1, 1)
+    place.run(NOON + DAY)
+    restore(place)
+    with (place.out / "exports/acme" / name).open("wb") as file:
+        file.truncate(65 << 20)
+    assert "/2026/06/01/" in stopped(place, 2)
+
+
 def test_what_the_ledger_knows_stops_nothing(place: Place) -> None:
     place.run(NOON)
     place.run(NOON + DAY)

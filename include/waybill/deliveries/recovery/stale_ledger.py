@@ -64,8 +64,8 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     scan = _DestinationScan(session, registered.tenant, due, placed)
     try:
         scan.through()
-    except PermanentError as error:  # without the right to list, deliveries go on as before (docs/guarantees.md)
-        _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
+    except PermanentError as error:  # without the right to list or read, deliveries go on as before (docs/guarantees.md)
+        _log.warning("the destination does not let us look for unknown deliveries, so a ledger that is behind is not found: %s", error)
         return set()
     with installation.ledger.read() as connection:  # after the scan, because other workers note what they do before they do it
         if unknown := next(_unknown(connection, scan), None):
@@ -164,7 +164,7 @@ class _DestinationScan:
         for item in items:
             numbered = DAY_MANIFEST.match(item.path.rpartition("/")[2])
             if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
-                self.seen += [_Seen(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
+                self.seen += [_Seen(item.path, entry) for entry in listed(self._document(item.path))]
 
     def _entity(self, day: str, entity: str) -> set[str]:
         """Note the deliveries of an entity on a date that are not committed in the ledger.
@@ -191,9 +191,19 @@ class _DestinationScan:
         return places if len(self.seen) == before else set()
 
     def _read(self, path: str) -> None:
-        data = self.session.read(path) or b""
+        data = self._document(path)
         if delivery := named(data):
             self.seen.append(_Seen(path, delivery, data))
+
+    def _document(self, path: str) -> bytes:
+        """Return what a document holds. One that is too large is none of Waybill's, and keeps nobody from the others."""
+        try:
+            return self.session.read(path) or b""
+        except PermanentError as error:
+            if error.code != "too_large":
+                raise
+            _log.warning("%s", error)
+            return b""
 
 
 def _folders(items: list[Item]) -> list[str]:
