@@ -147,7 +147,7 @@ def test_one_that_is_wanted_no_more_is_taken_away(place):
 def test_somebody_elses_file_is_left_alone(place):
     tenant(place).mkdir(parents=True)
     (tenant(place) / "feed.json").write_text('{"version": "https://jsonfeed.org/version/1.1"}')
-    with pytest.raises(ConflictError, match="not a feed of this tenant"):
+    with pytest.raises(ConflictError, match=r"^tenant acme, feed: .*not a feed of this tenant"):
         place.run(NOON)
     assert "jsonfeed" in (tenant(place) / "feed.json").read_text()
 
@@ -184,6 +184,15 @@ def test_over_sftp_it_is_replaced_by_one_rename(place, request, server):
         found = json.loads((folder / "feed.json").read_text())
         assert [delivery["number"] for delivery in found["deliveries"]] == list(range(1, 2 * day + 3))
     assert {path.name for path in folder.iterdir()} == {"2026", "feed.json", "_README.txt"}
+
+
+def test_a_server_that_forbids_to_ask_an_open_file_for_its_size_is_read_all_the_same(place):
+    with serve_sshd(sftp_options="-P fstat") as server:
+        folder = to_server(place, server)
+        for day in range(2):
+            place.clock = NOON + day * DAY
+            assert [result.error for result in place.run(place.clock)] == [None, None]
+        assert json.loads((folder / "feed.json").read_text())["last_number"] == 4
 
 
 def test_where_nothing_can_be_replaced_there_are_numbered_pages_only(place):

@@ -38,6 +38,7 @@ def publish_listings(installation: Installation, tenant: str) -> list[str]:
     with located_at(f"tenant {tenant}, day manifest"):
         registered = installation.registered(tenant)
         closed = _close_days(installation, registered)
+    with located_at(f"tenant {tenant}, feed"):
         return closed + _write_feed(installation, registered)
 
 

@@ -58,7 +58,10 @@ class Download:
     @classmethod
     async def start(cls, wire: Wire, path: str, block: int) -> Download:
         handle = await wire.open(path, READ)
-        facts = await wire.attributes(Kind.FSTAT, handle)
+        try:
+            facts = await wire.attributes(Kind.FSTAT, handle)
+        except Status:  # some servers forbid the question about an open file, and answer the one about its name
+            facts = await wire.attributes(Kind.LSTAT, path)
         return cls(wire, handle, (facts.size if facts else None) or 0, block)
 
     async def more(self) -> bytes:
