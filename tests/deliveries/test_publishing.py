@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
 from tests.destinations.sftp_places import embedded, password_connection
@@ -94,16 +95,26 @@ def test_a_delivery_with_a_lost_file_is_not_committed_and_comes_whole_later(tmp_
         assert sorted(path.name for path in folder.iterdir()) == ["user.csv", "user.deletes.csv", "user.manifest.json"]
 
 
+class Forbids(TenantFolder):
+    """Refuses every rename."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        raise asyncssh.SFTPPermissionDenied("")
+
+
+@pytest.mark.parametrize(("view", "code"), [(Pretends, "not_published"), (Forbids, "refused")])
 @pytest.mark.parametrize("parts", [None, 2])
-def test_a_server_that_never_renames_keeps_no_copy_of_each_try(tmp_path: Path, parts: int | None) -> None:
+def test_a_server_that_never_renames_keeps_no_copy_of_each_try(
+    tmp_path: Path, parts: int | None, view: type[TenantFolder], code: str
+) -> None:
     with delivering(tmp_path) as place:
         place.tenant(
             entityList=["user"], destination={"kind": "sftp", "connection": "acme_sftp", "root": "/"}, csv={"max_rows_per_file": parts}
         )
         folder = tmp_path / "tenants/acme/exports/acme/2026/05/31/user"
         for _ in range(2):
-            error = run(place, tmp_path, Pretends, NOON)
+            error = run(place, tmp_path, view, NOON)
             assert isinstance(error, PermanentError)
-            assert error.code == "not_published"
+            assert error.code == code
             assert list(folder.rglob("*.csv*")) == []
         assert run(place, tmp_path, TenantFolder, NOON) is None

@@ -113,11 +113,11 @@ def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -
         run.withdraw()
         return run.verify()
     except (TransientError, PermanentError) as error:
-        if stopping.is_asked_to_stop() or error.code == "not_published":  # such a server would keep a copy of every try
+        if stopping.is_asked_to_stop() or isinstance(error, PermanentError):  # no try goes on from it, and each would leave a copy
             with suppress(WaybillError):
                 run.withdraw()
         else:
-            keeps_spool = isinstance(error, TransientError) and claim.resumable and error.code != "verify"
+            keeps_spool = claim.resumable and error.code != "verify"
         raise
     finally:
         if not keeps_spool:
