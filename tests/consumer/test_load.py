@@ -190,8 +190,9 @@ def test_rows_without_a_key_are_appended_once(sender: Sender, database: str) -> 
         assert rows(database, "user") == [(1, "a")] * 3
 
 
-def test_a_key_that_is_not_unique_is_said(sender: Sender, database: str) -> None:
-    sender.deliver([("1", "a"), ("1", "b")], kind="full")
+@pytest.mark.parametrize("other", ["1", None])
+def test_a_key_that_is_not_unique_is_said(sender: Sender, database: str, other: str | None) -> None:
+    sender.deliver([("1", "a"), (other, "b")], kind="full", columns={"id": "string", "name": "string"})
     said = consumer("load", sender.root, "--to", database)
     assert said.code == 1
     assert "key does not tell rows apart" in said.err

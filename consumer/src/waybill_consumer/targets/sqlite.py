@@ -182,8 +182,8 @@ def _plain(number: str | None) -> str | None:
 
 
 def _is_not_unique(error: sqlite3.Error) -> bool:
-    """A trigger or a CHECK that somebody added refuses rows with the same class of error."""
-    return isinstance(error, sqlite3.IntegrityError) and str(error).startswith("UNIQUE ")
+    """Return whether two rows have the same key, or one has none. A trigger that somebody added raises the same class of error."""
+    return isinstance(error, sqlite3.IntegrityError) and str(error).startswith(("UNIQUE ", "NOT NULL "))
 
 
 def _each(rows: Iterator[list[Any]], see: Callable[[list[Any]], None]) -> Iterator[list[Any]]:
