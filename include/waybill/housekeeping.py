@@ -134,6 +134,9 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
         if error.code == "missing_connection" and all(registered.registration.is_disabled for registered in group):
             return [], {}  # the tenant has left, and its connection with it
         failed |= {tenant: f"tenant {tenant}: {error}" for tenant in tenants[len(swept) + len(failed) :]}
+    except Exception as error:
+        log.exception("the destination of %s was not opened or closed", ", ".join(tenants))
+        failed |= {tenant: f"tenant {tenant}: {unexpected(error)}" for tenant in tenants[len(swept) + len(failed) :]}
     return swept, failed
 
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from sqlalchemy import text
 
@@ -23,6 +24,7 @@ from waybill.connection import Connection
 from waybill.housekeeping import housekeeping
 from waybill.language import tell
 from waybill.ledger.on_demand import requests
+from waybill.registrations.applying import apply
 from waybill.registrations.estimating import estimate
 from waybill.requests.fulfilment import running
 from waybill.requests.fulfilment.heartbeat import Heartbeat
@@ -148,6 +150,20 @@ def test_one_step_of_housekeeping_that_cannot_be_made_keeps_no_other_back(office
     assert done.failed.pop("spools") == "spools: an unexpected OSError. The log shows where it came from"
     assert done.requests["stalled"] == 1
     assert [record.exc_info[0] for record in caplog.records if record.message.startswith("housekeeping of spools")] == [OSError]
+
+
+def test_one_destination_that_cannot_be_opened_keeps_no_other_unswept(office: Office) -> None:
+    office.place.tenant("globex", entityList=["measurement"], destination={"kind": "sftp", "connection": "odd", "root": "/"})
+    extra = {"host_key": asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()}
+    office.place.connections["odd"] = Connection("odd", "sftp", "\ud800", 22, "odd", password="x", extra=extra)
+    office.place.run(START)
+    part = office.place.out / f"exports/acme/2026/06/01/measurement/.measurement.csv.{'0' * 12}7{'0' * 19}.part"
+    part.touch()
+    os.utime(part, (0, 0))
+    installation = office.installation()
+    apply(installation, actor="test")
+    done = housekeeping(installation)
+    assert (done.failed, done.parts) == ({"globex": "tenant globex: an unexpected UnicodeEncodeError. The log shows where it came from"}, 1)
 
 
 def test_one_archive_that_cannot_be_removed_keeps_no_other_in_the_store(office: Office, caplog: pytest.LogCaptureFixture) -> None:
