@@ -61,6 +61,17 @@ def test_a_day_is_complete_with_its_list_and_its_newest_list_counts(place: Place
             days.on(at, "yesterday")
 
 
+def test_a_day_whose_list_is_damaged_keeps_no_other_back(place: Place) -> None:
+    place.tenant(destination={"kind": "folder", "root": "out"})
+    for day in range(5):
+        place.run(NOON + day * DAY)
+    (place.out / "exports/acme/2026/06/03/_MANIFEST.json").write_text("{")
+    with open_place(str(place.out), Login()) as at:
+        assert [day.date for day in days.newest(at)] == ["2026-06-01", "2026-06-02", "2026-06-04"]
+        with pytest.raises(Refused, match=r"06/03/_MANIFEST\.json"):
+            days.on(at, "2026-06-03")
+
+
 def test_of_several_tenants_one_is_named(place: Place) -> None:
     for tenant in ("acme", "globex"):
         place.tenant(tenant, destination={"kind": "folder", "root": "out"}, **({"sourceTenant": "g"} if tenant == "globex" else {}))
