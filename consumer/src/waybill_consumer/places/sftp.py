@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote
@@ -22,6 +23,8 @@ AT_ONCE = 32
 PATIENCE = 60.0
 """Seconds without an answer after which a server counts as stuck."""
 GCM_FIRST = "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr", "aes128-ctr"
+_SILENCE = 0.25
+"""Seconds for which one address of a name may be silent before the next is tried beside it (RFC 8305)."""
 _T = TypeVar("_T")
 _MISSING = asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath
 
@@ -31,6 +34,8 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        beside = partial(self._loop.create_connection, happy_eyeballs_delay=_SILENCE)
+        self._loop.create_connection = beside  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
         self._thread.start()
 

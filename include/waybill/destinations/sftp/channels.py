@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncssh
@@ -30,6 +31,9 @@ FULL_CHANNEL = 3
 """The number of files at once on each channel before another one is opened."""
 
 _OPENING_SECONDS = 10.0
+_SILENCE_SECONDS = 0.25
+"""How long one address of a name may be silent before the next is tried beside it (RFC 8305)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -101,8 +105,12 @@ T = TypeVar("T")
 
 @contextmanager
 def running_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """Yield a loop that runs in a thread for the length of the block. What still runs at the end is cancelled."""
+    """Yield a loop that runs in a thread for the length of the block. What still runs at the end is cancelled.
+
+    Its connections reach a server at any of its addresses, also if another one swallows all that is sent there.
+    """
     loop = asyncio.new_event_loop()
+    loop.create_connection = partial(loop.create_connection, happy_eyeballs_delay=_SILENCE_SECONDS)  # type: ignore[method-assign]
     thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()
     try:

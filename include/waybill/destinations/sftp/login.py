@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -158,6 +159,8 @@ class LoggedIn:
     """None if the server took the password."""
 
     host_key: asyncssh.SSHKey | None
+    address: str
+    """Where the server was reached. A further login goes to the same machine, also if the name has several."""
 
 
 async def log_in(chosen: Settings) -> LoggedIn:
@@ -178,7 +181,8 @@ async def log_in(chosen: Settings) -> LoggedIn:
             if connection is not None:
                 connection.abort()
             raise
-        return LoggedIn(connection, wire, block, client.offered, client.shown)
+        address, _ = socket.getnameinfo(connection.get_extra_info("peername"), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+        return LoggedIn(connection, wire, block, client.offered, client.shown, address)
 
 
 async def _begin(connection: asyncssh.SSHClientConnection, stall: float) -> tuple[Wire, int]:

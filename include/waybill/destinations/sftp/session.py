@@ -60,7 +60,8 @@ class Sftp:
         with running_loop("waybill-sftp") as loop:
             found = wait(loop, log_in(chosen))
             in_use = (found.key,) if found.key else ()
-            channels = Channels(loop, replace(chosen, keys=in_use), found.connection, found.wire)
+            again = replace(chosen, keys=in_use, address=found.address)
+            channels = Channels(loop, again, found.connection, found.wire)
             proofs = _spoken(found.key, chosen.keys, "password"), _spoken(found.host_key, chosen.pins, "")
             try:
                 yield SftpSession(chosen.label, loop, channels, found.wire, self._root, self._profile, found.block, proofs)
