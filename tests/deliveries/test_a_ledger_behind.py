@@ -67,7 +67,7 @@ def test_nothing_is_published_by_a_ledger_that_is_behind(place: Place, frequency
     changed(place, 2, 2 * step)
     message = stopped(place, 2 * step)
     assert "the ledger is older than the destination" in message
-    assert "Run: waybill reconcile acme" in message
+    assert "run: waybill reconcile acme" in message
     assert place.files() == before
 
 
@@ -238,7 +238,7 @@ def test_a_list_of_a_date_that_the_ledger_did_not_write_is_told_with_the_way_out
     place.run(NOON + DAY)
     restore(place)
     collect(place, "[!_]*")
-    with pytest.raises(ConflictError, match=r"_MANIFEST\.json exists and holds something else.*Run: waybill reconcile acme"):
+    with pytest.raises(ConflictError, match=r"_MANIFEST\.json exists and holds something else.*run: waybill reconcile acme"):
         place.run(NOON + DAY, full_load=True)
     reconcile(place.installation(), "acme", actor="test")
     assert [result.error for result in place.run(NOON + 2 * DAY)] == [None]
@@ -373,3 +373,16 @@ def test_a_row_that_was_never_delivered_is_missed_although_the_delivery_before_w
     place.user(8, "later than the look back reaches", NOON + DAY - timedelta(hours=20))
     [difference] = reconcile(place.installation(), "acme", actor="test").differences
     assert difference.missing == 1
+
+
+def test_a_second_installation_on_one_destination_is_told_as_that(place: Place, tmp_path: Path) -> None:
+    """As a test system that was set up with the registrations of the real one: reconciling would mix the rows of both."""
+    place.run(NOON)
+    before = place.files()
+    other = make_place(tmp_path / "other", clock=NOON)
+    other.tenant(entityList=["user"], destination={"kind": "folder", "root": str(place.out)})
+    message = stopped(other, 0)
+    other.close()
+    assert "or another installation delivers there" in message
+    assert "give this one another root first" in message
+    assert place.files() == before

@@ -14,6 +14,7 @@ from waybill.deliveries.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing import feed
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
+from waybill.deliveries.recovery.stale_ledger import way_out
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, WaybillError, located_at
 from waybill.files.manifest import day_document, listed
@@ -144,7 +145,7 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
         except ConflictError as error:
             if listed(session.read(path) or b""):
                 wrote = "Another ledger wrote that list, or this one before it was restored"
-                error.next_step = f"{wrote}. Run: waybill reconcile {day.tenant}"
+                error.next_step = f"{wrote}. {way_out(day.tenant)}"
             raise
     with installation.ledger.begin() as connection:
         days.mark_published(connection, day, installation.now())

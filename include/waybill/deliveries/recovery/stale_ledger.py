@@ -70,14 +70,21 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     with installation.ledger.read() as connection:  # after the scan, because other workers note what they do before they do it
         if unknown := next(_unknown(connection, scan), None):
             raise ConflictError(
-                f"{unknown.path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
+                f"{unknown.path} tells of a delivery that the ledger does not know: the ledger is older than the destination, or another "
+                "installation delivers there",
                 where=f"entity {unknown.entry.entity}, {session.label}",
                 code="ledger_behind",
-                next_step=f"Run: waybill reconcile {registered.tenant}",
+                next_step=way_out(registered.tenant),
             )
         unexplained = {name: left for name, places in scan.emptied.items() if (left := places - placed.touched)}
         touched = restoring.placed(connection, registered.tenant, list(due)).touched if unexplained else set()
     return {due[name].id for name, left in unexplained.items() if name not in renewed and left - touched}
+
+
+def way_out(tenant: str) -> str:
+    """Return what to do about deliveries that the ledger does not know. Reconciling with another installation mixes the rows of both."""
+    other = "If another installation delivers there, as a test system with the same registrations, give this one another root first"
+    return f"If the ledger was restored or lost, run: waybill reconcile {tenant}. {other}"
 
 
 def _unknown(connection: Connection, scan: _DestinationScan) -> Iterator[_Seen]:
