@@ -211,7 +211,7 @@ class Registration(Strict):
         None, description="Local time of day until which data is promised: the first such time after its run starts. By default none is."
     )
     destination: DestinationSpec | None = Field(
-        None, description="Where files go, through an Airflow connection; by default where policy says."
+        None, description="Where files go, through an Airflow connection; by default where policy says. A change moves no delivered file."
     )
     csv: CsvOptions = Field(default_factory=CsvOptions, description="How CSV is written; compression and parts count for NDJSON, too.")
     files: FilesOptions = Field(default_factory=FilesOptions, description="The shape of scheduled deliveries: CSV, Parquet or NDJSON.")

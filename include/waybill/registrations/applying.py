@@ -19,6 +19,7 @@ from waybill.configuration.rules.sharing import Reader, reader, same_rows, share
 from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations, streams
 from waybill.ledger.database.rows import UNREADABLE
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
@@ -59,7 +60,7 @@ class Applied:
     findings: tuple[Finding, ...]
     refusal: PermanentError | None = None
     notes: tuple[str, ...] = ()
-    """The columns that were frozen, and what the catalog's changes mean for rows that were delivered already."""
+    """The columns that were frozen, and what changes of the catalog and of registrations mean for what was delivered already."""
 
     @property
     def changed(self) -> list[Change]:
@@ -118,6 +119,7 @@ def apply(
         Change(registered.tenant, "deactivate", registered.managed_by_file or "", difference(active.get(registered.tenant, []), []))
         for registered in gone
     ]
+    consequences = [note for change in changes for note in _consequences(installation, change, files, before.get(change.tenant))]
     refusal = None
     if not allow_mass_deactivation:
         refusal = _lost_with_others(installation, gone) if only else _mass_deactivation(changes, before)
@@ -128,7 +130,19 @@ def apply(
         changes = [change for change in carried if isinstance(change, Change)]
         unusable += [finding for finding in carried if isinstance(finding, Finding)]
     findings = (*files.findings, *frozen.waiting.values(), *unusable)
-    return Applied(changes, findings, refusal, (*frozen.sentences, *redefining.announced(installation.catalog, samples, before)))
+    notes = (*frozen.sentences, *redefining.announced(installation.catalog, samples, before), *consequences)
+    return Applied(changes, findings, refusal, notes)
+
+
+def _consequences(installation: Installation, change: Change, files: TenantFiles, before: Registered | None) -> Iterator[str]:
+    """Yield what a changed file means for what was delivered before, if its fields do not say it themselves."""
+    file = files.tenants.get(change.tenant)
+    if file is None or before is None:
+        return
+    if other := _of_other_rows(installation, before, file.registration, change.difference.kept):
+        yield tell("changed.rows", tenant=change.tenant, entities=", ".join(other))
+    if "destination" in change.fields and not file.registration.is_disabled:
+        yield tell("changed.destination", tenant=change.tenant)
 
 
 def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: FrozenColumns) -> bool:
