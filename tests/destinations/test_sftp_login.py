@@ -247,6 +247,15 @@ def test_a_login_that_is_given_no_sftp_is_told_and_not_tried_again(command: str,
     assert f"the server took the login {server.login} and gives it no SFTP: {how}" in str(error)
 
 
+def test_what_a_server_says_at_login_is_quoted_where_no_sftp_follows(tmp_path: Path) -> None:
+    """As PAM tells that a password has expired: sshd takes the key, and starts nothing."""
+    (tmp_path / "banner").write_text("You are required to change\nyour password\x1b[2J immediately.\n")
+    with serve_sshd(extra_config=f"Banner {tmp_path}/banner\nForceCommand /bin/false") as server:
+        error = refusal(key_connection(server))
+    said = "it ended at once with status 1; at login it said: You are required to change your password[2J immediately. Ask its owner"
+    assert f"{said} whether the login's password has expired" in str(error)
+
+
 @pytest.mark.parametrize("size", ["005", "011"], ids=["behind it", "within it"])
 def test_text_with_the_first_answer_is_told_as_such(size: str, tmp_path: Path) -> None:
     script = tmp_path / "shell"

@@ -14,7 +14,6 @@ from waybill.deliveries.manifests import manifest_sha256, target_of_attempt
 from waybill.deliveries.publishing import feed
 from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
-from waybill.deliveries.recovery.stale_ledger import way_out
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, WaybillError, located_at
 from waybill.files.manifest import day_document, listed
@@ -153,3 +152,9 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
         for place, document in documents.items():
             session.upload(place, [document])
     return path
+
+
+def way_out(tenant: str) -> str:
+    """Return what to do about deliveries that the ledger does not know. Reconciling with another installation mixes the rows of both."""
+    other = "If another installation delivers there, as a test system with the same registrations, give this one another root first"
+    return f"If the ledger was restored or lost, run: waybill reconcile {tenant}. {other}"

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.deliveries.manifests import manifest_bytes
+from waybill.deliveries.publishing.days import way_out
 from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
@@ -79,12 +80,6 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         unexplained = {name: left for name, places in scan.emptied.items() if (left := places - placed.touched)}
         touched = restoring.placed(connection, registered.tenant, list(due)).touched if unexplained else set()
     return {due[name].id for name, left in unexplained.items() if name not in renewed and left - touched}
-
-
-def way_out(tenant: str) -> str:
-    """Return what to do about deliveries that the ledger does not know. Reconciling with another installation mixes the rows of both."""
-    other = "If another installation delivers there, as a test system with the same registrations, give this one another root first"
-    return f"If the ledger was restored or lost, run: waybill reconcile {tenant}. {other}"
 
 
 def _unknown(connection: Connection, scan: _DestinationScan) -> Iterator[_Seen]:

@@ -18,7 +18,7 @@ from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 
 from waybill.connection import Connection
-from waybill.destinations.sftp.packets import Ended, Lost, Printed
+from waybill.destinations.sftp.packets import Ended, Lost, Printed, said
 from waybill.destinations.sftp.ssh_keys import host_keys, private_keys, spoken, unusable
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
@@ -43,6 +43,8 @@ _KEY_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecds
 _RECEIVE_WINDOW = 4 * 1024 * 1024
 _ENDING_SECONDS = 5.0
 """How long a server has to say how a program of its ended."""
+
+_LONGEST_WORDS = 200
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class _Pinned(asyncssh.SSHClient):
         """The key that was offered last. It is the one in use after a login by key, and None after a login by password."""
         self.accepted = False
         """Whether the server took the login."""
+        self.words = ""
+        """What the server said last while it looked at the login, as that a password has expired."""
+
+    def auth_banner_received(self, msg: str, lang: str) -> None:
+        self.words = said(msg)[:_LONGEST_WORDS].rstrip(".")
 
     def auth_completed(self) -> None:
         self.accepted = True
@@ -334,7 +341,7 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
             code="busy",
         ) from error
     except (Printed, Ended) as error:
-        raise _without_sftp(chosen, error) from error
+        raise _without_sftp(chosen, error, client.words) from error
     except (asyncssh.Error, Lost) as error:
         if "authentication failures" in str(error):  # sshd says this when its MaxAuthTries is used up
             raise _refused_login(chosen) from error
@@ -351,10 +358,14 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
         ) from error
 
 
-def _without_sftp(chosen: Settings, error: Lost) -> PermanentError:
+def _without_sftp(chosen: Settings, error: Lost, words: str) -> PermanentError:
     if isinstance(error, Ended):
-        what = f"the server took the login {chosen.login} and gives it no SFTP: {error}"
-        step = "Ask its owner for `Subsystem sftp`, and a login shell or ForceCommand that starts it (internal-sftp needs none)"
+        at_login = f"; at login it said: {words}" if words else ""
+        what = f"the server took the login {chosen.login} and gives it no SFTP: {error}{at_login}"
+        step = (
+            "Ask its owner whether the login's password has expired, and else for `Subsystem sftp` and a login shell or ForceCommand that "
+        )
+        step += "starts it (internal-sftp needs none)"
     else:
         what = f"the login {chosen.login} prints text where SFTP should begin"
         step = "Let its start-up files (.bashrc, .profile) print for terminals only, or set ForceCommand internal-sftp for it"
@@ -367,7 +378,8 @@ def _refused_login(chosen: Settings) -> PermanentError:
     return PermanentError(
         f"the server refused the login {chosen.login} by {by}",
         where=chosen.label,
-        next_step="Correct the credentials or ask the server's owner; `waybill keys` prints the public keys to hand over",
+        next_step="Correct the credentials, or ask the server's owner whether the login or its password has expired; `waybill keys` prints "
+        "the public keys to hand over",
         code="login",
     )
 

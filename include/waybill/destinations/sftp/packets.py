@@ -59,8 +59,13 @@ class Status(Exception):
     def __init__(self, code: int, text: str) -> None:
         self.code = code
         name = Code(code).name.lower().replace("_", " ") if code in list(Code) else f"status {code}"
-        message = "".join(letter for letter in text if letter.isprintable())[:100].strip()
+        message = said(text)[:100].strip()
         super().__init__(name if message.casefold() in ("", name) else f"{name} ({message})")
+
+
+def said(text: str) -> str:
+    """Return a server's words on one line, without anything that a terminal would obey."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
 class Lost(Exception):
