@@ -32,7 +32,7 @@ FITTING = {
         "2026-02-01T03%3A02%3A03+02%3A00": "2026-02-01T01:02:03.000000Z",
         NULL: "",
     },
-    "uuid": {ID: ID, NULL: ""},
+    "uuid": {ID: ID, ID.upper(): ID, ID.replace("-", ""): ID, NULL: ""},
     "json": {"[1]": "[1]", NULL: ""},
 }
 MISFITS = [("integer", "1.5"), ("integer", "abc"), ("date", "2026-02-01 01%3A02%3A03"), ("date", "abc"), ("uuid", "abc"), ("json", "abc")]
@@ -70,9 +70,17 @@ def test_a_partition_value_of_another_type_is_refused_by_its_column(tmp_path: Pa
         delivered(tmp_path, kind, [value])
 
 
-@pytest.mark.parametrize(("kind", "folders"), [("integer", ["7", "07", "8", "70"]), ("decimal", ["7", "7.00", "8", "70"])])
-def test_a_tenant_that_is_a_number_has_the_folders_of_that_number_however_they_are_spelt(
-    tmp_path: Path, kind: str, folders: list[str]
+OF_TENANTS = {
+    "integer": ("7", ["7", "07", "8", "70"]),
+    "decimal": ("7", ["7", "7.00", "8", "70"]),
+    "uuid": (ID, [ID, ID.upper(), ID[:-1] + "2", NULL]),
+    "uuid in capitals": (ID.upper(), [ID, ID.replace("-", ""), ID[:-1] + "2", NULL]),
+}
+
+
+@pytest.mark.parametrize(("kind", "tenant", "folders"), [(kind.split()[0], *case) for kind, case in OF_TENANTS.items()], ids=OF_TENANTS)
+def test_a_tenant_has_the_folders_of_its_number_or_uuid_however_they_are_spelt(
+    tmp_path: Path, kind: str, tenant: str, folders: list[str]
 ) -> None:
     for number, folder in enumerate(folders):
         for half in ("a", "b"):
@@ -82,7 +90,7 @@ def test_a_tenant_that_is_a_number_has_the_folders_of_that_number_however_they_a
     plain = {"source": "any", "tenant_column": "tenant", "key": ["id"], "changes": {"mode": "full"}}
     columns = {"id": {"type": "string"}, "tenant": {"type": kind}}
     entity = Entity.model_validate({"id": "sample", "relation": "sample/*/*.parquet", "columns": columns, **plain})
-    selection = Selection(entity, "7", {"id": entity.columns["id"]})
+    selection = Selection(entity, tenant, {"id": entity.columns["id"]})
     with Lake(LakeSource(kind="lake"), tmp_path, no_connection).snapshot() as snapshot:
         snapshot.check(selection)
         lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())).decode().split()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import unquote
+from uuid import UUID
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
@@ -21,6 +22,7 @@ _HIVE_TYPES = {
     ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     ColumnType.BOOLEAN: "BOOLEAN",
     ColumnType.FLOAT: "DOUBLE",
+    ColumnType.UUID: "UUID",
 }
 _NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL})
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -30,6 +32,7 @@ _SPELT = {
     ColumnType.DATE: re.compile(r"[0-9]{4,}-[0-9]{2}-[0-9]{2}"),
     ColumnType.TIMESTAMP: re.compile(r"[0-9]{4,}-[0-9]{2}-[0-9]{2}[^.]*(\.[0-9]{1,6}0*([^0-9.].*)?)?|-?infinity"),
     ColumnType.FLOAT: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?|[+-]?(nan|inf|infinity)", re.IGNORECASE),
+    ColumnType.UUID: re.compile(r"\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE),
 }
 """How partition values are spelt that the engine would also read out of others: 2 out of 1.5, a day out of a time, a rounded time."""
 PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
@@ -55,13 +58,16 @@ def _named(path: str) -> list[tuple[str, str]]:
 
 
 def is_tenant(entity: Entity, value: str | None, tenant: str) -> bool:
-    """Return whether a folder is the tenant's. `07` and `7.00` are the tenant 7 if the column is catalogued as a number."""
+    """Return whether a folder is the tenant's. `07` and `7.00` are the tenant 7 if the column is catalogued as a number, and a UUID is
+    the same in all its spellings.
+    """
     catalogued = {column.source(name): column.type for name, column in entity.columns.items()}
-    if value == tenant or value is None or catalogued.get(entity.tenant_column) not in _NUMBERS:
+    if value == tenant or value is None:
         return value == tenant
+    kind = catalogued.get(entity.tenant_column)
     try:
-        return Decimal(value) == Decimal(tenant)
-    except InvalidOperation:
+        return (kind in _NUMBERS and Decimal(value) == Decimal(tenant)) or (kind is ColumnType.UUID and UUID(value) == UUID(tenant))
+    except (InvalidOperation, ValueError):
         return False
 
 
