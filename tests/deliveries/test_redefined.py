@@ -394,6 +394,29 @@ def test_what_shows_other_rows_as_time_passes_is_told(books: Books, what: str) -
     books.close()
 
 
+def generated(books: Books, expression: str) -> list[str]:
+    time = "text" if books.spec.get("connection") == "lite" else "timestamp"
+    name = f"name varchar(20) generated always as ({expression}) virtual"
+    return [
+        "drop table thing",
+        f"create table thing (tenant_id varchar(20), id bigint primary key, other varchar(20), {name}, updated_at {time} not null)",
+        "insert into thing (tenant_id, id, other, updated_at) values ('acme', 1, 'o1', '2026-05-30 10:00:00')",
+    ]
+
+
+@pytest.mark.parametrize("reader", [{"relation": "thing"}, READERS["view"], READERS["query"]], ids=["table", "view", "query"])
+@pytest.mark.parametrize("books", ["duckdb", "sqlite", "mariadb"], indirect=True)
+def test_a_column_that_is_generated_otherwise_starts_the_stream_over(books: Books, reader: dict[str, Any]) -> None:
+    view = "create view shown as select tenant_id, id, name, updated_at from thing"
+    books.begin(*generated(books, "replace(other, 'o', 'a')"), view, columns=TYPED, **reader)
+    books.deliver(1)
+    books.happens(*generated(books, "replace(other, 'o', 'b')"))
+    books.deliver(2)
+    assert (books.copy(), books.kinds()) == (["b1"], ["full", "delta", "full"])
+    assert "the column name is of thing altered" in books.reason()
+    books.close()
+
+
 def test_what_changes_no_value_starts_nothing_over(books: Books) -> None:
     books.begin("create view unread as select id from thing")
     if books.spec.get("connection") == "pg":

@@ -43,6 +43,18 @@ SELECT m.name, x.name, x.type
  ORDER BY m.name, x.cid
 """
 
+_MYSQL_GENERATED = """
+SELECT table_name, column_name, generation_expression FROM information_schema.columns
+ WHERE table_schema IN ({}) AND generation_expression <> ''{}
+"""
+_SQLITE_GENERATED = """
+SELECT m.name, x.name, m.sql
+  FROM {}.sqlite_master AS m
+  JOIN pragma_table_xinfo(m.name, {}) AS x
+ WHERE m.type = 'table' AND x.hidden IN (2, 3)
+"""
+"""SQLite tells an expression only within the statement that made the table."""
+
 Ask = Callable[[Sql], Sequence[Any]]
 
 
@@ -72,13 +84,26 @@ class Structure:
         Views and queries find columns by name, so that every table behind them counts.
         """
         told = self._of(entity)
-        if not entity.query and not definitions.behind(definitions.text_of(entity), told.views):
+        is_table = not entity.query and not definitions.behind(definitions.text_of(entity), told.views)
+        if is_table:
             listed: Sequence[Any] = [(entity.relation, name, native) for name, native in columns.items()]
         elif self._database == "MySQL":
             listed = self._ask(sql(_MYSQL_COLUMNS, _names(told.schemas)))
         else:
             listed = [row for schema in told.schemas for row in self._ask(sql(_SQLITE_COLUMNS, quote(schema), Bind(schema)))]
-        return definitions.by_words(entity, told.views, told.functions, listed)
+        expressions = self._generated(told, split_name(entity.relation)[-1] if is_table else "")
+        texts = [(table, name, native, expressions.get((split_name(table)[-1].casefold(), name), "")) for table, name, native in listed]
+        return definitions.by_words(entity, told.views, told.functions, texts)
+
+    def _generated(self, told: _Told, table: str) -> dict[tuple[str, str], str]:
+        """Return the expressions of generated columns by table and name: those of one table, or of all."""
+        rows: Sequence[Any] = []
+        if self._database == "MySQL":
+            one = sql(" AND table_name = {}", Bind(table)) if table else sql("")
+            rows = self._ask(sql(_MYSQL_GENERATED, _names(told.schemas), one))
+        elif self._database == "SQLite":
+            rows = [row for schema in told.schemas for row in self._ask(sql(_SQLITE_GENERATED, quote(schema), Bind(schema)))]
+        return {(name.casefold(), column): expression for name, column, expression in rows}
 
     def require_transactions(self, entity: Entity, database: Database) -> None:
         """Refuse a table without transactions, also behind views and queries, unless one statement reads everything."""

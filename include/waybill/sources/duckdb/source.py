@@ -281,7 +281,8 @@ SELECT function_name, string_agg(concat_ws(' ', parameters, macro_definition), c
  GROUP BY function_name
 """
 _TABLES = """
-SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'warehouse' AND NOT internal
+SELECT table_name, column_name, data_type, coalesce(generation_expression, '')
+  FROM duckdb_columns() WHERE database_name = 'warehouse' AND NOT internal
  ORDER BY table_name, schema_name, column_index
 """
 
@@ -310,9 +311,10 @@ class DuckDBSnapshot(EngineSnapshot):
         with engine.errors(f"{entity.id} in {self.where}"):
             text = definitions.text_of(entity)
             views = dict(engine.run(self.connection, sql(_VIEWS)))
-            calls = entity.query or definitions.behind(text, views)
+            columns = engine.run(self.connection, sql(_TABLES))
+            calls = entity.query or definitions.behind(text, views) or any(expression for *_, expression in columns)
             macros = dict(engine.run(self.connection, sql(_MACROS))) if calls else {}  # some 20 ms: the engine lists all of its own
-            return definitions.by_words(entity, views, macros, engine.run(self.connection, sql(_TABLES)))
+            return definitions.by_words(entity, views, macros, columns)
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         if entity.query:
