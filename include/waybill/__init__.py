@@ -8,7 +8,8 @@ cases: `deliveries/` (the heart), `requests/`, `registrations/`, `discovery/`, `
 `installation`, which all of them work with. Adapters: `sources/`, `destinations/`, `formats/`, `ledger/`, `messaging/`, `pgp`. Ground:
 `configuration/`, and modules that know one thing each.
 
-- time and text: `window` (half-open windows and frequencies), `canonical` (the text of every value), `canonical_sql` (the same in SQL)
+- time and text: `window` (half-open windows and frequencies), `canonical` (the text of every value), `duckdb_text` (the same as SQL of
+  DuckDB; how PostgreSQL writes it is in `sources/postgres/`, and every other driver's values go through `sources/dbapi/`)
 - names and words: `layout` (paths of delivered files), `states` (words the ledger keeps), `language/` (sentences), `errors` (what recovers)
 - access and secrets: `access` (rights), `connection` (a login as a plain value), `aws`, `private` (files that only Waybill reads), `logs`
 - programs: `client` (the Python client of the API), `sink` (where bytes of a file go)

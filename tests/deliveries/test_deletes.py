@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tests.copies import Copy
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.configuration.rules.seldom_meant import warnings
-from waybill.deliveries import full_loads, running
+from waybill.deliveries import full_load_requests, running
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import backfill, redeliver
 from waybill.destinations import open_destination
@@ -164,7 +164,7 @@ def test_a_full_load_resets_the_keys(place):
         place.user(number, "Ada", MIDNIGHT - 40 * DAY)
     delivered(place, NOON)
     gone(place, 1)
-    full_loads.ask_full_load(place.installation(), "acme")
+    full_load_requests.ask_full_load(place.installation(), "acme")
     full = delivered(place, NOON + DAY)
     assert (full["kind"], full["generation"], full["deletes"]) == ("full", 2, None)
     gone(place, 2)

@@ -17,7 +17,7 @@ from tests.copies import Copy
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.airflow import connect_db
 from waybill.connection import Connection
-from waybill.deliveries.full_loads import ask_full_load
+from waybill.deliveries.full_load_requests import ask_full_load
 from waybill.deliveries.planning import plan, preview
 from waybill.deliveries.repairs import backfill
 from waybill.deliveries.reports.describing import listed

@@ -18,7 +18,7 @@ from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
 from waybill import housekeeping
 from waybill.canonical import parse_timestamp
-from waybill.deliveries import full_loads, repairs, running
+from waybill.deliveries import full_load_requests, repairs, running
 from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.repairs import backfill_id, queue_redelivery
 from waybill.deliveries.reports import describing
@@ -254,7 +254,7 @@ def test_an_open_redelivery_is_finished_not_doubled(place: Place) -> None:
 def test_a_redelivery_that_was_asked_for_outlives_the_end_of_its_generation(place: Place) -> None:
     first = committed(place, sequence=1)["delivery_id"]
     asked = queue_redelivery(place.installation(), "acme", first, actor="test")
-    full_loads.ask_full_load(place.installation(), "acme")
+    full_load_requests.ask_full_load(place.installation(), "acme")
     assert [repair.id for repair in repairs.unfinished_repairs(place.installation(), "acme")] == [asked.id]
     results = place.run(NOON + 2 * DAY)
     assert [(result.delivery.kind, result.delivery.purpose, result.delivery.generation) for result in results] == [

@@ -45,7 +45,7 @@ ANSWERING = [
     *sorted((INCLUDE / "web/api").glob("*.py")),
     *(INCLUDE / f"{name}.py" for name in ("access", "airflow/users", "pgp", "web/problems", "kits/making", "kits/tables")),
     *(INCLUDE / f"registrations/{name}.py" for name in ("encryption_keys", "estimating")),
-    *(INCLUDE / f"deliveries/{name}.py" for name in ("extraction/extracting", "full_loads", "planning", "repairs")),
+    *(INCLUDE / f"deliveries/{name}.py" for name in ("extraction/extracting", "full_load_requests", "planning", "repairs")),
 ]
 """Modules that refuse calls in sentences of the language file, beside words of their own for logs, documents and operators."""
 HEADER = re.compile(r"[A-Z]\w*(-[A-Z]\w*)+$")

@@ -10,9 +10,9 @@ sends them with the manifests that prove them.
 `job` is what one delivery is made from, and what reading it gives. `manifests` names its files and puts its manifest together.
 `generations` says when a stream begins a new generation. `sizing` shares the work between Airflow's tasks, and `stopping` ends them.
 
-`full_loads` asks for the full history again, `repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes files whose
-retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a destination, and `reports/`
-tells people about deliveries.
+`full_load_requests` asks for the full history again (`extraction/` reads it), `repairs` backfills and redelivers (from `kept_bytes`),
+`sweeping` removes files whose retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a
+destination, and `reports/` tells people about deliveries.
 """
 
 __all__: list[str] = []

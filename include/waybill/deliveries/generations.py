@@ -5,7 +5,7 @@
 - An entity is registered, for the first time or again (`ledger.registrations`), or joins the catalog of a tenant with `export all`
   (`planning`).
 - A registration asks for other rows than before (`registrations.applying`).
-- Somebody asks for the full history (`full_loads`), or the last delivery was made by a clock that was ahead; `planning` begins the
+- Somebody asks for the full history (`full_load_requests`), or the last delivery was made by a clock that was ahead; `planning` begins the
   generation once the open delivery is committed.
 - The destination shows deliveries that the ledger does not know, and consumers collected their manifests (`recovery/`).
 - A delivery that the ledger holds as open was visible, and all of it is gone (`protocol`).

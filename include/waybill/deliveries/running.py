@@ -18,7 +18,7 @@ from datetime import datetime
 from time import monotonic
 
 from waybill import logs, pgp
-from waybill.deliveries import full_loads, generations, kept_bytes, protocol, stopping
+from waybill.deliveries import full_load_requests, generations, kept_bytes, protocol, stopping
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.deliveries.key_changes.changes import KeyStore
@@ -229,7 +229,7 @@ def begin(
     asked_at: datetime | None = None,
 ) -> PlannedRun:
     """Plan what is due. With `full_load`, streams that began before `asked_at` deliver everything anew: a task may be tried again."""
-    asked = full_loads.ask_full_load(installation, tenant, entities, asked_at) if full_load else None
+    asked = full_load_requests.ask_full_load(installation, tenant, entities, asked_at) if full_load else None
     due = plan(installation, tenant, until, entities=entities)
     with installation.ledger.read() as connection:
         return PlannedRun(installation, tenant, until, due, deliveries.open_repairs(connection, tenant), asked)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from waybill import canonical_sql
+from waybill import duckdb_text
 from waybill.canonical import ColumnType, csv_field
 from waybill.configuration.values.columns import Column
 from waybill.formats import flatten, lines
@@ -80,7 +80,7 @@ class HumanCsvWriter(TextWriter):
     def expression(self) -> str:
         pieces: list[str] = []
         for number, (_, kind) in enumerate(self._header):
-            pieces += ["','", canonical_sql.csv_field(f"v{number}", "','", *_OTHERS) if kind in _FREE_TEXT else f"v{number}"]
+            pieces += ["','", duckdb_text.csv_field(f"v{number}", "','", *_OTHERS) if kind in _FREE_TEXT else f"v{number}"]
         return lines.concat([*pieces[1:], "chr(10)"])
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import duckdb
 import pyarrow as pa
 
-from waybill import canonical_sql
+from waybill import duckdb_text
 from waybill.canonical import ColumnType
 
 BLOCK = 8_192
@@ -88,15 +88,15 @@ def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
         return x
     match kind:
         case ColumnType.FLOAT:
-            return canonical_sql.float_text(f"CAST({x} AS DOUBLE)")
+            return duckdb_text.float_text(f"CAST({x} AS DOUBLE)")
         case ColumnType.TIMESTAMP:
             aware = pa.types.is_timestamp(arrow) and arrow.tz
-            return canonical_sql.timestamp_text(f"({x} AT TIME ZONE 'UTC')" if aware else f"CAST({x} AS TIMESTAMP)")
+            return duckdb_text.timestamp_text(f"({x} AT TIME ZONE 'UTC')" if aware else f"CAST({x} AS TIMESTAMP)")
         case ColumnType.DATE:
-            return canonical_sql.date_text(x)
+            return duckdb_text.date_text(x)
         case ColumnType.BINARY:
             return f"to_base64({x})"
-    return canonical_sql.decimal_text(x) if pa.types.is_decimal(arrow) and arrow.precision == arrow.scale else f"CAST({x} AS VARCHAR)"
+    return duckdb_text.decimal_text(x) if pa.types.is_decimal(arrow) and arrow.precision == arrow.scale else f"CAST({x} AS VARCHAR)"
 
 
 def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
@@ -110,7 +110,7 @@ def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
         case ColumnType.STRING:
             token = f"to_json({x})"
         case ColumnType.JSON:
-            token = f"CASE WHEN {canonical_sql.is_json(x)} THEN {x} ELSE to_json({x}) END"
+            token = f"CASE WHEN {duckdb_text.is_json(x)} THEN {x} ELSE to_json({x}) END"
         case _:
             token = f"'\"' || ({shown}) || '\"'"
     return f"coalesce({token}, 'null')"

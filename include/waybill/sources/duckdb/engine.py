@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from waybill import canonical_sql
+from waybill import duckdb_text
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift, reuse
@@ -329,9 +329,9 @@ class DuckDBFlavour:
             case ColumnType.STRING:
                 return x
             case ColumnType.FLOAT:
-                return canonical_sql.float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
+                return duckdb_text.float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
             case ColumnType.TIMESTAMP:
-                return canonical_sql.timestamp_text(self.instant(x, native))
+                return duckdb_text.timestamp_text(self.instant(x, native))
             case ColumnType.DATE:
                 return f"replace(CAST(CAST({x} AS DATE) AS VARCHAR), ' (BC)', ' BC')"
             case ColumnType.UUID:
@@ -339,18 +339,18 @@ class DuckDBFlavour:
             case ColumnType.BINARY:
                 return f"to_base64({x})"
             case ColumnType.DECIMAL if _FRACTION.match(native):
-                return canonical_sql.decimal_text(x)
+                return duckdb_text.decimal_text(x)
             case ColumnType.JSON:
-                return nested.json(x, native, self._natural) if nested.is_nested(native) else canonical_sql.json_text(x)
+                return nested.json(x, native, self._natural) if nested.is_nested(native) else duckdb_text.json_text(x)
         return f"CAST({x} AS VARCHAR)"
 
     def _natural(self, x: str, native: str) -> tuple[ColumnType | None, str]:
         """Return the natural type of a value, and its text."""
         kind = self.kind(native)
         if native in _NANOSECONDS:
-            return kind, canonical_sql.nanosecond_text(x)
+            return kind, duckdb_text.nanosecond_text(x)
         if native == "INTERVAL":
-            return kind, canonical_sql.interval_text(x)
+            return kind, duckdb_text.interval_text(x)
         return kind, f"CAST({x} AS VARCHAR)" if kind in (None, ColumnType.STRING) else self.text(x, kind, native)
 
     def arrow(self, x: str, kind: ColumnType, native: str) -> str:
@@ -376,7 +376,7 @@ class DuckDBFlavour:
         if native == "VARCHAR":
             return f"(CAST({x} AS TIMESTAMP WITH TIME ZONE) AT TIME ZONE 'UTC')"
         if native in _NANOSECONDS:
-            return canonical_sql.microseconds(x)
+            return duckdb_text.microseconds(x)
         return x if native == "TIMESTAMP" else f"CAST({x} AS TIMESTAMP)"
 
     def bind_instant(self, value: datetime, native: str) -> Sql:
@@ -408,7 +408,7 @@ class DuckDBFlavour:
         return sql("{} = {}", _bytewise(x) if native == "VARCHAR" else x, Bind(value, native))
 
     def quoted(self, x: str, delimiter: str) -> str:
-        return canonical_sql.csv_field(x, self.literal(delimiter))
+        return duckdb_text.csv_field(x, self.literal(delimiter))
 
     def concat(self, pieces: list[str]) -> str:
         return f"concat({', '.join(pieces)})"

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from waybill.canonical import timestamp_text
 from waybill.configuration.findings import validated
 from waybill.configuration.registration import Difference, Registration
-from waybill.deliveries import full_loads
+from waybill.deliveries import full_load_requests
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.language import tell
@@ -209,7 +209,7 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, installation
     wanted = validated(models.FullLoad, body, "", findings)
     if wanted is None or findings:
         raise InvalidInput(findings)
-    chosen = full_loads.queue_full_load(installation, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
+    chosen = full_load_requests.queue_full_load(installation, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
     started = scheduler.run_now(tenant, caller) if wanted.when == "now" else ""
     when: Literal["now", "next"] = "now" if started else "next"
     detail = RUN_STARTED[started] if wanted.when == "now" else tell("call.next_run")

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse, Response
 from waybill.access import Permission
 from waybill.airflow.names import dag_id
 from waybill.configuration.registration import ExportOption, Registration, zones
-from waybill.deliveries import full_loads
+from waybill.deliveries import full_load_requests
 from waybill.deliveries.publishing import rehearsing
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
 from waybill.deliveries.reports import describing, overview
@@ -211,7 +211,7 @@ def full_load(
     when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
     if not (chosen or form.one("all")):
         raise InvalidInput([Finding("", "entities", tell("refusal.all_or_one"))])
-    full_loads.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
+    full_load_requests.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
     started = scheduler.run_now(tenant, caller) if when == "now" else "next"
     return moved(request, f"tenants/{tenant}?said=full_load_{started}")
 

@@ -1,4 +1,6 @@
-"""The canonical texts of `waybill.canonical` as DuckDB SQL: the same rules, for whole columns at a time.
+"""The canonical texts of `waybill.canonical` as SQL of DuckDB: the same rules, for whole columns at a time.
+
+Only DuckDB runs it: as a source, and where it formats rows of others. PostgreSQL has its own spelling in `sources/postgres/spelling`.
 
 `x` is always a quoted column or an expression. NULL stays NULL.
 """

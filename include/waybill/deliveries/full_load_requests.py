@@ -1,4 +1,7 @@
-"""Asks for the full history: the chosen streams begin a new generation with their next delivery."""
+"""Asks for the full history: the chosen streams begin a new generation with their next delivery.
+
+What that delivery reads is decided in `extraction.extracting`.
+"""
 
 from __future__ import annotations
 
