@@ -1,5 +1,7 @@
 """Housekeeping removes what crashed attempts left behind and what is past its keeping, and ends what is stuck. It is safe at any time, also
 twice at once.
+
+What is removed at a destination is decided in `deliveries.sweeping`, and what of on-demand exports in `requests.upkeep`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Decides who may do what with export requests. Every use case about them asks here."""
+"""Decides who may do what with export requests. Every use case about them asks here.
+
+Which role has which permission is a table of the policy: `ExportPolicy.roles`, read by `permissions_of` (`configuration/policy`).
+"""
 
 from __future__ import annotations
 
