@@ -250,5 +250,5 @@ class Overflows:
 
 def test_what_a_driver_cannot_do_at_all_is_not_tried_again() -> None:
     source = DbApi(DbApiSource(kind="dbapi", connection="odd"), lambda _: Overflows())
-    with pytest.raises(PermanentError, match="unexpected OverflowError"), source.snapshot():
+    with pytest.raises(PermanentError, match="raised OverflowError"), source.snapshot():
         pass
