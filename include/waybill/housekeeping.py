@@ -17,7 +17,7 @@ from typing import Any
 
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import PermanentError, TransientError, WaybillError, unexpected
-from waybill.installation import Installation
+from waybill.installation import Installation, Reach
 from waybill.ledger import registrations, upkeep
 from waybill.ledger.database.engine import is_id
 from waybill.ledger.database.rows import DAMAGED
@@ -99,18 +99,26 @@ def _keep_requests(installation: Installation, done: Housekeeping, now: datetime
 
 
 def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Sweep the tenants. Those with the same destination share a connection, and a few destinations are swept at a time."""
+    """Sweep the tenants. Those whose destination is reached alike share a connection, and a few destinations are swept at a time."""
     with installation.ledger.read() as connection:
         tenants = registrations.readable(registrations.all_current(connection))
-    shared: dict[str, list[Registered]] = {}
+    shared: dict[Reach | str, list[Registered]] = {}
     for registered in tenants:
-        shared.setdefault(installation.destination_spec(registered).model_dump_json(), []).append(registered)
+        shared.setdefault(_shared_by(installation, registered), []).append(registered)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="sweep") as pool:
         for swept, failed in pool.map(lambda group: _sweep_group(installation, group, now), shared.values()):
             done.failed |= failed
             done.parts += sum(upkeep.parts for upkeep in swept)
             done.files += sum(upkeep.files for upkeep in swept)
             done.foreign += [path for upkeep in swept for path in upkeep.foreign]
+
+
+def _shared_by(installation: Installation, registered: Registered) -> Reach | str:
+    """Return what tenants have in common that are swept together. A tenant whose rehearsal cannot be read is swept alone."""
+    try:
+        return installation.reach(registered)
+    except DAMAGED:
+        return registered.tenant
 
 
 def _sweep_group(installation: Installation, group: list[Registered], now: datetime) -> tuple[list[DestinationUpkeep], dict[str, str]]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from waybill import __version__
 from waybill.access import tenant_id
@@ -30,12 +30,24 @@ from waybill.sources import Source, open_source, reuse
 PRODUCED_BY = f"waybill {__version__}"
 
 
+class Reach(NamedTuple):
+    """What a session is opened with. Tenants whose destinations are reached alike share one.
+
+    `spec` is the destination as JSON, `profile` what the tenant's rehearsal found there. With `public_only`, the session connects to no
+    inner address.
+    """
+
+    spec: str
+    profile: Profile
+    public_only: bool
+
+
 @dataclass(frozen=True)
 class _OpenSessions:
-    """Open sessions by their destination. They stay open `until` the stack is closed."""
+    """Open sessions by what they `reach`. They stay open `until` the stack is closed."""
 
     until: ExitStack
-    open: dict[str, Session] = field(default_factory=dict)
+    open: dict[Reach, Session] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,12 +153,17 @@ class Installation:
         return registered.registration.destination or self.configuration.policy.destination
 
     def destination(self, registered: Registered) -> Destination:
+        return self._destination(registered, self.reach(registered))
+
+    def reach(self, registered: Registered) -> Reach:
         with self.ledger.read() as connection:
             profile = destinations.profile(connection, registered.tenant)
-        connections = self.connections
-        if self._is_tenants_own(registered):
-            connections = public_only(connections, self.configuration.policy.private_networks)
-        return open_destination(self.destination_spec(registered), self.settings.base, connections, Profile(profile or Profile.FULL))
+        spec = self.destination_spec(registered).model_dump_json()
+        return Reach(spec, Profile(profile or Profile.FULL), self._is_tenants_own(registered))
+
+    def _destination(self, registered: Registered, reach: Reach) -> Destination:
+        connections = public_only(self.connections, self.configuration.policy.private_networks) if reach.public_only else self.connections
+        return open_destination(self.destination_spec(registered), self.settings.base, connections, reach.profile)
 
     def _is_tenants_own(self, registered: Registered) -> bool:
         """Return whether a tenant's token named this destination, and the operator did not name that very connection for it."""
@@ -162,11 +179,12 @@ class Installation:
 
         Raises TransientError `destination_paused` in that case, without connecting. The first try after the pause connects again.
         """
-        key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
+        reach = self.reach(registered)
         kept = self._sessions[-1] if self._sessions else None
-        if kept and key in kept.open:
-            yield kept.open[key]
+        if kept and reach in kept.open:
+            yield kept.open[reach]
             return
+        key = hashlib.sha256(reach.spec.encode()).hexdigest()
         with self.ledger.read() as connection:
             failures, paused = destinations.failures_of(connection, key)
         if rest_failing and paused is not None and paused > self.now():
@@ -175,7 +193,7 @@ class Installation:
             raise TransientError(what, next_step=next_step, code="destination_paused")
         with nullcontext(kept.until) if kept else ExitStack() as stack:
             try:
-                session = stack.enter_context(self.destination(registered).connect())
+                session = stack.enter_context(self._destination(registered, reach).connect())
             except TransientError:
                 with self.ledger.begin() as connection:
                     destinations.note_failure(connection, key, self.now())
@@ -184,7 +202,7 @@ class Installation:
                 with self.ledger.begin() as connection:
                     destinations.forget_failures(connection, key)
             if kept:
-                kept.open[key] = session
+                kept.open[reach] = session
             yield session
 
     @contextmanager

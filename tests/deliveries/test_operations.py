@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from waybill.connection import Connection
 from waybill.deliveries.publishing import rehearsing
 from waybill.deliveries.recovery import reconciling
 from waybill.deliveries.reports import describing
+from waybill.destinations import Profile
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places
 from waybill.ledger import destinations
 from waybill.ledger.database.engine import new_id
 from waybill.registrations import applying
+from waybill.registrations.replacing import replace
 from waybill_demo.sftp_server import new_accounts, serve
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -230,6 +232,42 @@ def test_one_tenants_dead_destination_does_not_stop_the_others(place: Place) -> 
     assert "dead_sftp" in done.failed["aaa"]
     assert done.parts == 1
     assert not part.exists()
+
+
+def test_a_tenant_uses_no_session_of_another_at_a_server_that_it_may_not_reach(place: Place, sshd: SftpAccess) -> None:
+    """`globex` named the destination in a call of its own, so it reaches no inner address, whoever opened a session there before."""
+    place.connections["acme_sftp"] = key_connection(sshd)
+    there = {**SFTP, "root": sshd.remote_root}
+    place.write("policy.yaml", {"api_destinations": "any"})
+    place.tenant(destination=there)
+    place.run(NOON)
+    replace(place.installation(), "globex", {"entityList": ["user"], "destination": there}, actor="api:someone")
+    done = housekeeping.housekeeping(place.installation())
+    assert list(done.failed) == ["globex"]
+    installation = place.installation()
+    acme, globex = (installation.registered(tenant) for tenant in ("acme", "globex"))
+    with installation.kept_open(), installation.session(acme), pytest.raises(PermanentError) as refused, installation.session(globex):
+        pass
+    assert refused.value.code == "private_address"
+
+
+def test_each_tenant_at_one_server_works_by_its_own_rehearsal(place: Place, sshd: SftpAccess) -> None:
+    place.connections["acme_sftp"] = key_connection(sshd)
+    for tenant in ("acme", "globex", "initech"):
+        place.tenant(tenant, destination={**SFTP, "root": sshd.remote_root})
+    installation = place.installation()
+    applying.apply(installation, actor="test")
+    with installation.ledger.begin() as connection:
+        destinations.store_probe(connection, "globex", {"profile": "pickup"}, NOON)
+    with installation.kept_open(), ExitStack() as stack:
+        acme, globex, initech = (
+            stack.enter_context(installation.session(installation.registered(tenant))) for tenant in ("acme", "globex", "initech")
+        )
+        assert (acme.profile, globex.profile) == (Profile.FULL, Profile.PICKUP)
+        assert initech is acme
+    with installation.ledger.begin() as connection:
+        destinations.store_probe(connection, "globex", {"profile": "unknown"}, NOON)
+    assert list(housekeeping.housekeeping(installation).failed) == ["globex"], "what nobody can read stops no other tenant"
 
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIPN+5fLzfmqnYt/JC0tRqYIIKLZ5cgZrS0WKsD+9bXXr"
