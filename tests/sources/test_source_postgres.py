@@ -298,6 +298,14 @@ def test_a_read_only_role_is_enough(orders: Database) -> None:
             assert Stream(entity(mode)).deliver(origin) == 5
 
 
+def test_a_role_that_may_not_ask_for_the_server_s_log_is_enough(orders: Database) -> None:
+    functions = "pg_control_system(), pg_current_wal_lsn(), pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()"
+    grants = f"GRANT SELECT ON orders TO {{0}}; REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC"
+    with Role(orders, grants) as role:
+        for mode in ("lookback", "full"):
+            assert Stream(entity(mode)).deliver(source(orders, login=role)) == 5
+
+
 def test_a_policy_that_shows_rows_as_time_passes_is_told(orders: Database) -> None:
     policy = "ALTER TABLE orders ENABLE ROW LEVEL SECURITY; CREATE POLICY due ON orders USING (updated_at <= now())"
     with Role(orders, f"GRANT SELECT ON orders TO {{0}}; {policy}") as role:

@@ -194,7 +194,8 @@ def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, 
     """Take the transaction's snapshot. Return what it sees (`pg_snapshot`), the server's clock, up to when it shows what was written, and
     where the server's log ends then.
     """
-    seen, log = ("''", "''") if facts.standby else ("pg_current_snapshot()::text", _LOG_END)
+    seen = "''" if facts.standby else "pg_current_snapshot()::text"
+    log = _LOG_END if facts.timeline else "''"  # who may not ask for the one may not ask for the other
     row = connection.execute(f"SELECT {seen}, clock_timestamp(), {REPLAYED}, {log}".encode()).fetchone()
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
