@@ -31,13 +31,14 @@ from waybill.window import Window, export_date, next_window
 _ALIKE = timedelta(minutes=1)
 """Clocks that differ by less than this count as equal: a standby that was promoted has one of its own."""
 
+_WAITED_FOR = timedelta(minutes=30)
+"""A lag that a delivery may outlast: Airflow tries again for that long. A longer one may be on purpose, and would fail every night."""
+
 
 @dataclass(frozen=True)
 class _SourceTime:
     """Up to when deliveries are planned: the earlier of what was asked for and the source's own `clock`, which is None while the source is
-    out of reach.
-
-    A standby or replica shows less while it lags. The deliveries that are planned here wait for it.
+    out of reach. Of a standby or replica that is kept further behind than deliveries wait, what it shows counts.
     """
 
     until: datetime
@@ -157,7 +158,8 @@ def _source_clocks(installation: Installation, entities: Iterable[str], until: d
     for name in names:
         try:
             with installation.source(name).snapshot() as snapshot:
-                clocks[name] = _SourceTime(min(until, snapshot.clock), snapshot.clock)
+                lags_long = snapshot.clock - snapshot.taken_at > _WAITED_FOR
+                clocks[name] = _SourceTime(min(until, snapshot.taken_at if lags_long else snapshot.clock), snapshot.clock)
         except WaybillError:
             clocks[name] = _SourceTime(min(until, installation.now()), None)
     return clocks
