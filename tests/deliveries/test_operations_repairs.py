@@ -219,10 +219,11 @@ def test_a_corrupted_archive_is_not_sent(place: Place) -> None:
         (2, "waybill backfill acme user --from 2026-05-31T00:00:00.000000Z --to 2026-06-01T00:00:00.000000Z"),
     ],
 )
-def test_bytes_that_are_gone_are_refused_with_the_repair_that_is_left(place: Place, sequence: int, advice: str) -> None:
+@pytest.mark.parametrize("left", [7, 0, -1], ids=["less", "nothing", "as many others"])
+def test_bytes_that_are_gone_are_refused_with_the_repair_that_is_left(place: Place, sequence: int, advice: str, left: int) -> None:
     original = committed(place, sequence=sequence)
     shutil.rmtree(place.root / ".waybill/archive")
-    (place.out / original["path"][1:]).write_bytes(b"changed")
+    (place.out / original["path"][1:]).write_bytes(bytes(original["bytes"] if left < 0 else left))
     with pytest.raises(PermanentError, match=advice):
         redeliver(place, original["delivery_id"])
     assert describing.listed(place.installation(), "acme", status="open") == []
