@@ -413,3 +413,28 @@ def test_a_folder_that_nobody_can_list_stops_what_is_in_it_and_is_said_until_it_
     said = pulled(tmp_path, TenantFolder)
     everything = {f"06/0{day}/{entity}" for day in (1, 2, 3) for entity in ("user", "city")}
     assert (said.code, held()) == (0, everything), said.err
+
+
+class FailsWhenAskedAgain(TenantFolder):
+    """Lists a date once, and of the folders in it says that they are not there."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:  # type: ignore[override]
+        if path.endswith(b"/02/user"):
+            raise asyncssh.SFTPNoSuchFile("no")
+        if path.endswith(b"/02"):
+            self.asked.append(path)
+            if len(self.asked) > 1:
+                raise asyncssh.SFTPFailure("")
+        async for entry in super().scandir(path):  # type: ignore[misc]
+            yield entry
+
+
+def test_a_date_that_cannot_be_listed_once_more_stops_what_is_in_it_only(sender: Sender, tmp_path: Path) -> None:
+    for day in (1, 2):
+        sender.day = day
+        sender.deliver([(str(day), "Ada")], kind="full", entity="city" if day == 2 else "user")
+    said = pulled(tmp_path, FailsWhenAskedAgain)
+    assert (said.code, len(FailsWhenAskedAgain.asked), "What it holds is fetched once it can be listed" in said.err) == (1, 2, True), said.err
+    assert (tmp_path / "copy/2026/06/03/city/city.manifest.json").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.places import Entry, Place, entries_of
+from waybill_consumer.places import Entry, Place
 
 
 class Listings:
@@ -32,7 +32,10 @@ class Listings:
         above, _, name = folder.rpartition("/")
         if not name.isprintable():  # no sender gives a folder such a name, so nothing of a delivery is missing with it
             return None
-        if not any(entry == name and is_folder for entry, is_folder, _ in entries_of(self._place.lists([above or "/"])[0])):
+        [now] = self._place.lists([above or "/"])
+        if isinstance(now, Refused):
+            return now
+        if not any(entry == name and is_folder for entry, is_folder, _ in now or ()):
             return None
         return Refused("is listed in the folder above, and the server says that it is not there", where=f"{self._place.label}{folder}")
 
