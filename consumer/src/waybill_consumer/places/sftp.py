@@ -312,4 +312,4 @@ def _is_known_host(line: str) -> bool:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) or "no answer in time"
+    return str(error) or ("no reason is given" if isinstance(error, asyncssh.SFTPError) else "no answer in time")
