@@ -29,6 +29,7 @@ NAMED = {
     "select 1 from a union select 2 from b, c": "a b c",
     "(select 1 from a) union all (select 2 from b, c) order by 1": "a b c",
     "select * from a use index (i, j), b partition (p, q)": "a b",
+    "select * from a use index for order by (i), b force index for join (j), c ignore index for group by (k), d": "a b c d",
     "select * from a order by x, y": "a",
     "select f(x, y), z from a group by u, v having w limit 1, 2": "a",
     "select extract(year from b), trim(leading 'x' from c), substring(d from 2) from a": "a",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 _PIECES = re.compile(
     r"""
     (?:--(?=\s|\Z)[^\n]* | \#[^\n]* | /\*(?!M?!).*?\*/ | /\*M?!\d* | \*/ | \s+)  # what counts as a blank: comments, but not their code
+    | (?i: for \s+ (?: join | order \s+ by | group \s+ by ) \b )  # what an index hint is for: no clause begins there
     | (?P<text> '(?:[^'\\]|''|\\.)*' )
     | (?P<name> `(?:[^`]|``)*` | "(?:[^"\\]|""|\\.)*" | [\w$]+ )
     | (?P<mark> . )
