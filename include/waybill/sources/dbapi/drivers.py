@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
-from waybill.sources.dbapi import spellings
+from waybill.sources.dbapi import over_sqlite
 from waybill.sources.postgres.settings import REPLAYED, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
 from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
@@ -187,7 +187,7 @@ def database(connection: Any) -> Database:
             "",
             "",
             _plain,
-            spellings.teach,
+            over_sqlite.teach,
             collated=_SQLITE_COLLATED,
             dynamic=True,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.configuration.values.conditions import Condition
-from waybill.sources.dbapi import spellings
+from waybill.sources.dbapi import over_sqlite
 from waybill.sources.dbapi.drivers import TableFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, sql
@@ -64,8 +64,8 @@ class TableQuery(Query):
         x, kind, natural = self.flavour.name(name), self.kind(name), self.flavour.kind(self.natives[name])
         if self.holds_uuids_as_text(name):
             return sql("{}", self._digits(name))
-        if self.flavour.dynamic and kind in spellings.KINDS and natural not in spellings.STORED_AS_NUMBERS:
-            return sql("CASE typeof({}) WHEN 'text' THEN {}({}, {}) ELSE {} END", x, spellings.FUNCTION, x, Bind(kind.value), x)
+        if self.flavour.dynamic and kind in over_sqlite.KINDS and natural not in over_sqlite.STORED_AS_NUMBERS:
+            return sql("CASE typeof({}) WHEN 'text' THEN {}({}, {}) ELSE {} END", x, over_sqlite.FUNCTION, x, Bind(kind.value), x)
         return super().tells(name)
 
     def _live(self) -> Sql:

@@ -21,7 +21,7 @@ from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Slice
-from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, replicas
+from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, over_sqlite, replicas
 from waybill.sources.dbapi.definition import Structure
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
@@ -90,6 +90,8 @@ class DbApiSnapshot:
         self._flavours: dict[str, drivers.TableFlavour] = {}
         with errors(where), over_postgres.told_by_pool(connection), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
+            if self.database.name == "SQLite":
+                over_sqlite.refuse_unread_log(cursor, where)
             lockable = self._lockable(cursor, entities) if self._is_postgres else {}
             self.replica = replicas.look(cursor, self.database)
             for statement in self.database.begin:

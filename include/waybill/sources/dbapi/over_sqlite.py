@@ -1,13 +1,20 @@
-"""One spelling of each value that SQLite keeps as a text: `1.0` and `1.00` are one number, and one key at the consumer."""
+"""What only SQLite does behind a driver.
+
+Values that it keeps as texts have several spellings: `1.0` and `1.00` are one number, and one key at the consumer. And the newest rows of
+a file stand in its write-ahead log, which a connection that is opened as immutable passes over.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Context, Decimal
+from pathlib import Path
 from typing import Any
 
 from waybill.canonical import ColumnType
+from waybill.errors import PermanentError
+from waybill.sources.sql import quote
 
 FUNCTION = "waybill_spelt_once"
 STORED_AS_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.FLOAT, ColumnType.DECIMAL})
@@ -23,6 +30,23 @@ _EVERY_DIGIT = Context(prec=1000)
 def teach(connection: Any) -> None:
     """Give a connection to SQLite the function that finds one spelling."""
     connection.create_function(FUNCTION, 2, _spelt_once)
+
+
+def refuse_unread_log(cursor: Any, where: str) -> None:
+    """Raise PermanentError for a database with rows in its log that this connection does not see."""
+    cursor.execute("PRAGMA database_list")
+    for _, name, file in cursor.fetchall():
+        log = Path(f"{file}-wal")
+        if not file or not log.is_file() or not log.stat().st_size:
+            continue
+        cursor.execute(f"PRAGMA {quote(name)}.journal_mode")
+        if cursor.fetchone()[0] != "wal":
+            raise PermanentError(
+                f"{log} holds rows, and a connection that is opened as immutable does not read them",
+                where=where,
+                code="source_unreadable",
+                next_step="Open the file with mode=ro instead of immutable=1, or have its writer run PRAGMA wal_checkpoint(TRUNCATE) first",
+            )
 
 
 def _spelt_once(text: str, kind: str) -> str | int | float:
