@@ -18,7 +18,7 @@ from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.configuration.rules.seldom_meant import warnings
 from waybill.deliveries import full_load_requests, running
 from waybill.deliveries.recovery.reconciling import reconcile
-from waybill.deliveries.repairs import backfill, redeliver
+from waybill.deliveries.repairs import backfill, queue_redelivery, redeliver
 from waybill.destinations import open_destination
 from waybill.errors import PermanentError
 from waybill.files import verification
@@ -302,6 +302,28 @@ def test_a_redelivery_repeats_the_deletes_file_under_its_own_name(place):
     assert {repeat["deletes"]["sha256"] for repeat in repeats} == {second["deletes"]["sha256"]}
     assert verified(place).problems == []
     assert delivered(place, NOON + 2 * DAY)["deletes"]["rows"] == 0
+
+
+def test_housekeeping_leaves_an_open_redelivery_of_an_ended_stream_its_deletes_file(ledgered):
+    """A foreign file stops the redelivery between its data and its deletes file."""
+    for number in (1, 2):
+        ledgered.user(number, "Ada", MIDNIGHT - 40 * DAY)
+    delivered(ledgered, NOON)
+    gone(ledgered, 1)
+    sent = delivered(ledgered, NOON + DAY)
+    full_load_requests.ask_full_load(ledgered.installation(), "acme")
+    delivered(ledgered, NOON + 2 * DAY)
+    redelivery = queue_redelivery(ledgered.installation(), "acme", sent["delivery_id"], actor="test")
+    foreign = ledgered.out / redelivery.folder.lstrip("/") / f"{redelivery.stem}.deletes.csv"
+    foreign.write_text("not ours")
+    [stopped] = running.deliver_batch(ledgered.installation(), [redelivery.id])
+    assert stopped.error is not None
+    assert stopped.error.code == "foreign_file"
+    housekeeping(ledgered.installation())
+    foreign.unlink()
+    [finished] = running.deliver_batch(ledgered.installation(), [redelivery.id])
+    assert finished.error is None
+    assert verified(ledgered).problems == []
 
 
 def test_a_changed_or_missing_deletes_file_is_found(place):

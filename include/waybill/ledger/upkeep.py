@@ -72,7 +72,11 @@ def open_since(connection: Connection, before: datetime) -> list[Delivery]:
 
 
 def drop_ended_digests(connection: Connection) -> int:
-    """Remove the version digests and the delivered keys of ended streams. No delivery looks back over them."""
+    """Remove the version digests and the delivered keys of ended streams. No delivery looks back over them.
+
+    What an open repair has recorded stays, because it still has to publish the deletes file from there.
+    """
     ended = select(stream.c.id).where(stream.c.active.is_(False))
-    keys.forget(connection, key_change.c.stream.in_(ended))
+    unfinished = select(attempt.c.id).join(delivery, delivery.c.id == attempt.c.delivery).where(IS_OPEN)
+    keys.forget(connection, key_change.c.stream.in_(ended) & key_change.c.attempt.not_in(unfinished))
     return connection.execute(delete(digest).where(digest.c.stream.in_(ended))).rowcount
