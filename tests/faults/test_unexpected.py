@@ -122,6 +122,23 @@ def test_the_sign_of_life_goes_on(office: Office, caplog: pytest.LogCaptureFixtu
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
 
+def test_a_sign_of_life_that_cannot_be_given_is_not_tried_at_every_step(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    export, asked = office.ask(), []
+
+    def now():
+        asked.append(time.monotonic())
+        raise LookupError("no clock")
+
+    with Heartbeat(office.installation().ledger, export, timedelta(hours=1), now) as pulse:
+        deadline = time.monotonic() + 60
+        while not asked and time.monotonic() < deadline:
+            pulse.tell(1)
+        while time.monotonic() < asked[0] + 0.5:
+            pulse.tell(2)
+    assert len(asked) <= 2
+
+
 def test_one_mail_that_cannot_be_made_keeps_no_other_back(office: Office, smtp, caplog: pytest.LogCaptureFixture) -> None:
     office.policy(notify=["ready"])
     first = office.ask(who=person("ada", email="ada@example.com"))

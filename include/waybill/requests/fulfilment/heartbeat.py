@@ -20,7 +20,7 @@ from waybill.ledger.on_demand.request_records import ExportRequest
 
 log = logging.getLogger(__name__)
 _SOON = 1.0
-"""Seconds after which new progress is written without waiting for the next beat."""
+"""Seconds from one try to the next after which new progress is written without waiting for the next beat."""
 
 
 class AttemptLost(Exception):
@@ -67,7 +67,7 @@ class Heartbeat:
             self._beat()
 
     def _beat(self) -> None:
-        progress = self._progress
+        progress, self._last = self._progress, time.monotonic()
         try:
             with self._ledger.begin() as connection:
                 alive = requests.beat(connection, self._request, progress, self._now())
@@ -78,4 +78,4 @@ class Heartbeat:
             return
         if not alive:
             self._lost.set()
-        self._told, self._last = progress, time.monotonic()
+        self._told = progress
