@@ -80,7 +80,7 @@ def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
 
 @contextmanager
 def _others_go_on() -> Iterator[None]:
-    """Log that a folder or a list cannot be read. The days beside it are reported all the same, and it is looked at again each time."""
+    """Log that a folder or a list cannot be read, and go on with the days beside it. It is looked at again while it is among the newest."""
     try:
         yield
     except Unreachable:
