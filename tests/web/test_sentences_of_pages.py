@@ -44,7 +44,7 @@ SPEAKING = [
 ANSWERING = [
     *sorted((INCLUDE / "web/api").glob("*.py")),
     *(INCLUDE / f"{name}.py" for name in ("access", "airflow/users", "pgp", "web/problems", "kits/making", "kits/tables")),
-    *(INCLUDE / f"registrations/{name}.py" for name in ("encryption_keys", "estimating")),
+    *(INCLUDE / f"registrations/{name}.py" for name in ("applying", "encryption_keys", "estimating")),
     *(INCLUDE / f"deliveries/{name}.py" for name in ("extraction/extracting", "full_load_requests", "planning", "repairs")),
 ]
 """Modules that refuse calls in sentences of the language file, beside words of their own for logs, documents and operators."""
