@@ -1,6 +1,7 @@
 """Says where files are at a destination, with pure functions from ids, dates and numbers to paths below the root.
 
-Every path consists of validated slugs and numbers only, so none can leave the tenant's folder.
+Every path consists of validated slugs and numbers only, so none can leave the tenant's folder. Names are read back here, too. Consumers
+have the same rules in `waybill_consumer.verification`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from waybill.access import tenant_id
 from waybill_consumer import signatures
@@ -16,6 +18,12 @@ from waybill_consumer.manifest import ENCRYPTED
 EXPORTS = "/exports"
 HIDDEN = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
 """Names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
+
+_NUMBERED = re.compile(r"[a-z][a-z0-9_]*\.g\d+\.\d+(?=[.-](?!r\d)|\Z)")
+_REPEATED = re.compile(r"\.r(\d+)\Z")
+_MANIFEST = re.compile(
+    r"^(?P<folder>.*/(?P<y>[0-9]{4})/(?P<m>[0-9]{2})/(?P<d>[0-9]{2})/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
+)
 
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
@@ -56,6 +64,39 @@ def stem(entity: str, generation: int, sequence: int, *, first_of_day: bool) -> 
 def repeated_stem(entity: str, generation: int, sequence: int, number: int) -> str:
     """Return the file name without extension of redelivery `number`, from 1, of a delivery."""
     return f"{entity}.g{generation}.{sequence}.r{number}"
+
+
+def repetition(stem: str) -> int:
+    """Return which redelivery a stem names, from 1, or 0 if it names an original."""
+    found = _REPEATED.search(stem)
+    return int(found[1]) if found else 0
+
+
+def numbered_stem(name: str) -> str | None:
+    """Return the stem in the name of a file or folder of a further delivery of a date, and None for any other name.
+
+    A redelivery moves no sequence, so it counts as another name.
+    """
+    found = _NUMBERED.match(name)
+    return found[0] if found else None
+
+
+class Place(NamedTuple):
+    """Where a delivery is: its date, its folder, and the stem of its files."""
+
+    day: date
+    folder: str
+    stem: str
+
+
+def place_of(manifest: str) -> Place | None:
+    """Return the place of the delivery whose manifest has this path, and None for a path that Waybill gives to no manifest.
+
+    The folder is that of the entity or backfill, also where a delivery in parts has one of its own in it.
+    """
+    found = _MANIFEST.match(manifest)
+    day = date_of(found["y"], found["m"], found["d"]) if found else None
+    return Place(day, found["folder"], found["stem"]) if found and day else None
 
 
 def day_manifest_name(number: int) -> str:

@@ -108,14 +108,9 @@ def test_the_same_backfill_asked_twice_is_one_and_again_makes_another(place: Pla
 
 
 def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_the_stream(place: Place) -> None:
-    (place.root / "warehouse.duckdb").rename(place.root / "away")
     installation = place.installation()
-    registered = installation.registered("acme")
-    with installation.ledger.begin() as connection:
-        (stream,) = streams.active(connection, "acme")
-    from waybill.deliveries import repairs
-
-    planned = repairs.plan_backfill(installation, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
+    planned = repairs.queue_backfill(installation, "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test")
+    (place.root / "warehouse.duckdb").rename(place.root / "away")
     assert running.deliver_batch(installation, [planned.id])[0].error is not None
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     before = marks(place)

@@ -51,6 +51,37 @@ def test_the_contracts_names():
     assert [layout.day_manifest_name(number) for number in (1, 2, 3)] == ["_MANIFEST.json", "_MANIFEST.2.json", "_MANIFEST.3.json"]
 
 
+numbers = st.integers(1, 99999)
+
+
+@given(tenants, days, entities, numbers, numbers, st.integers(0, 12))
+def test_names_are_read_back_as_they_were_given(tenant, day, entity, generation, sequence, repetition):
+    folder = layout.entity_folder(tenant, day, entity)
+    numbered = layout.stem(entity, generation, sequence, first_of_day=False)
+    stem = layout.repeated_stem(entity, generation, sequence, repetition) if repetition else numbered
+    assert layout.repetition(stem) == repetition
+    target = layout.Target(folder, stem)
+    in_parts = layout.Target(f"{folder}/{stem}", stem, in_parts=True)
+    for path in (target.data, target.deletes, target.manifest, in_parts.appears, f"{folder}/{in_parts.part(1)}"):
+        assert layout.numbered_stem(path.rpartition("/")[2]) == (None if repetition else numbered)
+    for manifest in (target.manifest, in_parts.manifest):
+        assert layout.place_of(manifest) == (day, folder, stem)
+    assert (layout.repetition(entity), layout.numbered_stem(f"{entity}.csv")) == (0, None)
+
+
+@given(tenants, days, entities)
+def test_the_place_of_a_backfill_is_its_own_folder(tenant, day, entity):
+    folder = layout.backfill_folder(tenant, day, entity, "0123456789ab")
+    assert layout.place_of(layout.Target(folder, entity).manifest) == (day, folder, entity)
+
+
+@pytest.mark.parametrize(
+    "path", ["/exports/acme/2026/99/99/user/user.manifest.json", "/exports/acme/user.manifest.json", "/x.csv"]
+)
+def test_a_path_that_waybill_gives_to_no_manifest_has_no_place(path):
+    assert layout.place_of(path) is None
+
+
 @given(entities, st.uuids())
 def test_unfinished_names_are_hidden_and_recognised(entity, attempt):
     name = layout.hidden(f"/x/{entity}.csv", attempt.hex).rpartition("/")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -86,7 +85,7 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
 def _plan_redelivery(installation: Installation, family: Sequence[Delivery], actor: str) -> Delivery:
     original = family[0]
     # A ledger of version 0.1.0 has names that begin at 2, so the next number follows the highest one in use.
-    number = 1 + max((int(found[1]) for delivery in family if (found := _REDELIVERY.search(delivery.stem))), default=0)
+    number = 1 + max((layout.repetition(delivery.stem) for delivery in family), default=0)
     stem = layout.repeated_stem(original.entity, original.generation, original.sequence, number)
     now = installation.now()
     new = NewDelivery(
@@ -119,8 +118,6 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
         raise TransientError(f"{stem} is taken", where=original.folder, next_step="Try again", code="busy")
     return beside[0]
 
-
-_REDELIVERY = re.compile(r"\.r(\d+)\Z")
 
 FIRST_YEAR = 1970
 """The first year that a backfill may name. An earlier year is a typing error: a full load delivers rows that old."""
@@ -175,7 +172,7 @@ def queue_backfill(
         return earlier[-1]
     _check(stream, start, end)
     _rehearse(installation, registered, stream, start, end)
-    return plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
+    return _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
 
 
 def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> str:
@@ -212,7 +209,7 @@ def _rehearse(installation: Installation, registered: Registered, stream: Stream
         snapshot.count(within(snapshot, Selection(entity, source_tenant, columns, where=where), start, end, registered.registration.zone))
 
 
-def plan_backfill(
+def _plan_backfill(
     installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime, number: int, actor: str
 ) -> Delivery:
     own = backfill_id(stream, start, end, number)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,10 +39,6 @@ from waybill_consumer.signatures import Wrong
 from waybill_consumer.signatures import signer as checked
 from waybill_consumer.verification import DATA
 from waybill_consumer.verification.recount import dialect_of, recount
-
-_PLACE = re.compile(
-    r"^(?P<folder>.*/(?P<y>[0-9]{4})/(?P<m>[0-9]{2})/(?P<d>[0-9]{2})/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
-)
 
 
 @dataclass
@@ -164,8 +159,8 @@ class _Import:
 
     def bring_back(self, found: _Found) -> bool:
         """Import one delivery. Returns False if it contradicts its files or the ledger. The chain stops there."""
-        place = _PLACE.match(found.path)
-        if place is None or layout.date_of(place["y"], place["m"], place["d"]) is None:
+        place = layout.place_of(found.path)
+        if place is None:
             return self._problem(found.path, "does not stand where Waybill puts manifests")
         if not self._files_agree(found):
             return False
@@ -234,7 +229,7 @@ class _Import:
         published = found.manifest
         entity = self._installation.catalog.entity(published.entity)
         changes = entity.changes if entity else None
-        # The catalog now finds changes in another way. An unknown column makes the next delivery start a new generation.
+        # Where the catalog finds changes in another way by now, an unknown column makes the next delivery start a new generation.
         column = changes.column if changes and changes.mode.value == published.mode else ""
         position: Position = {"mode": published.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
@@ -298,9 +293,7 @@ class _Import:
                 self._problem(item.path, error.what)
                 continue
             with self._installation.ledger.begin() as connection:
-                kept = restoring.bring_back_day(
-                    connection, day, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
-                )
+                kept = restoring.bring_back_day(connection, day, [entry.delivery_id for entry in listed(data)])
                 if kept and signature is not None:
                     signatures.record(connection, day.sha256, signature, day.tenant, now)
             if not kept:
@@ -344,7 +337,7 @@ def _breaks_chain(published: Manifest, stream: Stream) -> str:
     return ""
 
 
-def _delivery(published: Manifest, stream: Stream, place: re.Match[str], adopted: Attempt, version: int, now: datetime) -> Delivery:
+def _delivery(published: Manifest, stream: Stream, place: layout.Place, adopted: Attempt, version: int, now: datetime) -> Delivery:
     """Return a delivery as the ledger keeps it, read from its manifest. A manifest has no planned boundary, so the window's end is used."""
     planned_as = Purpose.BACKFILL if published.kind == Kind.BACKFILL else Purpose.SCHEDULE
     purpose = Purpose.REDELIVERY if published.redelivers else planned_as
@@ -360,9 +353,9 @@ def _delivery(published: Manifest, stream: Stream, place: re.Match[str], adopted
         window_from=published.start,
         planned_to=published.end,
         window_to=published.end,
-        export_date=f"{place['y']}-{place['m']}-{place['d']}",
-        folder=place["folder"],
-        stem=place["stem"],
+        export_date=place.day.isoformat(),
+        folder=place.folder,
+        stem=place.stem,
         previous_sequence=published.previous.sequence if published.previous else None,
         previous_sha256=published.previous.sha256 if published.previous else None,
         registration_version=version,

@@ -39,8 +39,6 @@ from waybill_consumer.verification import DATA
 NEWEST = 7
 """The number of dates to look at if the ledger knows no delivery of the tenant. One date with a manifest settles it."""
 
-_NUMBERED = re.compile(r"[a-z][a-z0-9_]*\.g\d+\.\d+(?=[.-](?!r\d)|\Z)")
-"""The stem of a later delivery of a date. A redelivery moves no sequence, so it is left out."""
 _log = logging.getLogger(__name__)
 
 
@@ -186,8 +184,8 @@ class _DestinationScan:
                 self._read(f"{item.path}/{name}{MANIFEST}")
             elif name.endswith(MANIFEST):
                 self._read(item.path)
-            if numbered := _NUMBERED.match(name):
-                places.add(f"{folder}/{numbered[0]}")
+            if numbered := layout.numbered_stem(name):
+                places.add(f"{folder}/{numbered}")
             elif due and (due.folder, due.stem) == (folder, entity) and (stem != name or (DATA.match(name) and ".deletes." not in name)):
                 places.discard(folder)
         return places if len(self.seen) == before else set()
