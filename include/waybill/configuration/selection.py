@@ -22,6 +22,20 @@ class ChangeSpan:
 
     `ahead` adds the rows that no span reaches: those with a position at or after that instant, and those before the calendar begins
     (`-infinity`). With `ahead` alone, only they are read. Rows whose version digest is among `known` are left out.
+
+    What a delivery reads, with an example for each mode, `d4` and `d5` being the ends of the last window and of this one:
+
+    | mode | span | and with it |
+    |---|---|---|
+    | any, a full load | `ChangeSpan()`: every row | |
+    | `full` | `ChangeSpan()` | |
+    | `lookback` | `ChangeSpan(d4, d5)`, or `(d4 - lookback, d5)` if versions came late | `known` for the second, `ahead` if rows are |
+    | `horizon` | `ChangeSpan(d4, d5)`, where `d5` lies before every open transaction | `ahead` if rows are |
+    | `append` by time | as `lookback` | |
+    | `append` by id | `ChangeSpan(42, 58)`: 57 is the newest id, 41 was | `known`, as above |
+    | `snapshot` | `ChangeSpan("700:720:703", "731:731:")`: what became visible in between | |
+
+    Where keys are compared, `back` adds the rows of keys that came back, in every mode.
     """
 
     start: Any = None
