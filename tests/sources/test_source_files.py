@@ -25,7 +25,7 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.files.source_types import natives
+from waybill.files.source_types import natives_of
 from waybill.sources import Source, reuse
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.lake import Lake
@@ -287,7 +287,7 @@ def test_the_files_of_another_tenant_say_nothing_about_this_one(lake: Path, dama
             selection = Selection(LAKE, "acme", LAKE.columns, snapshot.extent(LAKE, "acme", None, NOW).changed)
             snapshot.check(selection)
             text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
-            return natives(snapshot, LAKE), snapshot.definition(selection), text
+            return natives_of(snapshot, LAKE), snapshot.definition(selection), text
 
     before = told()
     for path in lake.glob("lake/events/tenant_id=042/*/*.parquet"):

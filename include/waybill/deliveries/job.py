@@ -12,7 +12,7 @@ from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.key_changes.changes import FoundKeys, KeyStore, Repeated
 from waybill.files.source_types import Native
-from waybill.formats.csv import Written
+from waybill.formats.csv import WrittenFile
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts, Position
 from waybill.ledger.streams import Stream
@@ -87,7 +87,7 @@ class Extracted:
     snapshot_time: datetime
     columns: dict[str, Column]
     schema_version: int
-    files: list[Written]
+    files: list[WrittenFile]
     digests: list[bytes]
     digests_from: datetime | None
     note: str

@@ -19,7 +19,7 @@ from waybill.destinations.resend_store import Kept, KeptInFolder
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
 from waybill.files.records import texts_of
-from waybill.formats.csv import Written
+from waybill.formats.csv import WrittenFile
 from waybill.installation import Installation
 from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -179,7 +179,7 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
     return read
 
 
-def _copy(number: int, file: FileFacts, blocks: Blocks, new_file: Callable[[int], Sink]) -> Written:
+def _copy(number: int, file: FileFacts, blocks: Blocks, new_file: Callable[[int], Sink]) -> WrittenFile:
     sink = new_file(number)
     for block in blocks():
         sink.write(block)
@@ -187,4 +187,4 @@ def _copy(number: int, file: FileFacts, blocks: Blocks, new_file: Callable[[int]
     if sink.sha256 != file["sha256"]:
         raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
     plain = Plain(file["plain_bytes"], file["plain_sha256"]) if "plain_sha256" in file else None
-    return Written(number, file["rows"], sink.bytes, sink.sha256, plain)
+    return WrittenFile(number, file["rows"], sink.bytes, sink.sha256, plain)

@@ -32,7 +32,7 @@ class Native:
     """False if values need not fit the type (SQLite): a `varchar(9)` may hold any text there."""
 
 
-def natives(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
+def natives_of(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
     """Return what the source says of the entity's relation, by column. A driver that describes no types of a query tells nothing."""
     never_null = snapshot.never_null(entity)
     if entity.query and never_null is None:

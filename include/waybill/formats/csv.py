@@ -18,7 +18,7 @@ from waybill.sink import Plain, Sink
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """One finished file. `number` counts from 1."""
 
     number: int
@@ -84,7 +84,7 @@ def write_csv(
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
-) -> list[Written]:
+) -> list[WrittenFile]:
     """Write all records and return the finished files. There is at least one, with only a header if there are no rows.
 
     Each file begins with the header, unless `front` makes another format of the records. With `max_rows_per_file`, a new file begins when
@@ -106,7 +106,7 @@ def write_side_by_side(
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
-) -> list[Written]:
+) -> list[WrittenFile]:
     """Do as `write_csv`, for several streams at once. Each begins a file of its own and comes with what stops it.
 
     Several threads call `new_file` and `progress`, one at a time. The first error, or an interruption of this thread, stops the streams.
@@ -115,7 +115,7 @@ def write_side_by_side(
     totals = [0] * len(streams)
     telling = threading.Lock()
 
-    def run(at: int, first: _Open) -> list[Written]:
+    def run(at: int, first: _Open) -> list[WrittenFile]:
         def tell(rows: int) -> None:
             with telling:
                 totals[at] = rows
@@ -163,8 +163,8 @@ class _Files:
             sink = self._new_file(self._number)
             return _Open(self._number, sink, self._front(sink))
 
-    def write(self, file: _Open, blocks: Iterable[Block], progress: Callable[[int], None]) -> list[Written]:
-        written: list[Written] = []
+    def write(self, file: _Open, blocks: Iterable[Block], progress: Callable[[int], None]) -> list[WrittenFile]:
+        written: list[WrittenFile] = []
         most, total = self._style.max_rows_per_file, 0
         try:
             with ThreadPoolExecutor(1, "waybill-write") as writing:
@@ -185,6 +185,6 @@ class _Files:
         return [*written, _finished(file)]
 
 
-def _finished(file: _Open) -> Written:
+def _finished(file: _Open) -> WrittenFile:
     file.front.finish()
-    return Written(file.number, file.rows, file.sink.bytes, file.sink.sha256)
+    return WrittenFile(file.number, file.rows, file.sink.bytes, file.sink.sha256)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from waybill.formats.csv import Written
+from waybill.formats.csv import WrittenFile
 from waybill.ledger.facts import FileFacts
 from waybill.pgp import Encryption, Recipient
 from waybill.sink import Sink
@@ -19,7 +19,7 @@ class Sinks:
     new_file: Callable[[int], Sink]
     encryption: Encryption | None = None
 
-    def measured(self, files: list[Written]) -> list[Written]:
+    def measured(self, files: list[WrittenFile]) -> list[WrittenFile]:
         if self.encryption is None:
             return files
         return [replace(file, plain=self.encryption.plain(file.number)) for file in files]
@@ -35,7 +35,7 @@ def encrypting(to: Recipient | None, new_file: Callable[[int], Sink]) -> Iterato
         yield Sinks(lambda number: encryption.sink(number, new_file(number)), encryption)
 
 
-def file_facts(name: str, file: Written) -> FileFacts:
+def file_facts(name: str, file: WrittenFile) -> FileFacts:
     """Return what the ledger keeps of a finished file under its final name."""
     facts: FileFacts = {"path": name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
     if file.plain is not None:

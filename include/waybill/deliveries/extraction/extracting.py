@@ -18,8 +18,8 @@ from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, Extracted, Known
 from waybill.deliveries.key_changes.changes import FoundKeys, with_key_changes
 from waybill.errors import PermanentError, TransientError
-from waybill.files.source_types import Native, natives
-from waybill.formats.csv import Written, write_csv, write_side_by_side
+from waybill.files.source_types import Native, natives_of
+from waybill.formats.csv import WrittenFile, write_csv, write_side_by_side
 from waybill.language import tell
 from waybill.ledger.facts import Position
 from waybill.registrations import filling, redefining
@@ -47,15 +47,15 @@ def extract(job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], k
         selection = _window_of(job, snapshot, selection)
         repeats, remembered = False, Remembered([])
         snapshot.check(selection)
-        told = natives(snapshot, job.entity)
-        facts = _checked_definition(job, snapshot, selection) | _places(job, snapshot, selection, extent)
+        natives = natives_of(snapshot, job.entity)
+        found = _checked_definition(job, snapshot, selection) | _places(job, snapshot, selection, extent)
         if job.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(job.stream, snapshot, selection, known)
         selection, keys = _with_keys(job, snapshot, selection)
         files = _written(job, snapshot, selection, new_file, progress)
         if job.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(job.stream, snapshot, selection, extent, known)
-        start, position = _positions(job, extent, remembered, facts)
+        start, position = _positions(job, extent, remembered, found)
         notes = extent.short, extent.remarks, _repeated(job, repeats), _new_columns(job), _without_rows(selection, files)
         return Extracted(
             end=extent.end,
@@ -63,7 +63,7 @@ def extract(job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], k
             position_to=position,
             snapshot_time=snapshot.taken_at,
             columns=columns,
-            schema_version=_schema_version(job, version, told),
+            schema_version=_schema_version(job, version, natives),
             files=files,
             digests=remembered.blobs,
             digests_from=remembered.digests_from,
@@ -71,7 +71,7 @@ def extract(job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], k
             may_repeat=repeats,
             key_changes=keys,
             source_rows=_source_rows(selection, snapshot, keys),
-            natives=told,
+            natives=natives,
             exact=_is_exact(job, selection),
             range_column=job.entity.time_column if selection.time_to else job.entity.changes.column,
         )
@@ -83,10 +83,10 @@ def _window_of(job: DeliveryJob, snapshot: Snapshot, selection: Selection) -> Se
     return within(snapshot, selection, job.delivery.window_from, job.delivery.planned_to, job.zone)
 
 
-def _schema_version(job: DeliveryJob, catalogued: int, told: Mapping[str, Native]) -> int:
+def _schema_version(job: DeliveryJob, catalogued: int, natives: Mapping[str, Native]) -> int:
     """Return the version by the catalog, or the next one if only the source holds the columns otherwise."""
     was = job.stream.schema_version
-    return was + 1 if catalogued == was and altered(job.stream.columns, told) else catalogued
+    return was + 1 if catalogued == was and altered(job.stream.columns, natives) else catalogued
 
 
 def _changed(extent: Extent) -> ChangeSpan:
@@ -96,7 +96,7 @@ def _changed(extent: Extent) -> ChangeSpan:
 
 def _written(
     job: DeliveryJob, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
-) -> list[Written]:
+) -> list[WrittenFile]:
     columns, style = selection.columns, job.file_style
     front = other_format(style, selection, snapshot.binding(job.entity)) if style.format != "csv" else None
     with encrypting(job.recipient, new_file) as sinks:
@@ -115,7 +115,7 @@ def _new_columns(job: DeliveryJob) -> str:
     return filling.kept_empty(filling.new_columns(job.stream, job.entity)) if job.delivery.purpose == Purpose.SCHEDULE else ""
 
 
-def _without_rows(selection: Selection, files: list[Written]) -> str:
+def _without_rows(selection: Selection, files: list[WrittenFile]) -> str:
     """Return a note for a full load that found nothing: consumers cannot tell a tenant without rows from a misspelt one."""
     ends = selection.changed.start, selection.changed.end, selection.time_from, selection.time_to
     is_whole = all(end is None for end in ends) and not selection.where
@@ -196,13 +196,13 @@ def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selecti
     return {"definition": now, "reading": redefining.reading(entity)}
 
 
-def _positions(job: DeliveryJob, extent: Extent, remembered: Remembered, facts: Position) -> tuple[Position | None, Position | None]:
+def _positions(job: DeliveryJob, extent: Extent, remembered: Remembered, found: Position) -> tuple[Position | None, Position | None]:
     """Return where the extraction began and ended, in the form that the stream keeps. A backfill moves no stream and has neither."""
     if job.delivery.purpose == Purpose.BACKFILL:
         return None, None
     changes = job.entity.changes
     reached: Position = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
-    return job.stream.position, reached | remembered.position() | facts
+    return job.stream.position, reached | remembered.position() | found
 
 
 def _extent(job: DeliveryJob, snapshot: Snapshot) -> Extent:

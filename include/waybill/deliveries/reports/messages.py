@@ -50,7 +50,8 @@ def _failed(notice: Notice, facts: Facts, names: Mapping[str, str]) -> tuple[str
         tell("notice.delivery", entity=_name(each, names), sequence=each["sequence"], why=each["error"] or tell("notice.no_cause"))
         for each in facts["deliveries"]
     ]
-    return tell("notice.failed_subject", count=len(lines), tenant=notice.tenant), [*lines, "", _advice("failed", notice)]
+    advice = "notice.failed_advice_tenant" if notice.channel["own"] else "notice.failed_advice_house"
+    return tell("notice.failed_subject", count=len(lines), tenant=notice.tenant), [*lines, "", tell(advice, tenant=notice.tenant)]
 
 
 def _late(notice: Notice, facts: Facts, zone: ZoneInfo, names: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -60,15 +61,12 @@ def _late(notice: Notice, facts: Facts, zone: ZoneInfo, names: Mapping[str, str]
         for each in facts["missing"]
     ]
     subject = tell(f"notice.{notice.event}_subject", tenant=notice.tenant)
-    return subject, [tell(f"notice.{notice.event}", until=until, by=by), *missing, "", _advice("late", notice)]
+    advice = "notice.late_advice_tenant" if notice.channel["own"] else "notice.late_advice_house"
+    return subject, [tell(f"notice.{notice.event}", until=until, by=by), *missing, "", tell(advice, tenant=notice.tenant)]
 
 
 def _name(about: Facts, names: Mapping[str, str]) -> str:
     return names.get(about["entity"], about["entity"])
-
-
-def _advice(about: str, notice: Notice) -> str:
-    return tell(f"notice.{about}_advice_{'tenant' if notice.channel['own'] else 'house'}", tenant=notice.tenant)
 
 
 def _time(text: str, zone: ZoneInfo) -> str:

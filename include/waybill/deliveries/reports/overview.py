@@ -241,9 +241,9 @@ def overview(
     rows = _rows(installation, [standing for standing in standings if standing.tenant in seen], troubles, promises, scheduler_states, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
-    causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
+    failing = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
     totals = Totals(
-        len(rows), {state: counts[state] for state in State}, causes, *(sum(usage[place] for usage in sums) for place in range(3))
+        len(rows), {state: counts[state] for state in State}, failing, *(sum(usage[place] for usage in sums) for place in range(3))
     )
     word = asked.search.strip().casefold()
     matching = [row for row in rows if word in row.tenant and asked.state in (None, row.state)]
