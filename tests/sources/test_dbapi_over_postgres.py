@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import psycopg2
 import pytest
 
 from tests.servers.postgres import Database
-from tests.sources.test_source_postgres import entity, source
+from tests.sources.test_source_postgres import Role, entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import FileStyle, Selection
 from waybill.errors import PermanentError
@@ -136,6 +137,17 @@ def test_the_server_spells_what_a_driver_would_change(dbapi: Through, postgres: 
     money = entity("lookback", **{"relation": "things", "columns": {f"c{list(SPELT).index('money')}": {"type": "string"}}, **shape})
     with dbapi(postgres).snapshot([money]) as snapshot, pytest.raises(PermanentError, match="of which lc_monetary decides"):
         read(snapshot, money)
+
+
+def test_a_role_that_may_not_ask_for_the_server_s_log_reads_and_knows_no_timeline(dbapi: Through, orders: Database) -> None:
+    found = []
+    grants = "GRANT SELECT ON orders TO {0}"
+    for rights in (grants, f"{grants}; REVOKE EXECUTE ON FUNCTION pg_current_wal_lsn(), pg_walfile_name(pg_lsn) FROM PUBLIC"):
+        with Role(orders, rights) as role, dbapi(replace(orders, user=role)).snapshot([SHAPE]) as snapshot:
+            found.append(snapshot.definition(Selection(SHAPE, "acme", SHAPE.columns))["timeline"])
+            assert snapshot.extent(SHAPE, "acme", None, snapshot.taken_at).remarks == ""
+            assert read(snapshot).count(b"\n") == 9
+    assert found == ["00000001", ""]
 
 
 def test_a_tenant_is_compared_exactly_whatever_its_column_takes_as_equal(dbapi: Through, postgres: Database) -> None:

@@ -21,12 +21,12 @@ from waybill.sources.postgres.session import POOL_OF_STATEMENTS
 from waybill.sources.postgres.settings import UNHEARD
 from waybill.sources.postgres.spelling import PostgresFlavour
 from waybill.sources.query import Query
-from waybill.sources.sql import Sql, quote, sql
+from waybill.sources.sql import Sql, quote
 
 _TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
 """Python has none before year 1, after 9999, or infinite: they come as the engine reads them, in UTC."""
 _NOT_ALLOWED = "42501"
-"""SQLSTATE of a relation that cannot be locked, because only some of its columns are granted."""
+"""SQLSTATE of a relation that cannot be locked, because only some of its columns are granted, and of a function that is not granted."""
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
 
 _CLUSTER = f"""
@@ -138,9 +138,18 @@ class Cluster:
     is_unheard: bool
 
 
-def cluster(ask: Ask) -> Cluster:
-    [found] = ask(sql("{}", _CLUSTER))
-    return Cluster(*found)
+def cluster(connection: Any) -> Cluster:
+    """Ask for it in a savepoint, because a role may lack the right to see where the log ends. Then the timeline is not known."""
+    with closing(connection.cursor()) as cursor:
+        try:
+            cursor.execute(f"SAVEPOINT cluster; {_CLUSTER}")
+        except Exception as error:
+            if state(error) != _NOT_ALLOWED:
+                raise
+            cursor.execute(f"ROLLBACK TO cluster; SELECT '', {UNHEARD}")
+        while cursor.description is None and cursor.nextset():
+            continue
+        return Cluster(*cursor.fetchone())
 
 
 def definition(ask: Ask, query: Query, behind: Behind, found: Cluster) -> Definition:

@@ -185,7 +185,7 @@ class DbApiSnapshot:
 
     @cached_property
     def _cluster(self) -> over_postgres.Cluster:
-        return over_postgres.cluster(self._rows)
+        return over_postgres.cluster(self.connection)
 
     def _look_behind(self, entity: Entity) -> Behind:
         """Return what PostgreSQL reads for an entity."""
