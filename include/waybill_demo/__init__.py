@@ -4,5 +4,3 @@ The demo is beside the product and not in its wheel. `story` is `make demo`, and
 folder and environment, `sample` reads what a preset shows, and `standalone` runs a real Airflow. `sftp_server`, `issuing` and `mailbox` are
 the servers, `consumer` reads everything back, and `warehouse/` draws the data.
 """
-
-__all__: list[str] = []

@@ -75,9 +75,7 @@ def test_the_place_of_a_backfill_is_its_own_folder(tenant, day, entity):
     assert layout.place_of(layout.Target(folder, entity).manifest) == (day, folder, entity)
 
 
-@pytest.mark.parametrize(
-    "path", ["/exports/acme/2026/99/99/user/user.manifest.json", "/exports/acme/user.manifest.json", "/x.csv"]
-)
+@pytest.mark.parametrize("path", ["/exports/acme/2026/99/99/user/user.manifest.json", "/exports/acme/user.manifest.json", "/x.csv"])
 def test_a_path_that_waybill_gives_to_no_manifest_has_no_place(path):
     assert layout.place_of(path) is None
 

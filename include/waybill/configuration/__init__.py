@@ -9,4 +9,4 @@ what one file may say because of another. `loading` reads the folder through `ya
 `column_lock` keeps lists of columns frozen, and `schemas` describes the files to editors. Only `loading` and `yaml_files` touch a disk.
 """
 
-__all__: list[str] = []
+__all__ = ["catalog", "channels", "findings", "loading", "policy", "promise", "registration", "rules", "selection", "values"]

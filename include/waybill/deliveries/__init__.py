@@ -15,4 +15,4 @@ sends them with the manifests that prove them.
 destination, and `reports/` tells people about deliveries.
 """
 
-__all__: list[str] = []
+__all__ = ["full_load_requests", "planning", "publishing", "recovery", "repairs", "reports", "running", "sizing", "stopping", "sweeping"]

@@ -9,4 +9,4 @@ list of all deliveries, `records` reads any format's rows, `source_types` descri
 checks a whole place, and `places` opens one.
 """
 
-__all__: list[str] = []
+__all__ = ["feed", "manifest", "places", "records", "signing", "source_types"]

@@ -3,4 +3,4 @@
 `waybill.deliveries.reports` and `waybill.requests.mailing` decide who is told about what.
 """
 
-__all__: list[str] = []
+__all__ = ["mail", "webhooks"]

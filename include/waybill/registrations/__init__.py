@@ -10,4 +10,4 @@ keeps one tenant's rows from another, `copying` makes a second place for a tenan
 `login_keys` lists the keys to hand to a consumer.
 """
 
-__all__: list[str] = []
+__all__ = ["applying", "copying", "estimating", "filling", "login_keys", "redefining", "replacing"]

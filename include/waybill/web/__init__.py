@@ -10,4 +10,4 @@ and `wording` (the caller's words). `serve` is the application that tenants reac
 Nothing is imported here, so a command that serves nothing pays for nothing.
 """
 
-__all__: list[str] = []
+__all__ = ["serve", "server_limits"]

@@ -4,4 +4,4 @@
 them into DuckDB.
 """
 
-__all__: list[str] = []
+__all__ = ["build"]

@@ -3,4 +3,4 @@
 `lookup` finds a connection, `written` understands the ones that people write into `AIRFLOW_CONN_<ID>`.
 """
 
-__all__: list[str] = []
+__all__ = ["lookup"]

@@ -7,4 +7,4 @@ rows by mistake, `tenant_connections` says which connections the policy lets a t
 say and seldom means.
 """
 
-__all__: list[str] = []
+__all__ = ["entity_choices", "seldom_meant", "sharing", "tenant_connections"]

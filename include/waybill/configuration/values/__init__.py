@@ -5,4 +5,4 @@
 model, and `answer` that of what the API says about them. All of it is pure.
 """
 
-__all__: list[str] = []
+__all__ = ["answer", "columns", "conditions", "credentials", "deletes", "durations", "encryption", "paths", "strict"]

@@ -3,4 +3,4 @@
 `comparing` compares a source with its deliveries, window by window, and `stale_rows` counts rows that only consumers still hold.
 """
 
-__all__: list[str] = []
+__all__ = ["comparing"]

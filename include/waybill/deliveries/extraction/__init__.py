@@ -7,4 +7,4 @@ them to gpg on the way. `row_versions` remembers what must not be sent twice, `l
 `columns` says how one file's columns follow the last one's. `deletes_file` writes the keys that are gone.
 """
 
-__all__: list[str] = []
+__all__ = ["columns", "deletes_file", "encrypting", "extracting", "row_versions"]

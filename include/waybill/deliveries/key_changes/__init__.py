@@ -6,4 +6,4 @@ In: a stream's place in the ledger and a snapshot of its source. Out: the rows t
 and `publishing.deletes` makes that file visible.
 """
 
-__all__: list[str] = []
+__all__ = ["changes", "keysets"]

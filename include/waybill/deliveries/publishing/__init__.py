@@ -9,4 +9,4 @@ signs documents, `days` lists what is complete on a date, and `feed` keeps the f
 a destination, and says how far it can be trusted.
 """
 
-__all__: list[str] = []
+__all__ = ["days", "deletes", "rehearsing", "renaming", "resuming", "signing", "upload"]

@@ -7,4 +7,4 @@ or deliveries that are restored from their manifests.
 `comparison` compare the source with its deliveries.
 """
 
-__all__: list[str] = []
+__all__ = ["reconciling", "stale_ledger"]

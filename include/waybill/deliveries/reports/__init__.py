@@ -7,4 +7,4 @@ In: the ledger. Out: values for pages, the API and the command line, and message
 which messages are owed, `messages` words them, and `sending` sends them.
 """
 
-__all__: list[str] = []
+__all__ = ["causes", "describing", "measures", "notifying", "overview", "sending"]

@@ -10,4 +10,4 @@ upload, and `openssh` does the same through OpenSSH's own client for large files
 rehearses a delivery, and `errors` turns a server's refusal into what the caller does next.
 """
 
-__all__: list[str] = []
+__all__ = ["channels", "login", "session", "ssh_keys"]

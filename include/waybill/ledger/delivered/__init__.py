@@ -4,4 +4,4 @@
 none comes twice. `restoring` brings back what a destination proves.
 """
 
-__all__: list[str] = []
+__all__ = ["digests", "keys", "restoring"]

@@ -4,4 +4,4 @@
 week or month. `request_tables` holds the constraints that decide who gets a place, and `request_records` the frozen records.
 """
 
-__all__: list[str] = []
+__all__ = ["recurring", "request_records", "request_tables", "requests"]

@@ -3,4 +3,4 @@
 `overviews` reads all tenants at a glance, `usage` adds up the months, and `notices` keeps alarms and the messages that are owed for them.
 """
 
-__all__: list[str] = []
+__all__ = ["notices", "overviews", "usage"]

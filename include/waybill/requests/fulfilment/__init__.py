@@ -4,4 +4,4 @@
 alive, and `packing` writes the archive.
 """
 
-__all__: list[str] = []
+__all__ = ["running"]

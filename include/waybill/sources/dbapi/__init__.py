@@ -9,4 +9,4 @@ names, `charsets` which texts MySQL cannot convert, `replicas` how far a replica
 after an error, and `chunks` turns a driver's values into Arrow, which DuckDB's engine formats like every other source's rows.
 """
 
-__all__: list[str] = []
+__all__ = ["source"]

@@ -8,4 +8,4 @@ the engine has in common, `lake` reads Parquet files, `storage` and `buckets` li
 structs as JSON, and `spill` owns the folders on disk.
 """
 
-__all__: list[str] = []
+__all__ = ["engine", "lake", "source"]

@@ -9,4 +9,4 @@ tables, views and functions behind an entity. `spelling` and `nested` say how Po
 COPY yields, `undecodable` names the column with bytes that are no text, and `structure` reads the system catalogues for `discovery`.
 """
 
-__all__: list[str] = []
+__all__ = ["extent", "nested", "relations", "session", "settings", "source", "spelling", "structure", "undecodable"]

@@ -5,4 +5,4 @@ In: an open source. Out: values that say what is there. `discovery` makes entiti
 `base` defines the values. `duckdb`, `lake` and `dbapi` fill them for their kind of source, and `sources/postgres/structure` for PostgreSQL.
 """
 
-__all__: list[str] = []
+__all__ = ["base"]

@@ -8,4 +8,4 @@ Each subject has a module: `registrations` (and `sole_tenant`, the same without 
 `reference` shows it.
 """
 
-__all__: list[str] = []
+__all__ = ["deliveries", "downloads", "openapi", "recurring", "reference", "registrations", "requests", "sole_tenant"]

@@ -8,4 +8,4 @@ them and makes error pages, `context` knows the chosen organization and tenant, 
 HTML, `sentences` and `words` hold what people read, and `redaction` leaves out what tenants must not see.
 """
 
-__all__: list[str] = []
+__all__ = ["app"]

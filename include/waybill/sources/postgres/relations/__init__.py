@@ -7,4 +7,4 @@ rows have other values than at the last delivery.
 the rows, and `materialized` looks after views that are refreshed.
 """
 
-__all__: list[str] = []
+__all__ = ["behind", "definition", "heaps"]

@@ -4,4 +4,4 @@
 field.
 """
 
-__all__: list[str] = []
+__all__ = ["recurring", "routes"]

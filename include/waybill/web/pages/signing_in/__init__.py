@@ -3,4 +3,4 @@
 `session` reads it from Airflow's session or a cookie, and `identity` asks the house's identity provider.
 """
 
-__all__: list[str] = []
+__all__ = ["identity", "session"]
