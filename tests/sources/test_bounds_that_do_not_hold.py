@@ -145,7 +145,15 @@ def int96(time: datetime) -> bytes:
     return (time.hour * 3_600_000_000_000).to_bytes(8, "little") + day.to_bytes(4, "little")
 
 
-def test_bounds_of_a_defined_order_are_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("op", "expected"), [("is null", [5, 6]), ("is not null", [0, 1, 2, 3, 4])])
+def test_a_page_that_notes_one_text_hides_no_null(tmp_path: Path, op: str, expected: list[int]) -> None:
+    (tmp_path / "sample").mkdir()
+    table = pa.table({"id": range(7), "x": [*["é"] * 5, None, None], "tenant": ["acme"] * 7})
+    pq.write_table(table, tmp_path / "sample" / "0.parquet", use_dictionary=False, max_rows_per_page=5)
+    assert ids(tmp_path, where(entity("string"), op)) == expected
+
+
+def test_bounds_of_a_defined_order_are_believed_of_texts_that_tell_the_tenant(tmp_path: Path) -> None:
     written(tmp_path, pa.string(), ["a" * 300, "é", None, None])
     kinds = {"id": "BIGINT", "x": "VARCHAR", "tenant": "VARCHAR"}
     with duckdb.connect() as connection:
@@ -155,4 +163,4 @@ def test_bounds_of_a_defined_order_are_believed(tmp_path: Path) -> None:
             text, values = asked.render(lambda bind: "?")
             return connection.execute(text, values).fetchall()
 
-        assert bounds.doubted(files, kinds, run) == set()
+        assert bounds.doubted(files, kinds, "x", run) == {"tenant"}

@@ -2,7 +2,8 @@
 
 The engine passes over groups of rows whose noted least and greatest values exclude a condition. Some writers note bounds that do not hold:
 none passes NaN on, old ones compared the bytes of texts and decimals as signed numbers, fastparquet takes the order of categories, and
-INT96 has no order at all.
+INT96 has no order at all. And where a page notes one text as its least and greatest value, the engine takes each of its rows for NULL if
+NULL is asked for, so that of texts only those that tell the tenant are believed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 _DOUBTED = ("FLOAT", "DOUBLE", "DECIMAL", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_TEXTS = ("VARCHAR", "BLOB")
 """Types whose bounds are never believed. Few conditions on them would pass over anything."""
 _NOTED = """
 SELECT DISTINCT path_in_schema FROM parquet_metadata({})
@@ -22,10 +24,11 @@ SELECT DISTINCT path_in_schema FROM parquet_metadata({})
 """The columns without bounds in the fields whose order is defined, `min_value` and `max_value`. A group without any value has none."""
 
 
-def doubted(files: Bind, natives: Mapping[str, str], run: Callable[[Sql], list[Any]]) -> set[str]:
+def doubted(files: Bind, natives: Mapping[str, str], tenant_column: str, run: Callable[[Sql], list[Any]]) -> set[str]:
     """Return the columns of these files whose bounds may not hold. `run` executes a statement."""
+    texts = {name for name, native in natives.items() if native.startswith(_TEXTS)} - {tenant_column}
     noted = {name for (name,) in run(sql(_NOTED, files))}
-    return {name for name, native in natives.items() if native.startswith(_DOUBTED) or name in noted}
+    return texts | {name for name, native in natives.items() if native.startswith(_DOUBTED) or name in noted}
 
 
 def unbounded(name: str) -> str:

@@ -206,9 +206,9 @@ class LakeSnapshot(EngineSnapshot):
     def _doubted(self, entity: Entity, tenant: str, paths: list[str], files: Sql) -> set[str]:
         """Return the columns that groups of rows are not passed over by."""
         if (place := (entity.relation, tenant)) not in self._doubts:
-            natives = self._describe(entity, files)
+            natives, owner = self._describe(entity, files), entity.tenant_column
             with engine.errors(f"{entity.id} in {self.where}"):
-                self._doubts[place] = bounds.doubted(_these(paths), natives, lambda asked: engine.run(self.connection, asked))
+                self._doubts[place] = bounds.doubted(_these(paths), natives, owner, lambda asked: engine.run(self.connection, asked))
         return self._doubts[place]
 
     def definition(self, selection: Selection) -> Definition:
