@@ -331,6 +331,14 @@ def last_event() -> int:
     return max((number for number, _, _ in events()), default=0)
 
 
+def test_a_misspelt_parameter_of_a_trigger_is_refused_and_nothing_is_planned(place):
+    """Airflow passes on what a trigger names, so a full load that was misspelt ended green without one."""
+    apply(place.installation(), actor="test")
+    with pytest.raises(PermanentError, match=r"no parameter 'full_laod' \(allowed: entities, full_load, until\)"):
+        tasks.plan("acme", context("manual", None, full_laod=True))
+    assert place.files() == []
+
+
 def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(run, place):
     seen = last_event()
     apply(place.installation(), actor="test")

@@ -29,6 +29,9 @@ Event = tuple[str, dict[str, Any]]
 PLANNED = "planned"
 """The XCom that holds every delivery of a run's plan. The return value of `plan` is only what is left to mapped tasks."""
 
+PARAMETERS = ("entities", "full_load", "until")
+"""What a trigger of a tenant's DAG may ask for."""
+
 SHARED = 8
 """At most this many deliveries share a mapped task, and so one login. A delivery that failed before gets a task of its own."""
 
@@ -70,9 +73,16 @@ class PlanOutcome:
 
 
 def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
-    """Freeze what is due. Unfinished repairs join in, unless the run is about single entities."""
+    """Freeze what is due. Unfinished repairs join in, unless the run is about single entities.
+
+    Raises PermanentError for a parameter that is none: Airflow hands over whatever a trigger names.
+    """
     from waybill.deliveries import running
 
+    if unknown := sorted(set(context["params"]) - set(PARAMETERS)):
+        step = "This run planned nothing. Trigger again with the right name"
+        what = f"there is no parameter {', '.join(map(repr, unknown))}"
+        raise PermanentError(what, allowed=", ".join(PARAMETERS), next_step=step, code="unknown_parameter")
     installation, until, params = open_installation(), until_of(context), context["params"]
     found = running.begin(
         installation,
