@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -15,7 +16,7 @@ from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.deliveries import running
 from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
-from waybill.errors import ConflictError
+from waybill.errors import ConflictError, TransientError
 from waybill.ledger import streams
 from waybill.states import GenerationReason
 
@@ -386,3 +387,25 @@ def test_a_second_installation_on_one_destination_is_told_as_that(place: Place, 
     assert "or another installation delivers there" in message
     assert "give this one another root first" in message
     assert place.files() == before
+
+
+def test_a_ledger_that_goes_back_while_a_file_is_written_is_told_as_that_and_loses_nothing(place: Place) -> None:
+    """As a standby that lagged and takes over: the delivery that is under way was never planned there."""
+    assert [result.error for result in place.run(NOON)] == [None]
+
+    def copy(path: Path, to: Path) -> None:
+        with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(to)) as other:
+            one.backup(other)
+
+    copy(ledger(place), place.root / "before.db")
+    changed(place, 1, 1)
+    installation = place.installation()
+    planned = running.begin(installation, "acme", NOON + DAY)
+    [result] = running.finish(
+        installation, "acme", NOON + DAY, [due.id for due in planned.due], lambda *_: copy(place.root / "before.db", ledger(place))
+    )
+    assert isinstance(result.error, TransientError)
+    assert result.error.code == "ledger_set_back"
+    assert "The next run plans anew" in str(result.error)
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    assert {row[1] for row in place.rows()} == {"row", "changed 1"}

@@ -37,6 +37,7 @@ from waybill.files.signing import Signer
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.database.engine import new_id
+from waybill.ledger.database.failures import set_back
 from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import Facts
@@ -411,8 +412,10 @@ class _AttemptRun:
         """Check a committed delivery, and change nothing. Its files are right, or they are gone because the consumer collected them."""
         with self.resources.ledger.read() as connection:
             current = deliveries.get(connection, self.job.delivery.id)
-            if current is None or current.status != DeliveryStatus.COMMITTED:
-                what, step = f"the delivery was {current.status if current else 'removed'} meanwhile", "Look at the tenant's deliveries"
+            if current is None:
+                raise set_back(self.job.where)
+            if current.status != DeliveryStatus.COMMITTED:
+                what, step = f"the delivery was {current.status} meanwhile", "Look at the tenant's deliveries"
                 raise ConflictError(what, where=self.job.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [current])[current.id]
         self.keep_bytes(adopted)

@@ -86,7 +86,8 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, ids)
     if unknown := next((wanted for wanted in ids if wanted not in found), None):
-        raise PermanentError(f"there is no delivery {unknown!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+        step = "`waybill deliveries` lists them. If the ledger was restored or failed over meanwhile, run the tenant again: that plans anew"
+        raise PermanentError(f"there is no delivery {unknown!r}", next_step=step, code="unknown_delivery")
     return [found[wanted] for wanted in ids]
 
 

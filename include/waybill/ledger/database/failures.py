@@ -22,6 +22,9 @@ _NO_SPACE = "53100"
 _TAKEN = ("23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 """What PostgreSQL and SQLite call a row that is there already."""
 
+_NO_PARENT = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
+"""What they call a row that refers to one that is gone. Waybill removes none that others refer to."""
+
 
 def sqlstate(error: DBAPIError) -> str:
     """Return PostgreSQL's code for an error. It is empty if the server was not reached, or is not PostgreSQL."""
@@ -53,6 +56,8 @@ def translated(error: DBAPIError, where: str) -> TransientError | PermanentError
         return _full(where)
     if state in _TAKEN:
         return _overtaken(where)
+    if state in _NO_PARENT:
+        return set_back(where)
     if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
         return _silent(type(error.orig).__name__, where)
     return None
@@ -76,6 +81,8 @@ def _sqlite(error: sqlite3.Error, where: str) -> TransientError | PermanentError
         return _full(where)
     if name in _TAKEN:
         return _overtaken(where)
+    if name in _NO_PARENT:
+        return set_back(where)
     return _silent(reason, where) if isinstance(error, sqlite3.OperationalError | sqlite3.InterfaceError) else None
 
 
@@ -90,6 +97,13 @@ def _full(where: str) -> TransientError:
 
 def _overtaken(where: str) -> TransientError:
     return TransientError("another process has just written the same", where=where, next_step="Run again", code="overtaken")
+
+
+def set_back(where: str) -> TransientError:
+    """An older state of the ledger took the place of the one that a run had begun with."""
+    older = "an older state took its place, by a restore or a failover to a standby that lagged"
+    step = "The next run plans anew; if it stops with ledger_behind, do what that says"
+    return TransientError(f"the ledger no longer knows what this run planned: {older}", where=where, next_step=step, code="ledger_set_back")
 
 
 def _silent(reason: Any, where: str) -> TransientError:
