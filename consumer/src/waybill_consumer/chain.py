@@ -1,5 +1,8 @@
 """The chain of a stream's deliveries, as its manifests tell it: each sequence is one higher, and each window begins where the last one
 ended.
+
+`step` says whether a delivery leaves a gap, and `gap` which numbers are missing. What that keeps a consumer from, and what to do, is added
+where it happens: `pull.explaining` for what is not fetched, `load.loading` for what is not loaded, and here for what `verify` reports.
 """
 
 from __future__ import annotations
