@@ -472,6 +472,39 @@ def test_reconcile_counts_the_rows_that_copies_hold_and_the_source_does_not(tmp_
         assert reconcile(place.installation(), "acme", actor="test").differences == []
 
 
+@pytest.mark.parametrize(
+    ("condition", "known"),
+    [
+        ({"op": "=", "value": "gone"}, True),
+        ({"op": "in", "value": ["gone", "lost"]}, True),
+        ({"op": "!=", "value": "Ada"}, True),
+        ({"op": "not in", "value": ["Ada", "Bob"]}, True),
+        ({"op": ">", "value": "b"}, False),
+        ({"column": "cents", "op": "=", "value": 5}, True),
+        ({"column": "cents", "op": "!=", "value": 0}, True),
+    ],
+    ids=lambda value: " ".join(str(each) for each in value.values()) if isinstance(value, dict) else "",
+)
+def test_reconcile_knows_a_tombstone_by_every_condition_that_its_text_shows(tmp_path, condition, known):
+    """An order of texts is the database's own: what no file shows is not guessed, and nothing is reported."""
+    fields = {name: value for name, value in USER.items() if name != "deleted_column"}
+    with closing(make_place(tmp_path)) as place:
+        place.sql('alter table "user" add column cents decimal(9, 2) default 0')
+        columns = {**USER["columns"], "cents": {"type": "decimal"}}
+        place.write("catalog.yaml", catalog(user={**fields, "columns": columns, "deleted_when": {"column": "name", **condition}}))
+        place.tenant(entityList=["user"])
+        for number in (1, 2):
+            place.sql(f"insert into user values ('acme', {number}, 'Ada', timestamp '{MIDNIGHT - 40 * DAY:%Y-%m-%d}', NULL, 0)")
+        delivered(place, NOON)
+        place.sql(f"update user set name = 'gone', cents = 5, updated_at = timestamp '{MIDNIGHT + HOUR:%Y-%m-%d %H:%M:%S}' where id = 1")
+        delivered(place, NOON + DAY)
+        gone(place, 1)
+        assert reconcile(place.installation(), "acme", actor="test").differences == []
+        gone(place, 2)
+        found = reconcile(place.installation(), "acme", actor="test").differences
+        assert [difference.gone for difference in found] == ([1] if known else [])
+
+
 def test_reconcile_takes_a_row_that_was_delivered_as_deleted_for_removed(tmp_path):
     with closing(make_place(tmp_path)) as place:
         place.write("catalog.yaml", catalog(user=USER))

@@ -6,9 +6,10 @@ If the entity compares keys, the ledger knows what a consumer holds. Otherwise i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from itertools import islice
 
-from waybill.canonical import csv_line
+from waybill.canonical import ColumnType, csv_line
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import FileStyle, Selection
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
@@ -31,6 +32,9 @@ from waybill.sources import Snapshot
 from waybill.states import Kind, Purpose
 
 _AT_ONCE = 10_000
+_NUMBERS = (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT)
+_SPELT_AS_GIVEN = (ColumnType.STRING, ColumnType.BOOLEAN, ColumnType.DATE)
+"""The types whose values files spell as the catalog does."""
 
 
 def count(
@@ -73,7 +77,10 @@ def _loose(fields: list[str | None]) -> bytes:
 
 
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
-    """Return the steps of all delivered files, oldest first. None if a file is gone, is encrypted, or holds other keys."""
+    """Return the keys that a consumer of all delivered files holds, bucket by bucket.
+
+    None if a file is gone, is encrypted, or holds other keys, or if its rows do not show which of them are deleted.
+    """
     with installation.ledger.read() as connection:
         committed = [delivery for delivery in restoring.committed(connection, stream.id) if delivery.purpose != Purpose.REDELIVERY]
         adopted = deliveries.adopted_of(connection, committed)
@@ -84,21 +91,30 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
         exports = {source_of(column): column.get("export", "yes") for column in attempt.columns}
         if is_encrypted(attempt) or any(exports.get(column.source(name)) != column.export for name, column in key_columns(entity).items()):
             return None
+        is_deleted = _deletion_test(entity, [source_of(column) for column in attempt.columns])
+        if is_deleted is None:
+            return None
         try:
-            steps.append(_step(installation, session, delivery, attempt, entity))
+            steps.append(_step(installation, session, delivery, attempt, entity, is_deleted))
         except PermanentError:
             return None
     return keysets.consumer_keys(steps)
 
 
-def _step(installation: Installation, session: Session, delivery: Delivery, attempt: Attempt, entity: Entity) -> Step:
+def _step(
+    installation: Installation,
+    session: Session,
+    delivery: Delivery,
+    attempt: Attempt,
+    entity: Entity,
+    is_deleted: Callable[[list[str]], bool],
+) -> Step:
     """Return the step of one delivery's files. Raises PermanentError if a file is gone."""
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
     dialect = csv_of(attempt.facts["csv"])
     names = [source_of(column) for column in attempt.columns]
     at = [names.index(name) for name in entity.key]
-    is_deleted = _deletion_test(entity, names)
     files = find_bytes(installation, session, [delivery], {delivery.id: attempt})
     for number, blocks in enumerate(files):
         rows = records_of(blocks(), dialect) if number >= len(attempt.files) else delivered_texts(attempt, blocks())
@@ -116,14 +132,28 @@ def _add(found: Buckets, records: Iterator[bytes]) -> None:
         found.add(some)
 
 
-def _deletion_test(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
-    """Return whether a delivered row marks itself as deleted, so that the consumer has removed it. `names` are the source's."""
+def _deletion_test(entity: Entity, names: list[str]) -> Callable[[list[str]], bool] | None:
+    """Return what tells whether a delivered row marks itself as deleted. The consumer keeps such a row as a tombstone, so it is not stale.
+
+    `names` are the source's. None if a delivered text does not show what the source compares, such as an order or a time.
+    """
     state = entity.deleted_when
     if entity.tombstone_column and entity.deleted_column in names:
         at = names.index(entity.deleted_column)
         return lambda record: record[at] != ""
-    if state and state.column in names and state.op in ("=", "in", "is not null"):
-        at = names.index(state.column)
-        states = {str(value).lower() if isinstance(value, bool) else str(value) for value in state.values()}
-        return lambda record: record[at] in states if states else record[at] != ""
-    return lambda record: False
+    if not state or state.column not in names:
+        return lambda record: False
+    at, column = names.index(state.column), entity.columns.get(entity.exported(state.column) or "")
+    shows_value = column is not None and column.export == "yes" and column.type in (*_NUMBERS, *_SPELT_AS_GIVEN)
+    read: Callable[[str], str | Decimal] = Decimal if column is not None and column.type in _NUMBERS else str
+    values = {read(str(value).lower() if isinstance(value, bool) else str(value)) for value in state.values()}
+    match state.op:
+        case "is null":
+            return lambda record: record[at] == ""
+        case "is not null":
+            return lambda record: record[at] != ""
+        case "=" | "in" if shows_value:
+            return lambda record: record[at] != "" and read(record[at]) in values
+        case "!=" | "not in" if shows_value:
+            return lambda record: record[at] != "" and read(record[at]) not in values
+    return None
