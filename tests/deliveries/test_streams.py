@@ -39,6 +39,8 @@ KEYS = {
     "date": "date '1990-01-01' + g",
     "timestamptz": "timestamptz '2001-01-01' + g * interval '1 hour'",
     "double precision": "case g when 1 then 'NaN' when 2 then 'Infinity' when 3 then '-Infinity' else g / 7.0 end",
+    "pair": "row(g % 7, array[g, 1])::pair",
+    "jsonb": "jsonb_build_object('number', g)",
     "char(12)": r"(array['\"', '\', ',', '{', '}'])[1 + g % 5] || g",
 }
 TYPES = {
@@ -48,6 +50,8 @@ TYPES = {
     "date": "date",
     "timestamptz": "timestamp",
     "double precision": "float",
+    "pair": "json",
+    "jsonb": "json",
 }
 ROWS = 3000
 
@@ -80,6 +84,7 @@ def deliver(place: Place, until: datetime) -> dict[str, Any]:
 
 
 def fill(database: psycopg.Connection, native: str = "bigint", *, analyzed: bool = True) -> None:
+    database.execute("create type pair as (kind int, list int[])")
     database.execute(f"create table things (tenant_id text, id {native}, name text, updated_at timestamptz, primary key (tenant_id, id))")
     both = f"generate_series(1, {ROWS}) g, unnest(array['acme', 'zeta']) t"
     database.execute(f"insert into things select t, {KEYS[native]}, 'n' || g, '2026-01-01' from {both}")

@@ -31,21 +31,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _VALUES = """
-SELECT bound::text AS spelling, weight
+SELECT {spelling} AS spelling, weight
   FROM pg_stats s
   JOIN pg_class c ON c.oid = to_regclass(%s)
   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = s.schemaname,
   LATERAL (
-    SELECT f.value, f.share::float8 FROM unnest(s.most_common_vals::text::{native}[], s.most_common_freqs) AS f(value, share)
+    SELECT f.value, f.share::float8
+      FROM (SELECT unnest(s.most_common_vals::text::{native}[]), unnest(s.most_common_freqs)) AS f(value, share)
     UNION ALL
     SELECT value, (1 - s.null_frac - coalesce((SELECT sum(f) FROM unnest(s.most_common_freqs) AS f), 0))
                   / array_length(s.histogram_bounds::text::{native}[], 1)
-      FROM unnest(s.histogram_bounds::text::{native}[]) AS value
+      FROM (SELECT unnest(s.histogram_bounds::text::{native}[])) AS h(value)
   ) AS known(bound, weight)
  WHERE s.tablename = c.relname AND s.attname = %s AND s.inherited = EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
  ORDER BY {order}, weight
 """
-"""Values of a column in the order of the file, each with the share of the rows that have it or come behind it."""
+"""Values of a column in the order of the file, each with the share of the rows that have it or come behind it. Behind FROM, `unnest` would
+make a column of each field of a composite type.
+"""
 
 WAIT = 2.0
 """How many seconds to wait for a server connection of a pool."""
@@ -129,7 +132,8 @@ def _cuts(column: str, values: Sequence[tuple[str, float]], most: int) -> _Cuts:
 def _values(snapshot: PostgresSnapshot, query: Query, name: str) -> list[tuple[str, float]]:
     """Return the most common values of a column and the bounds of its histogram, each once."""
     native = query.natives[name]
-    statement = _VALUES.format(native=native, order=query.flavour.order("bound", query.kind(name), native))
+    order = query.flavour.order("bound", query.kind(name), native).replace("%", "%%")
+    statement = _VALUES.format(native=native, spelling="bound::text" if order == "bound" else order, order=order)
     connection = snapshot.connection
     with session.errors(f"{query.entity.id} in {snapshot.where}"):
         connection.execute("SAVEPOINT values")
