@@ -72,7 +72,7 @@ class Snapshot(Protocol):
 
         Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type
         cannot hold its catalogued type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key
-        with NULLs (`key_null`) or that is not unique (`key_not_unique`) among the selected rows.
+        with NULLs (`key_null`) among the selected rows, or one that is not unique (`key_not_unique`) among all of the tenant's.
         """
         ...
 

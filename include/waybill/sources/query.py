@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import FileStyle, Selection, first_day
+from waybill.configuration.selection import ChangeSpan, FileStyle, Selection, first_day
 from waybill.configuration.values.columns import Column, described
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
@@ -375,11 +375,22 @@ class Query:
         return self.text(name) if self.holds_uuids_as_text(name) else sql("{}", self._sort_value(name))
 
     def repeated_key(self) -> Sql:
-        """Return the statement that counts the keys that occur more than once among the selected rows, as they are delivered."""
+        """Return the statement that counts the keys of selected rows that more than one row has, as they are delivered. The other row may
+        have changed outside of the span that is read.
+        """
         keys = ", ".join(f"o{i}" for i, _ in enumerate(self.entity.key))
         terms = join(", ", (sql("{} AS o{}", self.tells(name), str(i)) for i, name in enumerate(self.entity.key)))
-        rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
+        whole = replace(self, selection=replace(self.selection, changed=ChangeSpan())).where()
+        if self.changed():
+            key = join(", ", map(self._looked_up, self.entity.key))
+            whole = sql("{} AND ({}) IN (SELECT {} FROM {} WHERE {})", whole, key, key, self.relation, self.where())
+        rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, whole)
         return sql("SELECT count(*) FROM (SELECT count(*) AS n FROM ({}) AS t GROUP BY {} HAVING count(*) > 1) AS d", rows, keys)
+
+    def _looked_up(self, name: str) -> Sql:
+        """Return what finds the rows with a value of the key, and maybe more of them: the column itself where an index may serve that."""
+        is_text = self.kind(name) is ColumnType.STRING and self.flavour.kind(self.natives[name]) is ColumnType.STRING
+        return sql("{}", self.flavour.name(name)) if is_text and not self.flavour.dynamic else self.tells(name)
 
     def disorder(self) -> Sql:
         """Return the statement that yields a row if the stored rows are not in strictly rising key order. If they are, keys are unique."""

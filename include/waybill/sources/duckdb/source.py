@@ -93,7 +93,8 @@ class EngineSnapshot(ABC):
         key = set(selection.entity.key) - (self.never_null(selection.entity) or frozenset())
         if key and (nulls := self._run(selection, query.without(sorted(key), query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
-        for part in [Sql()] if query.respells_key() else self.parts(selection):
+        parts = [] if query.respells_key() else self.parts(selection)
+        for part in parts or ([Sql()] if query.respells_key() or query.changed() else []):
             [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.MEMORY_SORTING)
             if repeated.column(0)[0].as_py():
                 raise drift.repeated_key(selection)
