@@ -25,10 +25,10 @@ MOST = {
     ("view", "postgres"): 26,
     ("function", "postgres"): 28,
     ("query", "postgres"): 30,
-    ("table", "dbapi"): 35,
-    ("view", "dbapi"): 35,
-    ("function", "dbapi"): 36,
-    ("query", "dbapi"): 38,
+    ("table", "dbapi"): 37,
+    ("view", "dbapi"): 37,
+    ("function", "dbapi"): 38,
+    ("query", "dbapi"): 40,
 }
 
 

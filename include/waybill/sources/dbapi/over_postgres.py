@@ -7,21 +7,22 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg.pq import TransactionStatus
+
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
-from waybill.sources.postgres import nested, undecodable
+from waybill.sources.postgres import nested, session, undecodable
 from waybill.sources.postgres.extent import unheard
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.relations import definition as relations
 from waybill.sources.postgres.relations.behind import Ask, Behind
-from waybill.sources.postgres.session import POOL_OF_STATEMENTS
 from waybill.sources.postgres.settings import UNHEARD
 from waybill.sources.postgres.spelling import PostgresFlavour
 from waybill.sources.query import Query
-from waybill.sources.sql import Sql, quote
+from waybill.sources.sql import Sql, quote, sql
 
 _TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
 """Python has none before year 1, after 9999, or infinite: they come as the engine reads them, in UTC."""
@@ -60,7 +61,7 @@ def _beginning(address: Mapping[str, Any]) -> Exception | None:
         with psycopg.connect(**{name: value for name, value in address.items() if value}, autocommit=True) as again:
             again.execute("BEGIN")
     except psycopg.Error as error:
-        return error if POOL_OF_STATEMENTS in str(error) else None
+        return error if session.POOL_OF_STATEMENTS in str(error) else None
     return None
 
 
@@ -177,6 +178,17 @@ def undecodable_column(connection: Any, query: TableQuery, render: Callable[[Sql
                         return name
                     raise
     return ""
+
+
+def wait_until_on_disk(connection: Any, ask: Ask) -> None:
+    """Wait until the server's disk has what was read, as the native source does. Nothing is asked in the transaction afterwards."""
+    if root_of(connection) not in POSTGRES_DRIVERS or connection.info.transaction_status != TransactionStatus.INTRANS:
+        return
+    try:
+        session.wait_until_on_disk(connection, ask, ask(sql("SELECT {}", session.LOG_END))[0][0])
+    except Exception as error:
+        if state(error) != _NOT_ALLOWED:
+            raise
 
 
 def end(connection: Any) -> None:

@@ -67,7 +67,12 @@ class DbApi:
             opened = self.connect(self.spec.connection)
             connection = opened if hasattr(opened, "cursor") else FrameConnection(opened)
         try:
-            yield DbApiSnapshot(connection, where, tuple(entities))
+            read = tuple(entities)
+            snapshot = DbApiSnapshot(connection, where, read)
+            yield snapshot
+            if read:
+                with errors(where):
+                    over_postgres.wait_until_on_disk(connection, snapshot._rows)
         finally:
             over_postgres.end(connection)
             connection.close()

@@ -19,7 +19,9 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
 from waybill.sources.base import AGAIN
+from waybill.sources.postgres.relations.behind import Ask
 from waybill.sources.postgres.settings import LOCK_SECONDS, REPLAYED, UNHEARD, transaction_settings
+from waybill.sources.sql import Bind, sql
 
 _OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
 """Settings that no connection may change: rows are read as UTF-8, by SQL."""
@@ -50,8 +52,10 @@ _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal
 _OFFSET = """
 SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'
 """
-_LOG_END = "CASE WHEN to_regproc('aurora_version') IS NULL THEN pg_current_wal_insert_lsn()::text ELSE '' END"
-_KEPT = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn, (SELECT setting::int FROM pg_settings WHERE name = 'wal_writer_delay')"
+LOG_END = """
+CASE WHEN pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN '' ELSE pg_current_wal_insert_lsn()::text END
+"""
+_KEPT = "SELECT pg_current_wal_flush_lsn() >= {}, (SELECT setting::int FROM pg_settings WHERE name = 'wal_writer_delay')"
 _ENCODINGS = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
 """Of a character without an equivalent, a server names the encoding it has, then the one that lacks it, in whatever language it speaks."""
 _STARTING = timedelta(seconds=1)
@@ -195,7 +199,7 @@ def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, 
     where the server's log ends then.
     """
     seen = "''" if facts.standby else "pg_current_snapshot()::text"
-    log = _LOG_END if facts.timeline else "''"  # who may not ask for the one may not ask for the other
+    log = LOG_END if facts.timeline else "''"  # who may not ask for the one may not ask for the other
     row = connection.execute(f"SELECT {seen}, clock_timestamp(), {REPLAYED}, {log}".encode()).fetchone()
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
@@ -203,13 +207,15 @@ def taken(connection: psycopg.Connection, facts: Facts) -> tuple[str, datetime, 
     return visible, now.astimezone(UTC), replayed.astimezone(UTC), log_end
 
 
-def wait_until_on_disk(connection: psycopg.Connection, log_end: str) -> None:
-    """Wait until the server's disk has its log up to there. With `synchronous_commit` off others see what is committed some time before,
-    and a crash takes it back. That time is at most three times `wal_writer_delay`.
+def wait_until_on_disk(connection: Any, ask: Ask, log_end: str) -> None:
+    """Wait until the server's disk has its log up to there, in a transaction of psycopg's or psycopg2's that may still ask.
+
+    With `synchronous_commit` off others see what is committed some time before, and a crash takes it back. That time is at most three
+    times `wal_writer_delay`.
     """
     deadline: float | None = None
     while log_end and connection.info.transaction_status == TransactionStatus.INTRANS:
-        is_kept, delay = connection.execute(_KEPT, [log_end]).fetchone() or (True, 0)
+        [(is_kept, delay)] = ask(sql(_KEPT, Bind(log_end, "pg_lsn")))
         deadline = deadline or time.monotonic() + 3 * delay / 1000
         if is_kept or time.monotonic() >= deadline:
             return

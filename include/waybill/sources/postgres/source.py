@@ -84,7 +84,7 @@ class Postgres:
             snapshot = PostgresSnapshot(connection, where, read, self.spec.statement_timeout, another)
             yield snapshot
             with session.errors(where):
-                session.wait_until_on_disk(connection, snapshot.log_end if read else "")
+                session.wait_until_on_disk(connection, snapshot._ask, snapshot.log_end if read else "")
 
 
 class PostgresSnapshot:
