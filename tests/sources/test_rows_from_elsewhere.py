@@ -190,6 +190,65 @@ def test_rows_of_a_foreign_table_are_not_told_by_their_transactions(tmp_path, po
     assert (error.code, "public.orders is a foreign table" in str(error)) == ("mode_unsupported", True)
 
 
+FAR = """create extension postgres_fdw;
+    create server far foreign data wrapper postgres_fdw options (host '127.0.0.1', port '{port}', dbname '{name}');
+    create user mapping for current_user server far options (user '{user}');"""
+COLUMNS = "(id bigint, tenant_id text, version int, updated_at timestamptz)"
+BESIDE = {
+    "foreign table": (FAR + f"create foreign table shown {COLUMNS} server far options (table_name 'orders')", "public.shown"),
+    "view": (
+        FAR + f"create foreign table away {COLUMNS} server far options (table_name 'orders'); create view shown as select * from away",
+        "public.away",
+    ),
+    "partition": (
+        FAR
+        + f"create table shown {COLUMNS} partition by list (tenant_id);"
+        + "create foreign table away partition of shown for values in ('acme') server far options (table_name 'orders')",
+        "public.away",
+    ),
+    "dblink": (
+        "create extension dblink; create view shown as select * from"
+        " dblink('host=127.0.0.1 port={port} dbname={name} user={user}', 'select id, tenant_id, version, updated_at from orders')"
+        f" as t{COLUMNS}",
+        "dblink(text,text)",
+    ),
+    "nothing": ("create view shown as select * from orders", ""),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("kind", ["postgres", "psycopg2"])
+def test_a_delta_of_rows_that_another_server_holds_is_told(postgres: Database, beside: str, kind: str) -> None:
+    """That server may lag, its clock may be late, and what it shows may be a view that is defined otherwise: nothing tells here."""
+    make(postgres)
+    statements, told = BESIDE[beside]
+    postgres.psql(statements.format(port=postgres.port, name=postgres.name, user=postgres.user))
+    through = DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg2.connect(postgres.dsn))
+    for mode in ("lookback", "append", "full"):
+        wanted = entity(mode, relation="shown", changes=CHANGES.get(mode, {"mode": mode} | ({"column": "id"} if mode == "append" else {})))
+        with (source(postgres) if kind == "postgres" else through).snapshot([wanted]) as snapshot:
+            remarks = snapshot.extent(wanted, "acme", None, snapshot.taken_at).remarks
+        expected = f"rows come through {told} from another server or a file" if told and mode != "full" else ""
+        assert expected in remarks
+        assert bool(expected) is bool(remarks)
+
+
+def test_a_delta_of_rows_that_a_subscription_brings_is_told(tmp_path, postgres, logical):
+    with logical.database() as publisher:
+        for item in (publisher, postgres):
+            make(item)
+        publisher.psql(f"create publication p for table orders; {ROWS.format('orders', 1, 5)}")
+        postgres.psql(f"create subscription s connection '{publisher.dsn}' publication p")
+        try:
+            with source(postgres).snapshot([entity("lookback")]) as snapshot:
+                remarks = snapshot.extent(entity("lookback"), "acme", None, snapshot.taken_at).remarks
+            assert remarks.startswith("a subscription fills public.orders: ")
+        finally:
+            postgres.psql("alter subscription s disable; alter subscription s set (slot_name = none)")
+            postgres.psql("drop subscription s")
+            publisher.psql("select pg_drop_replication_slot('s')")
+
+
 @pytest.mark.parametrize(("mode", "always"), [("snapshot", True), ("snapshot", False), ("horizon", True)])
 def test_rows_of_a_subscription_tell_the_publishers_transactions(tmp_path, postgres, logical, mode, always):
     with logical.database() as publisher:

@@ -307,6 +307,13 @@ class Behind:
         said = "put statements together when they run (EXECUTE): if what those read is defined otherwise or hidden, nothing tells"
         return f"{', '.join(names)} {said}" if names else ""
 
+    def elsewhere(self) -> str:
+        """Return what comes from other servers or from files, in words. The text is empty if nothing does."""
+        calls = (thing.name for thing in self._live if thing.is_function and "dblink" in words(thing.name))
+        names = ", ".join(sorted({*calls, *(thing.full_name for thing in self.heaps() if thing.kind == "f")}))
+        said = "from another server or a file: what appears there later than this stream looks back, or is defined otherwise there, may be"
+        return f"rows come through {names} {said} missed; mode full misses nothing" if names else ""
+
     def varying(self) -> str:
         """Return what shows other rows or values by itself, in words. The text is empty if nothing does."""
         found = [thing for thing in self._live if thing.varies and (thing.kind in ("", "v") or thing in self._hiding)]

@@ -67,7 +67,8 @@ def definition(ask: Ask, system: str, query: Query, behind: Behind, timeline: st
 
 def unseen(ask: Ask, behind: Behind) -> str:
     """Return which changes behind an entity nobody would notice, in words. The text is empty if there are none."""
-    return "; ".join(filter(None, (materialized.unseen(ask, behind.materialized()), behind.unfollowed(), behind.varying())))
+    told = materialized.unseen(ask, behind.materialized()), behind.unfollowed(), behind.varying(), behind.elsewhere()
+    return "; ".join(filter(None, told))
 
 
 def _rows_of(query: Query, behind: Behind) -> dict[int, tuple[Sql, Sql]]:

@@ -72,7 +72,8 @@ def require_stamps(entity: Entity, heaps: Iterable[Heap]) -> str:
     """
     mode, column = entity.changes.mode, entity.changes.column
     if mode not in _BY_COMMIT:
-        return ""
+        names = ", ".join(heap.name for heap in heaps if heap.subscribed)
+        return f"a subscription fills {names}: rows that it brings later than this stream looks back are missed" if names else ""
     notes = []
     for heap in heaps:
         if heap.kind in ("m", "f"):
