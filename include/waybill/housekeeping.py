@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from waybill.deliveries.publishing import resuming
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import PermanentError, TransientError, WaybillError, unexpected
 from waybill.installation import Installation, Reach
@@ -157,7 +158,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
         owners = upkeep.owners(connection, [path.name for path in found])
     for path in found:
         owner = owners.get(path.name)
-        if owner is not None and owner.status == DeliveryStatus.OPEN:
+        if owner is not None and owner.status == DeliveryStatus.OPEN and (owner.may_be_needed() or not _is_free(path)):
             continue
         kept = installation.kept if owner and owner.adopted else None
         try:
@@ -168,6 +169,12 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
             continue
         shutil.rmtree(path, ignore_errors=True)
         done.spools += 1
+
+
+def _is_free(spool: Path) -> bool:
+    """Return whether no worker is at the spool. A slow one writes nothing to it for long."""
+    with resuming.locked(spool) as is_free:
+        return is_free
 
 
 def _clear_kept(installation: Installation, done: Housekeeping, now: datetime) -> None:

@@ -189,7 +189,7 @@ def test_housekeeping_goes_on_where_a_worker_removes_its_spool_meanwhile(place: 
         worker.result(10)
 
 
-def test_housekeeping_keeps_the_part_of_an_attempt_whose_delivery_is_open(place: Place) -> None:
+def test_housekeeping_keeps_the_part_of_a_young_attempt_whose_delivery_is_open(place: Place) -> None:
     place.user(1, "Ada", MIDNIGHT - 2 * DAY, table="theme")
     foreign = plant(place.out / "exports/acme/2026/05/31/user", "user.csv", DAY)
     place.run(NOON)
@@ -200,7 +200,7 @@ def test_housekeeping_keeps_the_part_of_an_attempt_whose_delivery_is_open(place:
         connection.exec_driver_sql(
             "insert into attempt (id, delivery, window_to, snapshot_time, schema_version, columns, facts, files, rows, bytes, sha256,"
             " possible_duplicate, recorded_at)"
-            f" select '{attempt}', id, planned_to, planned_to, 1, '[]', '{{}}', '[]', 0, 0, '', false, planned_to"
+            f" select '{attempt}', id, planned_to, planned_to, 1, '[]', '{{}}', '[]', 0, 0, '', false, created_at"
             " from delivery where status = 'open'"
         )
     assert housekeeping.housekeeping(installation).parts == 0

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import asyncssh
 import pytest
 
 from tests.destinations.sftp_places import embedded, password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.deliveries.publishing.renaming import require_published
+from waybill.deliveries.repairs import queue_redelivery
+from waybill.deliveries.running import deliver_batch
 from waybill.destinations import Profile
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.housekeeping import housekeeping
+from waybill.ledger import deliveries
+from waybill.ledger.deliveries import Delivery
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 FINAL = "/exports/acme/user.csv"
@@ -118,3 +125,43 @@ def test_a_server_that_never_renames_keeps_no_copy_of_each_try(
             assert error.code == code
             assert list(folder.rglob("*.csv*")) == []
         assert run(place, tmp_path, TenantFolder, NOON) is None
+
+
+class FullAtTheEnd(TenantFolder):
+    """Takes what is written and is full when the file ends."""
+
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        if "r" not in file_obj.mode:
+            raise asyncssh.SFTPNoSpaceOnFilesystem("")
+
+
+def again(place: Place, tmp_path: Path, view: type[TenantFolder], queued: Delivery) -> WaybillError | None:
+    with serve(new_accounts(["acme"]), tmp_path / "tenants", tmp_path / "state", view=view) as server:
+        place.connections["acme_sftp"] = password_connection(server)
+        [result] = deliver_batch(place.installation(), [queued.id])
+    return result.error
+
+
+def test_tries_of_a_redelivery_in_parts_leave_nothing_on_the_disk_and_nothing_old_at_the_destination(tmp_path: Path) -> None:
+    destination = {"kind": "sftp", "connection": "acme_sftp", "root": "/"}
+    with delivering(tmp_path) as place:
+        place.tenant(entityList=["user"], destination=destination, csv={"max_rows_per_file": 1})
+        assert run(place, tmp_path, TenantFolder, NOON) is None
+        with place.installation().ledger.read() as connection:
+            [sent] = deliveries.committed_since(connection, "acme", "")
+        queued = queue_redelivery(place.installation(), "acme", sent.id, actor="test")
+        for _ in range(2):
+            assert isinstance(again(place, tmp_path, FullAtTheEnd, queued), TransientError)
+        spool, out = place.root / ".waybill/spool", tmp_path / "tenants/acme"
+        assert list(spool.iterdir()) == []
+        hidden = [path for path in out.rglob("*") if ".part" in str(path.relative_to(out))]
+        assert hidden
+        for path in hidden:
+            os.utime(path, (0, 0))  # the server's own clock counts there
+        place.clock = datetime.now(UTC) + 3 * DAY
+        with serve(new_accounts(["acme"]), tmp_path / "tenants", tmp_path / "state") as server:
+            place.connections["acme_sftp"] = password_connection(server)
+            assert housekeeping(place.installation()).failed == {}
+        assert [path for path in hidden if path.exists()] == []
+        assert again(place, tmp_path, TenantFolder, queued) is None

@@ -90,11 +90,10 @@ def deliver_one(job: DeliveryJob, resources: Resources, read: Read = extract) ->
     and the next call goes on from there.
     """
     job = resuming.as_begun(job, resources.ledger)
-    is_open, is_read = job.delivery.status == DeliveryStatus.OPEN, job.delivery.purpose != Purpose.REDELIVERY
-    if is_open and is_read and job.in_parts and not resources.blind:
-        with resuming.claim(job, resources.ledger, resources.spool_dir, resources.now()) as claim:
-            return _deliver(job, resources, read, claim)
-    return _deliver(job, resources, read, Claim(new_id()))
+    if job.delivery.status != DeliveryStatus.OPEN:
+        return _deliver(job, resources, read, Claim(new_id()))
+    with resuming.claim(job, resources.ledger, resources.spool_dir, resources.now, blind=resources.blind) as claim:
+        return _deliver(job, resources, read, claim)
 
 
 def _deliver(job: DeliveryJob, resources: Resources, read: Read, claim: Claim) -> Outcome:
@@ -148,8 +147,8 @@ class _AttemptRun:
         return self.resources.spool_dir / self.token
 
     @property
-    def _is_resumable(self) -> bool:
-        """Return whether a later process may send the parts that this attempt did not. Nobody sees parts before all of them are there."""
+    def _is_hidden_folder(self) -> bool:
+        """Return whether parts are sent into a hidden folder, whose one rename shows all of them."""
         return self.target.in_parts and not self.resources.blind
 
     def prepare(self) -> None:
@@ -158,7 +157,7 @@ class _AttemptRun:
             with self.resources.ledger.begin() as connection:
                 deliveries.begin(connection, self.job.delivery.id, self.resources.now())
         folder = self.target.folder
-        self.resources.session.prepare(folder.rpartition("/")[0] if self._is_resumable else folder)
+        self.resources.session.prepare(folder.rpartition("/")[0] if self._is_hidden_folder else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -236,7 +235,7 @@ class _AttemptRun:
         A drop box shows bytes as they arrive, so nothing is sent there before RECORD.
         """
         self.prepare()
-        if self._is_resumable:
+        if self._is_hidden_folder:
             self.resources.session.prepare(self.hidden)
         with Uploads(
             self.resources.session, self._spool_path, self._upload_name, hold=self.resources.blind, at_once=self.job.source_connections
@@ -251,13 +250,13 @@ class _AttemptRun:
             attempt = self._record(read(self.job, self.resources.source, uploads.new_file, self._known_digests, progress))
             if self.resources.blind:
                 self._still_open(attempt)
-            self.claim.resumable = self._is_resumable
+            self.claim.is_recorded = True
             uploads.finish()
         return attempt
 
     def _go_on(self, recorded: Attempt, uploads: Uploads) -> Attempt:
         """Finish the attempt of an earlier process that had read and recorded everything: send the parts that had not arrived."""
-        self.claim.resumable = True
+        self.claim.is_recorded = True
         for number, file in enumerate(recorded.files, 1):
             uploads.go_on(number, file)
         uploads.finish()
@@ -286,8 +285,8 @@ class _AttemptRun:
             gone = deletes_file.write(extracted.key_changes, spooled, SpoolFile, job.file_style, job.recipient)
         if gone or job.key_store:
             facts["deletes"] = gone
-        if self._is_resumable:
-            facts["made_of"] = resuming.inputs_hash(job)
+        if self.claim.made_of:
+            facts["made_of"] = self.claim.made_of
         facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, job.delivery.id)

@@ -116,7 +116,8 @@ def _remove_dead(ledger: Ledger, session: Session, root: str, leftovers: list[_L
     removed = 0
     for leftover in leftovers:
         owner = owners.get(leftover.attempt)
-        finished = owner is None or owner.status != DeliveryStatus.OPEN
+        # A worker may go on with a recorded attempt for a day, and then take a day for it.
+        finished = owner is None or not owner.may_be_needed(limits.now - 2 * limits.dead_after)
         age = leftover.modified or began_at(leftover.attempt)
         if finished and age is not None and age < before:
             session.remove(leftover.path)

@@ -14,18 +14,26 @@ from waybill.ledger.days import Day
 from waybill.ledger.delivered import keys
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
+from waybill.states import DeliveryStatus
 
 _MANY = 500
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The delivery an attempt belongs to."""
+    """The delivery an attempt belongs to, and how far the attempt came."""
 
     delivery: str
     status: str
     adopted: bool
-    committed_at: datetime | None
+    recorded_at: datetime
+    publishing_at: datetime | None
+
+    def may_be_needed(self, recorded_after: datetime | None = None) -> bool:
+        """Return whether an open delivery may still be made of this attempt: its files may be visible, or it is recorded since then."""
+        if self.status != DeliveryStatus.OPEN:
+            return False
+        return self.publishing_at is not None or (recorded_after is not None and self.recorded_at > recorded_after)
 
 
 def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner]:
@@ -33,14 +41,16 @@ def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner
     ids = list(attempts)
     found: dict[str, Owner] = {}
     for start in range(0, len(ids), _MANY):
-        query = select(attempt.c.id, attempt.c.delivery, delivery.c.status, delivery.c.adopted, delivery.c.committed_at)
+        query = select(
+            attempt.c.id, attempt.c.delivery, delivery.c.status, delivery.c.adopted, attempt.c.recorded_at, attempt.c.publishing_at
+        )
         query = query.join(delivery, delivery.c.id == attempt.c.delivery).where(attempt.c.id.in_(ids[start : start + _MANY]))
         found |= dict(readable_rows(connection, query, attempt.c.id, _owner))
     return found
 
 
 def _owner(row: Any) -> tuple[str, Owner]:
-    return row.id, Owner(row.delivery, row.status, row.adopted == row.id, row.committed_at)
+    return row.id, Owner(row.delivery, row.status, row.adopted == row.id, row.recorded_at, row.publishing_at)
 
 
 def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, datetime | None]:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt
+from waybill.states import Purpose
 
 KEPT_FOR = timedelta(days=1)
 """As long as the hidden files of a dead attempt stay at the destination."""
@@ -32,11 +33,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Claim:
-    """The name an attempt writes under, and what an earlier process recorded under it. `resumable`: a later process may take it over."""
+    """The name an attempt writes under, and what an earlier process recorded under it.
+
+    `made_of` is empty if no later process may go on with the attempt. `is_recorded`: everything is read, and the ledger knows it.
+    """
 
     token: str
+    made_of: str = ""
     before: Attempt | None = None
-    resumable: bool = False
+    is_recorded: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Return whether a later process may go on from what is in the spool now."""
+        return self.is_recorded and bool(self.made_of)
 
 
 def inputs_hash(job: DeliveryJob) -> str:
@@ -63,35 +73,39 @@ def as_begun(job: DeliveryJob, ledger: Ledger) -> DeliveryJob:
 
 
 @contextmanager
-def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterator[Claim]:
+def claim(job: DeliveryJob, ledger: Ledger, spool_dir: Path, now: Callable[[], datetime], *, blind: bool) -> Iterator[Claim]:
     """Yield an attempt of this delivery that ended on this machine and can be continued, or a new one.
 
-    Its spool is locked until the block ends.
+    Only parts can be continued, because nobody sees them before all of them are there; a drop box shows each (`blind`). A redelivery is
+    copied anew instead. The attempt's spool is locked until the block ends.
     """
-    with ledger.read() as connection:
-        recorded = deliveries.attempts(connection, job.delivery.id)
+    made_of = inputs_hash(job) if job.in_parts and not blind and job.delivery.purpose != Purpose.REDELIVERY else ""
+    recorded: list[Attempt] = []
+    if made_of:
+        with ledger.read() as connection:
+            recorded = deliveries.attempts(connection, job.delivery.id)
     # What may have been visible may have been collected, too: then the delivery must say that it repeats rows.
     hidden = [] if any(attempt.publishing_at for attempt in recorded) else recorded
     for attempt in reversed(hidden):
         spool = spool_dir / attempt.id
-        with _locked(spool) as is_ours:
+        with locked(spool) as is_ours:
             if not is_ours:
                 continue
-            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == inputs_hash(job)
+            is_same = attempt.recorded_at > now() - KEPT_FOR and attempt.facts.get("made_of") == made_of
             if is_same and _is_whole(spool, attempt):
                 _log.info("going on with attempt %s, which had read everything", attempt.id)
-                yield Claim(attempt.id, attempt)
+                yield Claim(attempt.id, made_of, attempt)
                 return
             shutil.rmtree(spool, ignore_errors=True)
     token = new_id()
     with suppress(OSError):  # whoever writes reports a full disk
         private.make_folder(spool_dir / token)
-    with _locked(spool_dir / token):
-        yield Claim(token)
+    with locked(spool_dir / token):
+        yield Claim(token, made_of)
 
 
 @contextmanager
-def _locked(spool: Path) -> Iterator[bool]:
+def locked(spool: Path) -> Iterator[bool]:
     """Lock a spool folder and yield whether that succeeded.
 
     It fails if the folder is missing, if another process holds it, or if the file system has no locks.
