@@ -418,12 +418,12 @@ class _AttemptRun:
                 raise ConflictError(what, where=self.job.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [current])[current.id]
         self.keep_bytes(adopted)
-        folder = target_of_attempt(current, adopted).folder
+        folder = target_of_attempt(current, adopted).folder  # the adopted attempt may have another layout than this one
         hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.all_files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
             raise ConflictError(
-                f"{', '.join(wrong)} in {self.target.folder} is not what was delivered",
+                f"{', '.join(wrong)} in {folder} is not what was delivered",
                 where=self.resources.session.label,
                 next_step="Ask who changed it; `waybill redeliver` sends the right bytes again",
                 code="changed_file",
