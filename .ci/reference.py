@@ -39,6 +39,7 @@ ERRORS = {
     "waybill.errors.TransientError": (TRANSIENT, Kind("transient")),
     "waybill.errors.ConflictError": (CONFLICT, Kind("conflict")),
     "waybill.deliveries.repairs.BadRange": (PERMANENT, Kind("bad_range")),
+    "waybill.deliveries.kept_bytes.BytesGone": (PERMANENT, Kind("bytes_gone")),
     "waybill.deliveries.generations.NewGenerationNeeded": (TRANSIENT, Kind("position_lost")),
     "waybill.sources.drift.Misfit": (PERMANENT, Kind("schema_drift")),
     "waybill.sources.drift.EngineMisfit": (PERMANENT, Kind("schema_drift")),

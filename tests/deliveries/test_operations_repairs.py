@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from waybill.deliveries.reports import describing
 from waybill.deliveries.running import Result
 from waybill.errors import PermanentError, WaybillError
 from waybill.files import places
+from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
 from waybill.registrations import applying
 from waybill_demo.sftp_server import new_accounts, serve
@@ -205,6 +207,33 @@ def test_a_corrupted_archive_is_not_sent(place: Place) -> None:
     kept.write_bytes(kept.read_bytes()[:-1])
     assert redeliver(place, original["delivery_id"]).error is None
     check(place)
+
+
+def without_archive(place: Place) -> Installation:
+    """The installation while the connection of its archive is missing."""
+    found = place.installation()
+    return replace(found, settings=replace(found.settings, archive_url="s3://gone@bucket/waybill"))
+
+
+def test_a_store_that_cannot_be_read_gives_no_redelivery_up_and_the_destination_is_tried(place: Place) -> None:
+    first = committed(place, sequence=1)
+    queued = queue_redelivery(place.installation(), "acme", first["delivery_id"], actor="test")
+    sent = next(place.out.rglob("2026/05/31/user/user.csv"))
+    sent.rename(place.root / "collected.csv")
+    [failed] = running.deliver_batch(without_archive(place), [queued.id])
+    assert failed.error is not None
+    assert failed.error.code == "missing_connection"
+    (place.root / "collected.csv").rename(sent)
+    [done] = running.deliver_batch(without_archive(place), [queued.id])
+    assert done.error is None
+    check(place)
+
+
+def test_a_store_that_cannot_be_read_is_told_and_not_taken_for_unknown_counts(place: Place) -> None:
+    next(place.out.rglob("2026/05/31/user/user.csv")).unlink()
+    with pytest.raises(PermanentError) as caught:
+        reconciling.reconcile(without_archive(place), "acme", actor="test")
+    assert caught.value.code == "missing_connection"
 
 
 @pytest.mark.parametrize(

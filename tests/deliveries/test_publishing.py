@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
-import asyncssh
 import pytest
 
 from tests.destinations.sftp_places import embedded, password_connection

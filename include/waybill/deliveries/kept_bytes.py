@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -16,7 +16,7 @@ from waybill.deliveries.key_changes.changes import Repeated
 from waybill.deliveries.manifests import format_of, style_of, target_of_attempt
 from waybill.destinations import Session
 from waybill.destinations.resend_store import Kept, KeptInFolder
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files.manifest import csv_of
 from waybill.files.records import texts_of
 from waybill.formats.csv import WrittenFile
@@ -36,7 +36,7 @@ Blocks = Callable[[], Iterable[bytes]]
 def repetition_of(installation: Installation, session: Session, job: DeliveryJob) -> tuple[DeliveryJob, Read]:
     """Return what the protocol needs for a redelivery: the original's bytes, facts and file style. The catalog of today does not matter.
 
-    Raises PermanentError if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
+    Raises BytesGone if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
     """
     with installation.ledger.read() as connection:
         found = deliveries.family(connection, job.delivery.redelivers or "")
@@ -44,7 +44,7 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
     attempt = adopted[found[0].id]
     try:
         files = [] if job.delivery.status == DeliveryStatus.COMMITTED else find_bytes(installation, session, found, adopted)
-    except PermanentError as error:
+    except BytesGone as error:
         with installation.ledger.begin() as connection:
             deliveries.abandon(connection, job.delivery.id, error.what)
         raise
@@ -58,34 +58,40 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
 
     The bytes of a worker that was killed before it kept them are in its spool until housekeeping does so.
 
-    The hash of each file has been checked. Raises PermanentError if a file is in neither place; its next step names the remaining repair.
+    The hash of each file has been checked. Raises BytesGone if a file is in neither place, and the error of a place that cannot be read if
+    no other place has the file.
     """
     found: list[Blocks] = []
-    for file, places in _places(installation, session, family, adopted):
-        intact = next((place for place in places if _hash(place) == file["sha256"]), None)
+    unread: list[WaybillError] = []
+    for file, places in _places(installation, session, family, adopted, unread):
+        intact = next((place for place in places if _hash(place, unread) == file["sha256"]), None)
         if intact is None:
-            raise bytes_gone(family[0])
+            raise unread[0] if unread else bytes_gone(family[0])
         found.append(intact)
     return found
 
 
 def require_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> None:
-    """Raise PermanentError if nothing is left of a file of the original. Nothing is read: `find_bytes` does so when they are repeated."""
-    for _, places in _places(installation, session, family, adopted):
+    """Raise as `find_bytes` does if nothing is left of a file of the original. Nothing is read before the bytes are repeated."""
+    unread: list[WaybillError] = []
+    for _, places in _places(installation, session, family, adopted, unread):
         if next(places, None) is None:
-            raise bytes_gone(family[0])
+            raise unread[0] if unread else bytes_gone(family[0])
 
 
 def _places(
-    installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]
+    installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt], unread: list[WaybillError]
 ) -> Iterator[tuple[FileFacts, Iterator[Blocks]]]:
-    """Yield each file of the original with the places where its bytes may be, those of our own store first."""
+    """Yield each file of the original with the places where its bytes may be, those of our own store first.
+
+    Why a store cannot be read goes into `unread`, because the bytes may be in another place.
+    """
     wanted = adopted[family[0].id].all_files
     committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     for number, file in enumerate(wanted):
         yield (
             file,
-            chain(_stored(installation, committed, adopted, number, len(wanted)), _delivered(session, committed, adopted, number)),
+            chain(_stored(installation, committed, adopted, number, len(wanted), unread), _delivered(session, committed, adopted, number)),
         )
 
 
@@ -100,26 +106,44 @@ def shows_commit(kept: Kept | None, delivery: Delivery) -> bool:
         return False
 
 
-def bytes_gone(original: Delivery) -> PermanentError:
-    """Return the error for a delivery whose bytes are neither kept nor still at the destination.
+class BytesGone(PermanentError):
+    """The bytes of a delivery are neither kept nor still at the destination."""
 
-    Its next step names the remaining repair.
-    """
+    code = "bytes_gone"
+
+
+def bytes_gone(original: Delivery) -> BytesGone:
+    """Return the error for a delivery whose bytes are gone. Its next step names the remaining repair."""
     if original.window_from is None or original.window_to is None:
         step = f"Deliver it anew: waybill run {original.tenant} --entity {original.entity} --full-load"
     else:
         span = f"--from {timestamp_text(original.window_from)} --to {timestamp_text(original.window_to)}"
         step = f"Deliver the range anew: waybill backfill {original.tenant} {original.entity} {span}"
     what = f"the bytes of delivery {original.id} are kept neither in the archive nor at the destination"
-    return PermanentError(what, next_step=step, code="bytes_gone")
+    return BytesGone(what, next_step=step)
 
 
-def _stored(installation: Installation, family: list[Delivery], adopted: dict[str, Attempt], number: int, count: int) -> Iterator[Blocks]:
-    kept, spools = installation.kept, KeptInFolder(installation.settings.spool_dir)
+def _stored(
+    installation: Installation,
+    family: list[Delivery],
+    adopted: dict[str, Attempt],
+    number: int,
+    count: int,
+    unread: list[WaybillError],
+) -> Iterator[Blocks]:
+    spools = KeptInFolder(installation.settings.spool_dir)
     for delivery in family:
-        for files in (kept.files(delivery.id) if kept else [], spools.files(adopted[delivery.id].id)):
+        for files in (_files(installation.kept, delivery.id, unread), _files(spools, adopted[delivery.id].id, unread)):
             if len(files) == count:
                 yield files[number]
+
+
+def _files(store: Kept | None, name: str, unread: list[WaybillError]) -> Sequence[Blocks]:
+    try:
+        return store.files(name) if store else []
+    except (PermanentError, TransientError) as error:
+        unread.append(error)
+        return []
 
 
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
@@ -142,10 +166,14 @@ def _remote(session: Session, path: str) -> Blocks:
     return lambda: session.blocks(path)
 
 
-def _hash(place: Blocks) -> str:
+def _hash(place: Blocks, unread: list[WaybillError]) -> str:
     digest = hashlib.sha256()
-    for block in place():
-        digest.update(block)
+    try:
+        for block in place():
+            digest.update(block)
+    except (PermanentError, TransientError) as error:
+        unread.append(error)
+        return ""
     return digest.hexdigest()
 
 

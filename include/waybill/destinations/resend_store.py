@@ -115,9 +115,12 @@ def _place_of(name: str) -> str:
 
 def _reader(path: Path) -> Blocks:
     def blocks() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    yield block
+        except OSError as error:
+            raise unavailable(error) from error
 
     return blocks
 

@@ -23,10 +23,9 @@ from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction.row_versions import reach
-from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
+from waybill.deliveries.kept_bytes import BytesGone, delivered_texts, find_bytes
 from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
-from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
@@ -181,7 +180,7 @@ def _delivered(
             return None
         try:
             files = find_bytes(installation, session, [delivery], adopted)
-        except PermanentError:
+        except BytesGone:
             return None
         for blocks in files[len(attempt.files) :]:
             gone = array("q", (_hash(record[:-1]) for record in records_of(blocks(), csv_of(attempt.facts["csv"]))))

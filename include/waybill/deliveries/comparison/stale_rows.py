@@ -12,13 +12,12 @@ from itertools import islice
 from waybill.canonical import ColumnType, csv_line
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import FileStyle, Selection
-from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
+from waybill.deliveries.kept_bytes import BytesGone, delivered_texts, find_bytes
 from waybill.deliveries.key_changes import changes, keysets
 from waybill.deliveries.key_changes.changes import key_columns
 from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Step
 from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
-from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
 from waybill.files.records import fields_of
 from waybill.installation import Installation
@@ -96,7 +95,7 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
             return None
         try:
             steps.append(_step(installation, session, delivery, attempt, entity, is_deleted))
-        except PermanentError:
+        except BytesGone:
             return None
     return keysets.consumer_keys(steps)
 
@@ -109,7 +108,7 @@ def _step(
     entity: Entity,
     is_deleted: Callable[[list[str]], bool],
 ) -> Step:
-    """Return the step of one delivery's files. Raises PermanentError if a file is gone."""
+    """Return the step of one delivery's files. Raises BytesGone if a file is gone."""
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
     dialect = csv_of(attempt.facts["csv"])
