@@ -47,7 +47,10 @@ def silent(delivery: Delivery, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one delivery: an outcome, or the error that stopped it (the ledger keeps it, too), and the seconds it took."""
+    """The result of one delivery: an outcome, or the error that stopped it (the ledger keeps it, too), and the seconds it took.
+
+    If a new generation began on the way, `delivery` is its full load and not the delivery that was planned.
+    """
 
     delivery: Delivery
     outcome: Outcome | None = None
@@ -62,7 +65,8 @@ def deliver_batch(
 
     `rest_failing` is for schedulers: it leaves a destination alone for a while after several failures in a row.
 
-    Raises PermanentError for an unknown id. An error while connecting becomes the error of every delivery.
+    Raises PermanentError for an unknown id, and for one of another tenant, which would be sent to a stranger. An error while connecting
+    becomes the error of every delivery.
     """
     found = _find(installation, delivery_ids)
     if not found:
@@ -71,15 +75,14 @@ def deliver_batch(
     try:
         with installation.session(registered, rest_failing=rest_failing) as session:
             emptied = refuse_unknown(installation, registered, session, found)
-            found = [_replaced(installation, due, GenerationReason.MANIFESTS_COLLECTED) if due.id in emptied else due for due in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
-                return list(pool.map(lambda due: _timed(installation, registered, session, due, progress), found))
-    except WaybillError as error:
-        error.located(f"tenant {registered.tenant}, destination")
+                return list(pool.map(lambda due: _timed(installation, registered, session, due, progress, due.id in emptied), found))
+    except Exception as error:  # noqa: BLE001 (`_told` logs what nobody expected)
+        failed = _told(error, f"connecting for {registered.tenant}").located(f"tenant {registered.tenant}, destination")
         for delivery in found:
-            _keep_failure(installation, delivery, error)
-        return [Result(delivery, error=error) for delivery in found]
+            _keep_failure(installation, delivery, failed)
+        return [Result(delivery, error=failed) for delivery in found]
 
 
 def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
@@ -88,27 +91,38 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
     if unknown := next((wanted for wanted in ids if wanted not in found), None):
         step = "`waybill deliveries` lists them. If the ledger was restored or failed over meanwhile, run the tenant again: that plans anew"
         raise PermanentError(f"there is no delivery {unknown!r}", next_step=step, code="unknown_delivery")
+    first = next(iter(found.values()), None)
+    strange = next((other for other in found.values() if first and other.tenant != first.tenant), None)
+    if first and strange:
+        what = f"delivery {strange.id} belongs to {strange.tenant}, and {first.id} to {first.tenant}"
+        raise PermanentError(what, next_step="Deliver each tenant's on its own", code="unknown_delivery")
     return [found[wanted] for wanted in ids]
 
 
-def _timed(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
+def _timed(
+    installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress, is_emptied: bool
+) -> Result:
     begun = monotonic()
     with logs.about(delivery.tenant, delivery.entity, delivery.id):
-        return replace(_try(installation, registered, session, delivery, progress), seconds=monotonic() - begun)
+        return replace(_try(installation, registered, session, delivery, progress, is_emptied), seconds=monotonic() - begun)
 
 
-def _try(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
+def _try(
+    installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress, is_emptied: bool
+) -> Result:
+    """Deliver. If it cannot be a delta any more, begin the next generation and deliver its full load instead."""
+    reason = GenerationReason.MANIFESTS_COLLECTED if is_emptied else ""
     try:
         stopping.check()
+        try:
+            if not reason:
+                return Result(delivery, outcome=_deliver(installation, registered, session, delivery, progress))
+        except NewGenerationNeeded as needed:
+            reason = needed.reason
+        delivery = _replaced(installation, delivery, reason)
         return Result(delivery, outcome=_deliver(installation, registered, session, delivery, progress))
-    except WaybillError as error:
-        failed: WaybillError = error
-    except (OSError, MemoryError) as error:  # the machine ran out of descriptors, memory or disk
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
-    except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
-        _log.exception("delivery %s of %s ended unexpectedly", delivery.id, delivery.entity)
-        failed = unexpected(error)
+    except Exception as error:  # noqa: BLE001 (it must not keep the other entities back, and `_told` logs what nobody expected)
+        failed = _told(error, f"delivery {delivery.id} of {delivery.entity}")
     if failed.where == session.label:
         failed.where = ""  # the line below names it
     failed.located(f"tenant {delivery.tenant}, entity {delivery.entity}, destination {session.label}")
@@ -117,7 +131,6 @@ def _try(installation: Installation, registered: Registered, session: Session, d
 
 
 def _deliver(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
-    """Deliver. If it cannot be a delta any more, begin the next generation and deliver its full load instead."""
     job = job_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
         raise _abandoned()
@@ -135,10 +148,18 @@ def _deliver(installation: Installation, registered: Registered, session: Sessio
     if delivery.purpose == Purpose.REDELIVERY:
         repeated, read = kept_bytes.repetition_of(installation, session, job)
         return protocol.deliver_one(repeated, resources, read)
-    try:
-        return protocol.deliver_one(job, resources)
-    except NewGenerationNeeded as needed:
-        return protocol.deliver_one(job_of(installation, _replaced(installation, delivery, needed.reason)), resources)
+    return protocol.deliver_one(job, resources)
+
+
+def _told(error: Exception, what: str) -> WaybillError:
+    """Return what the ledger and the caller are told of an error that has ended `what`."""
+    if isinstance(error, WaybillError):
+        return error
+    if isinstance(error, (OSError, MemoryError)):  # the machine ran out of descriptors, memory or disk
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        return TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
+    _log.error("%s ended unexpectedly", what, exc_info=error)  # a driver's surprise or a mistake of ours
+    return unexpected(error)
 
 
 def _replaced(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
