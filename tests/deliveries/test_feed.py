@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,15 +11,17 @@ from uuid import uuid4
 import pytest
 
 from tests.deliveries.test_main_path_sftp import WRITE_ONLY, connection_to
+from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.publishing import days
-from waybill.errors import ConflictError
+from waybill.errors import ConflictError, TransientError
 from waybill.ledger import destinations, feeds
 from waybill.registrations.applying import apply
+from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 MIDNIGHT = NOON.replace(hour=0)
 
@@ -63,6 +65,25 @@ def test_it_lists_every_delivery_of_every_kind_with_its_manifest(place):
             "window": manifest["window"],
         }
     assert (tenant(place) / "_README.txt").read_text().startswith("These files are written by Waybill")
+
+
+class CutsAtTheReadme(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        if newpath.endswith(b"_README.txt"):
+            self.connection.abort()
+            return
+        super().rename(oldpath, newpath)
+
+
+def test_a_connection_lost_at_the_explanation_does_not_keep_it_away_for_ever(place, tmp_path):
+    place.tenant(landing={"status": True}, destination={"kind": "sftp", "connection": "acme_sftp", "root": "/"})
+    accounts = new_accounts(["acme"])
+    for view in (CutsAtTheReadme, TenantFolder):
+        with serve(accounts, tmp_path / "tenants", tmp_path / "state", view=view) as server:
+            place.connections["acme_sftp"] = password_connection(server)
+            with nullcontext() if view is TenantFolder else pytest.raises(TransientError):
+                place.run(NOON)
+    assert (tmp_path / "tenants/acme/exports/acme/_README.txt").exists()
 
 
 def test_nobody_who_did_not_ask_for_it_gets_one(tmp_path):

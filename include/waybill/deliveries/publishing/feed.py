@@ -113,14 +113,19 @@ class _Writer:
         digest, path = hashlib.sha256(files.README).hexdigest(), layout.readme(self._tenant)
         if feed.readme == digest:
             return
-        with self._installation.ledger.begin() as connection:
-            feeds.note_shown(connection, self._tenant, feed.id, readme=digest)
         if self._is_blind:  # on a drop box a second try could not see that the first succeeded
+            self._note_readme(feed, digest)
             self._session.upload(path, [files.README])
-        elif (there := self._session.read(path)) is None:
+            return
+        if (there := self._session.read(path)) is None:
             publish_document(self._session, path, files.README, new_id())
         elif self._session.replaces and there != files.README and b"Waybill" in there:
             self._put(path, files.README)
+        self._note_readme(feed, digest)
+
+    def _note_readme(self, feed: Feed, digest: str) -> None:
+        with self._installation.ledger.begin() as connection:
+            feeds.note_shown(connection, self._tenant, feed.id, readme=digest)
 
     def _number(self, feed: Feed) -> Feed:
         """Number the deliveries committed since, one page in a transaction."""
