@@ -16,6 +16,7 @@ import pytest
 
 from tests.faults.scenes import delta
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill import layout
 from waybill.cli.options import actor
 from waybill.errors import PermanentError
 from waybill.files.places import verify
@@ -53,6 +54,20 @@ def test_verify_needs_no_ledger_and_tells_each_problem_on_a_line(waybill: Callab
     stray.unlink()
     assert "is not a folder" in waybill("verify", str(tmp_path / "none"), status=1)
     waybill("verify", status=2)
+
+
+def test_a_run_tells_what_it_delivered_also_if_the_day_cannot_be_closed(run_waybill: Callable[..., str], tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"])
+        place.user(1, "Ada", MIDNIGHT - 2 * DAY)
+        foreign = place.out / "exports/acme/2026/05/31" / layout.day_manifest_name(1)
+        foreign.parent.mkdir(parents=True)
+        foreign.write_text("{}")
+        words = ["run", "acme", "--until", NOON.isoformat()]
+        printed = run_waybill(*words, status=1, WAYBILL_CONFIG_DIR=str(tmp_path / "config"))
+        assert printed.startswith("committed  user")
+        assert str(foreign.name) in printed
 
 
 def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_message(waybill: Callable[..., str]) -> None:

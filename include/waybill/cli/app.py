@@ -39,6 +39,7 @@ from waybill.states import DeliveryStatus
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
     from waybill.configuration.registration import Registration
+    from waybill.installation import Installation
     from waybill.registrations.applying import Change
 
 app = typer.Typer(
@@ -224,9 +225,10 @@ def run(
 
     installation = applied(tenant)
     with _progress() as progress, stopping.on_sigterm():
-        results = running.run(
+        results = running.deliver_due(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
+        unlisted = _close_day(installation, tenant)
     for problem in sending.tell_of_run(installation, tenant, {result.delivery.entity for result in results if result.error}).problems:
         complain(str(problem))
     if as_json:
@@ -246,7 +248,21 @@ def run(
         passing = all(isinstance(result.error, TransientError) for result in failed)
         advice = "the next run finishes them" if passing else "mend the cause and run again"
         complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
+    if unlisted:
+        raise unlisted
+    if failed:
         raise typer.Exit(1)
+
+
+def _close_day(installation: Installation, tenant: str) -> WaybillError | None:
+    """Publish the day manifests. Returns what keeps them away: what was delivered is told first."""
+    from waybill.deliveries.publishing import days
+
+    try:
+        days.publish_listings(installation, tenant)
+    except WaybillError as error:
+        return error
+    return None
 
 
 @contextmanager

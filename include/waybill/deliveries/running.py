@@ -4,7 +4,7 @@
 2. `finish` delivers these deliveries, and what is due after them.
 3. `publishing.days` publishes the day manifests, and `reports.sending.tell_of_run` tells people what happened.
 
-`run` does the first two and closes the days in one go. `airflow.tasks` spreads the same steps over tasks.
+`deliver_due` does the first two in one go, and `run` closes the days, too. `airflow.tasks` spreads the same steps over tasks.
 """
 
 from __future__ import annotations
@@ -266,13 +266,26 @@ def run(
     full_load: bool = False,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Finish open deliveries and repairs, plan and deliver until nothing is due, and close the day. Whoever calls this tells people."""
+    """Deliver what is due, and close the day. Whoever calls this tells people."""
+    results = deliver_due(installation, tenant, until, entities=entities, full_load=full_load, progress=progress)
+    publish_listings(installation, tenant)
+    return results
+
+
+def deliver_due(
+    installation: Installation,
+    tenant: str,
+    until: datetime,
+    *,
+    entities: Collection[str] = (),
+    full_load: bool = False,
+    progress: Progress = silent,
+) -> list[Result]:
+    """Finish open deliveries and repairs, then plan and deliver until nothing is due. The day is still to be closed."""
     with located_at(f"tenant {tenant}"):
         planned = begin(installation, tenant, until, entities=entities, full_load=full_load)
         results = finish(installation, tenant, until, [delivery.id for delivery in planned.due], progress)
-        results += deliver_batch(installation, [repair.id for repair in planned.repairs], progress)
-    publish_listings(installation, tenant)
-    return results
+        return results + deliver_batch(installation, [repair.id for repair in planned.repairs], progress)
 
 
 def finish(
