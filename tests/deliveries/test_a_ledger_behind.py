@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.deliveries import running
@@ -18,6 +19,7 @@ from waybill.deliveries.recovery.reconciling import reconcile
 from waybill.deliveries.repairs import redeliver
 from waybill.errors import ConflictError, TransientError
 from waybill.ledger import streams
+from waybill.ledger.tables import audit
 from waybill.states import GenerationReason
 
 
@@ -259,7 +261,9 @@ def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reco
     assert (manifest["kind"], manifest["generation"] > 2) == ("full", True)
     with place.installation().ledger.read() as connection:
         reasons = [stream.reason for stream in streams.every(connection, "acme")]
+        told = connection.execute(select(audit.c.detail).where(audit.c.action == "new_generation")).scalars().all()
     assert [GenerationReason(reason) for reason in reasons] == [GenerationReason.MANIFESTS_COLLECTED, GenerationReason.REGISTERED]
+    assert told == [{"entity": "user", "reason": GenerationReason.MANIFESTS_COLLECTED}]
 
 
 FACTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from waybill.deliveries.planning import entity_ids
 from waybill.errors import PermanentError
 from waybill.installation import Installation
@@ -25,9 +27,13 @@ def ask_full_load(installation: Installation, tenant: str, entities: Collection[
     installation.registered(tenant)
     chosen = entity_ids(installation, tenant, entities)
     with installation.ledger.begin() as connection:
-        active = [stream for stream in streams.active(connection, tenant) if not chosen or stream.entity in chosen]
-        wanted = [stream for stream in active if asked_at is None or stream.activated_at < asked_at]
-        streams.ask_full_load(connection, tenant, [stream.entity for stream in wanted if stream.watermark is not None])
+        return _ask(connection, tenant, chosen, asked_at)
+
+
+def _ask(connection: Connection, tenant: str, chosen: Collection[str], asked_at: datetime | None = None) -> list[str]:
+    active = [stream for stream in streams.active(connection, tenant) if not chosen or stream.entity in chosen]
+    wanted = [stream for stream in active if asked_at is None or stream.activated_at < asked_at]
+    streams.ask_full_load(connection, tenant, [stream.entity for stream in wanted if stream.watermark is not None])
     return [stream.entity for stream in wanted]
 
 
@@ -41,7 +47,8 @@ def queue_full_load(installation: Installation, tenant: str, entities: Collectio
         active = streams.active(connection, tenant)
     if not active:
         raise PermanentError(tell("call.nothing_active", tenant=tenant), next_step=tell("call.nothing_active_step"), code="not_found")
-    chosen = ask_full_load(installation, tenant, entities)
-    with installation.ledger.begin() as connection:
-        registrations.note(connection, tenant, actor, "full_load", {"entities": chosen, "when": when}, installation.now())
-    return chosen
+    chosen = entity_ids(installation, tenant, entities)
+    with installation.ledger.begin() as connection:  # nothing is asked for without its line in the audit log
+        asked = _ask(connection, tenant, chosen)
+        registrations.note(connection, tenant, actor, "full_load", {"entities": asked, "when": when}, installation.now())
+    return asked

@@ -1,6 +1,6 @@
 """When a stream begins a new generation, and why. A generation begins with a full load; its deliveries are numbered from 1.
 
-`ledger.streams` begins it; these are all the places that ask for it:
+`ledger.registrations.begin_generation` begins it and notes why; these are all the places that ask for it:
 
 - An entity is registered, for the first time or again (`ledger.registrations`), or joins the catalog of a tenant with `export all`
   (`planning`).
@@ -19,8 +19,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-
-from sqlalchemy import Connection
 
 from waybill.errors import TransientError
 from waybill.installation import Installation
@@ -68,11 +66,5 @@ def begin_instead_of(installation: Installation, delivery: Delivery, reason: str
         if current is not None and current.status == DeliveryStatus.COMMITTED:
             return current
         if streams.get(connection, delivery.stream).active:
-            begin(connection, delivery.tenant, delivery.entity, reason, now, least=least)
+            registrations.begin_generation(connection, delivery.tenant, delivery.entity, reason, now, least=least)
     return None
-
-
-def begin(connection: Connection, tenant: str, entity: str, reason: str, now: datetime, *, least: int = 1) -> None:
-    """Begin the next generation of an entity, numbered `least` or more, and say why in the audit log."""
-    streams.begin_generation(connection, tenant, entity, now, reason[:255], least=least)
-    registrations.note(connection, tenant, "waybill", "new_generation", {"entity": entity, "reason": reason}, now)

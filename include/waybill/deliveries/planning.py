@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.configuration.registration import Registration, resolve_entities
-from waybill.deliveries.generations import begin
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -182,10 +181,8 @@ def _plan_stream(
         return existing
     now, was_ahead = installation.now(), time is not None and time.passed(stream)
     if stream.full_load or was_ahead:
-        if was_ahead:
-            begin(connection, stream.tenant, stream.entity, GenerationReason.CLOCK_WAS_AHEAD, now)
-        else:
-            streams.begin_generation(connection, stream.tenant, stream.entity, now, GenerationReason.FULL_LOAD_ASKED)
+        reason = GenerationReason.CLOCK_WAS_AHEAD if was_ahead else GenerationReason.FULL_LOAD_ASKED
+        registrations.begin_generation(connection, stream.tenant, stream.entity, reason, now)
         stream = next(active for active in streams.active(connection, stream.tenant) if active.entity == stream.entity)
     window = _window(connection, registered.registration, installation.configuration.catalog, time, stream) if time else None
     if window is None:

@@ -242,6 +242,12 @@ def note(connection: Connection, tenant_id: str, actor: str, action: str, detail
     connection.execute(insert(audit).values(at=now, tenant=tenant_id, actor=actor, action=action, detail=detail))
 
 
+def begin_generation(connection: Connection, tenant_id: str, entity: str, reason: str, now: datetime, *, least: int = 1) -> None:
+    """Begin the next generation of an entity, numbered `least` or more, and say why in the audit log."""
+    streams.begin_generation(connection, tenant_id, entity, now, reason[:255], least=least)
+    note(connection, tenant_id, "waybill", "new_generation", {"entity": entity, "reason": reason}, now)
+
+
 def reading(connection: Connection, source_tenant: str) -> list[str]:
     """Return the tenants that receive the rows of this id in the data. What counts is their `sourceTenant`, else their `copyOf`, else their
     own id. A UUID is found in letters of either case.

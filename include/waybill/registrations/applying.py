@@ -287,7 +287,7 @@ def replace_in(
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
     if done.before is not None:
         for entity in _of_other_rows(installation, done.before, wanted, done.difference.kept):
-            streams.begin_generation(connection, tenant, entity, installation.now(), GenerationReason.OTHER_ROWS)
+            registrations.begin_generation(connection, tenant, entity, GenerationReason.OTHER_ROWS, installation.now())
         _move_copies(connection, installation, tenant, wanted, by)
     return done
 

@@ -311,7 +311,7 @@ class _Import:
                     gone = [entry for entry in entries if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
                     if any((entry.generation, entry.sequence) > (stream.generation, stream.sequence) for entry in gone):
                         reason, least = GenerationReason.MANIFESTS_COLLECTED, unseen_number(now)
-                        streams.begin_generation(connection, stream.tenant, stream.entity, now, reason, least=least)
+                        registrations.begin_generation(connection, stream.tenant, stream.entity, reason, now, least=least)
                         what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
                         self._done.notes.append(Remark(item.path, what, is_problem=False))
 
