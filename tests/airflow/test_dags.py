@@ -24,7 +24,7 @@ from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
 from waybill.airflow import tasks
 from waybill.airflow.retries import retry_policy
 from waybill.configuration.registration import Registration
-from waybill.deliveries import sizing
+from waybill.deliveries import repairs, sizing
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import PlannedRun, finish
@@ -491,6 +491,29 @@ def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
     tasks.deliver("acme", left, again)
     assert tasks.plan("acme", again).due == []
     assert [(delivery["entity"], delivery["generation"]) for _, delivery in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({}, "user/user.csv"),
+        ({"csv": {"compression": "gzip"}}, "user/user.csv.gz"),
+        ({"files": {"format": "parquet"}}, "user/user.parquet"),
+        ({"csv": {"max_rows_per_file": 1}}, "05/31/user"),
+    ],
+)
+def test_the_log_of_a_plan_names_the_files_as_they_will_be(place, caplog, files, name):
+    place.tenant(entityList=["user"], **files)
+    apply(place.installation(), actor="test")
+    with caplog.at_level("INFO"):
+        found = tasks.plan("acme", context("manual", None, until=NOON.isoformat()))
+        finish(place.installation(), "acme", NOON, [delivery.id for delivery in found.due])
+        [sent] = place.manifests()
+        repairs.queue_redelivery(place.installation(), "acme", sent[1]["delivery_id"], actor="test")
+        tasks.plan("acme", context("manual", None, until=NOON.isoformat()))
+    shown = [record.getMessage().rpartition(" -> ")[2] for record in caplog.records if " -> " in record.getMessage()]
+    assert shown[0].endswith(f"/{name}")
+    assert shown[1].endswith(name.rpartition("/")[2].replace("user", "user.g1.1.r1", 1))
 
 
 def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):

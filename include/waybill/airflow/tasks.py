@@ -78,6 +78,7 @@ def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
     Raises PermanentError for a parameter that is none: Airflow hands over whatever a trigger names.
     """
     from waybill.deliveries import running
+    from waybill.deliveries.reports import describing
 
     if unknown := sorted(set(context["params"]) - set(PARAMETERS)):
         step = "This run planned nothing. Trigger again with the right name"
@@ -96,20 +97,15 @@ def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
         found = replace(found, repairs=[])
     if found.full_loads is not None:
         log.info("full load of %s", ", ".join(found.full_loads) or "nothing more: this run has begun it before")
+    described = describing.describe(installation, [*found.due, *found.repairs])
+    places = {each["delivery_id"]: each["path"] for each in described}
     for delivery in found.due:
-        log.info(
-            "%s %s #%s up to %s -> %s/%s.csv",
-            delivery.kind,
-            delivery.entity,
-            delivery.sequence,
-            delivery.planned_to,
-            delivery.folder,
-            delivery.stem,
-        )
+        what = f"{delivery.kind} {delivery.entity} #{delivery.sequence}"
+        log.info("%s up to %s -> %s", what, delivery.planned_to, places[delivery.id])
     if not found.due:
         log.info("nothing is due before %s", until)
     for delivery in found.repairs:
-        log.info("%s of %s #%s -> %s/%s.csv", delivery.purpose, delivery.entity, delivery.sequence, delivery.folder, delivery.stem)
+        log.info("%s of %s #%s -> %s", delivery.purpose, delivery.entity, delivery.sequence, places[delivery.id])
     return found
 
 
