@@ -184,6 +184,8 @@ def wait_until_on_disk(connection: Any, ask: Ask) -> None:
     """Wait until the server's disk has what was read, as the native source does. Nothing is asked in the transaction afterwards."""
     if root_of(connection) not in POSTGRES_DRIVERS or connection.info.transaction_status != TransactionStatus.INTRANS:
         return
+    if hasattr(connection, "prepare_threshold"):  # a pool gives what is asked often, and so prepared, to other sessions
+        connection.prepare_threshold = None
     try:
         session.wait_until_on_disk(connection, ask, ask(sql("SELECT {}", session.LOG_END))[0][0])
     except Exception as error:
