@@ -124,6 +124,17 @@ def test_the_metric_of_lateness_holds_each_entity_to_its_own_frequency(place: Pl
     assert found.lateness["acme"] < DAY.total_seconds()
 
 
+def test_pages_and_metrics_call_a_tenant_late_by_one_rule_where_policy_sets_no_time(place: Place) -> None:
+    place.run(day(place, 0))
+    due = day(place, 1)
+    for hours, late in ((-12, 0), (6, 1)):
+        place.clock = due + timedelta(hours=hours)
+        row = tenant_row(place.installation(), "acme")
+        assert row is not None
+        assert (row.state is State.LATE, measure(place.installation()).late) == (bool(late), late)
+    assert watch(place.installation()) == [], "nobody is told unless `notify.late_after` is set"
+
+
 def test_the_overview_calls_a_tenant_late_by_the_time_that_policy_sets_for_it(place: Place) -> None:
     place.write("policy.yaml", {"notify": {"late_after": "9h"}, "tenants": {"acme": {"notify": {"late_after": "1h"}}}})
     place.run(day(place, 0))

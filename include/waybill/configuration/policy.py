@@ -76,7 +76,7 @@ class Notify(Strict):
     failed: StrictBool = False
     """Mail when a scheduled delivery fails."""
     late_after: Duration | None = None
-    """Mail when a day is not complete so long after its run was due."""
+    """Mail when a day is not complete so long after its run was due. Left out, nobody is told, and pages and metrics count three hours."""
     warn_before: Duration = timedelta(hours=1)
     """How long before a promised time (`deliverBy`) an unfinished delivery counts as at risk."""
     to: tuple[str, ...] = ()

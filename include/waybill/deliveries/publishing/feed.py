@@ -19,6 +19,7 @@ from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.reports import overview
 from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.overview import Row, State
+from waybill.deliveries.reports.promises import grace_of
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files import feed as files
@@ -251,7 +252,9 @@ class _Writer:
         row = overview.tenant_row(self._installation, self._tenant)
         with self._installation.ledger.read() as connection:
             newest = feeds.newest_entry(connection, feed.id)
-        late = row.next_run + overview.grace_of(self._installation, self._tenant) if row and row.next_run else None
+        late = (
+            row.next_run + grace_of(self._installation.configuration.export_policy(self._tenant).notify) if row and row.next_run else None
+        )
         registration = self._registered.registration
         return {
             "format_version": files.FORMAT_VERSION,

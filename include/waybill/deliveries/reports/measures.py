@@ -8,7 +8,7 @@ from pathlib import Path
 
 from waybill.configuration.promise import PromiseState
 from waybill.deliveries.reports.frequencies import by_frequency
-from waybill.deliveries.reports.promises import promise_of
+from waybill.deliveries.reports.promises import grace_of, promise_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries
 from waybill.ledger.reports import overviews
@@ -35,13 +35,13 @@ class Measures:
 def measure(installation: Installation) -> Measures:
     """Measure all tenants by a handful of queries, however many there are.
 
-    A tenant without `deliverBy` is held to policy's `notify.late_after`, and one with several frequencies to that of each entity.
+    A tenant without `deliverBy` is held to what pages call late (`grace_of`), and one with several frequencies to that of each entity.
     """
     now, lateness, at_risk = installation.now(), dict[str, float](), set[str]()
     with installation.ledger.read() as connection:
         for standing in by_frequency(connection, installation.configuration.catalog, overviews.standings(connection)):
             notify = installation.configuration.export_policy(standing.tenant).notify
-            promise = promise_of(connection, standing, notify.warn_before, now, notify.late_after)
+            promise = promise_of(connection, standing, notify.warn_before, now, grace_of(notify))
             if promise is not None:
                 late_by = (now - promise.deliver_by).total_seconds()
                 lateness[standing.tenant] = max(0.0, late_by, lateness.get(standing.tenant, 0.0))

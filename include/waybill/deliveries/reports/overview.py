@@ -17,27 +17,16 @@ from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.deliveries.reports.causes import Cause, causes
 from waybill.deliveries.reports.frequencies import by_frequency
-from waybill.deliveries.reports.promises import promise_of
+from waybill.deliveries.reports.promises import grace_of, promise_of
 from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.ledger.reports import overviews
 from waybill.ledger.reports.overviews import Day, Standing, Trouble
 from waybill.window import Frequency, local_time
 
-GRACE = timedelta(hours=3)
-"""A delivery is late if it is outstanding for longer than this after its run.
-
-Policy's `notify.late_after` sets another time; a registration's `deliverBy` counts instead of both.
-"""
-
 BARS = 30
 _DAY = timedelta(days=1)
 _SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS + 1), Frequency.MONTHLY: _DAY * 31 * BARS}
-
-
-def grace_of(installation: Installation, tenant: str) -> timedelta:
-    """Return how long after its run a delivery of this tenant may be outstanding."""
-    return installation.configuration.export_policy(tenant).notify.late_after or GRACE
 
 
 class State(StrEnum):
@@ -308,7 +297,7 @@ def _rows(
     rows: dict[str, list[Row]] = {}
     for standing in standings:
         mine = [each for each in broken.get(standing.tenant, ()) if standing.entities is None or each.entity in standing.entities]
-        grace = grace_of(installation, standing.tenant)
+        grace = grace_of(installation.configuration.export_policy(standing.tenant).notify)
         row = _row(standing, mine, grace, promises.get(_part(standing)), scheduler_state.get(standing.tenant), clocks, now)
         rows.setdefault(standing.tenant, []).append(row)
     return [_together(parts) for parts in rows.values()]

@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from waybill.configuration.policy import Notify
 from waybill.configuration.promise import Promise, PromiseState, Terms
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.ledger import registrations
 from waybill.ledger.reports.overviews import Standing
 from waybill.window import Frequency
 
+GRACE = timedelta(hours=3)
 _TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "deliverBy")
 """The fields that make up a promise. A registration that changes one of them makes a new promise."""
 
@@ -31,6 +33,14 @@ def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None) -> 
         return Terms(zone, frequency, starts_at(tenant, body.get("deliverAt")), time.fromisoformat(by) if by else otherwise or timedelta(0))
     except (KeyError, ValueError, TypeError, OSError):
         return None
+
+
+def grace_of(notify: Notify) -> timedelta:
+    """Return how long after its run was due the data of a tenant without `deliverBy` may be outstanding before it counts as late.
+
+    Pages, the feed and metrics share this. Messages need `late_after`, so that nobody is told who did not ask.
+    """
+    return notify.late_after or GRACE
 
 
 def promise_of(
