@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncssh
 import pytest
 
 from tests.deliveries.test_main_path_sftp import WRITE_ONLY, connection_to
@@ -18,7 +19,7 @@ from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.publishing import days
-from waybill.errors import ConflictError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.ledger import destinations, feeds
 from waybill.registrations.applying import apply
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
@@ -84,6 +85,24 @@ def test_a_connection_lost_at_the_explanation_does_not_keep_it_away_for_ever(pla
             with nullcontext() if view is TenantFolder else pytest.raises(TransientError):
                 place.run(NOON)
     assert (tmp_path / "tenants/acme/exports/acme/_README.txt").exists()
+
+
+class RefusesTexts(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        if newpath.endswith(b".txt"):
+            raise asyncssh.SFTPPermissionDenied("only data here")
+        super().rename(oldpath, newpath)
+
+
+def test_a_server_that_refuses_the_explanation_says_so_once_and_has_the_feed(place, tmp_path):
+    place.tenant(landing={"status": True}, destination={"kind": "sftp", "connection": "acme_sftp", "root": "/"})
+    with serve(new_accounts(["acme"]), tmp_path / "tenants", tmp_path / "state", view=RefusesTexts) as server:
+        place.connections["acme_sftp"] = password_connection(server)
+        with pytest.raises(PermanentError, match="only data here"):
+            place.run(NOON)
+        place.run(NOON)
+    home = tmp_path / "tenants/acme/exports/acme"
+    assert ((home / "feed.json").exists(), (home / "_README.txt").exists()) == (True, False)
 
 
 def test_nobody_who_did_not_ask_for_it_gets_one(tmp_path):

@@ -118,10 +118,14 @@ class _Writer:
             self._note_readme(feed, digest)
             self._session.upload(path, [files.README])
             return
-        if (there := self._session.read(path)) is None:
-            publish_document(self._session, path, files.README, new_id())
-        elif self._session.replaces and there != files.README and b"Waybill" in there:
-            self._put(path, files.README)
+        try:
+            if (there := self._session.read(path)) is None:
+                publish_document(self._session, path, files.README, new_id())
+            elif self._session.replaces and there != files.README and b"Waybill" in there:
+                self._put(path, files.README)
+        except PermanentError:  # a server that refuses such a name says so once, and has the feed from the next run on
+            self._note_readme(feed, digest)
+            raise
         self._note_readme(feed, digest)
 
     def _note_readme(self, feed: Feed, digest: str) -> None:
