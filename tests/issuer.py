@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
@@ -18,6 +17,7 @@ from fastapi.testclient import TestClient
 from jwt.algorithms import get_default_algorithms
 
 from tests.installations import Place
+from tests.servers.http import handled_by
 from waybill.access import Caller
 from waybill.deliveries.reports.overview import SchedulerState
 from waybill.registrations.applying import Failed
@@ -101,16 +101,9 @@ def serve_issuer() -> Iterator[TestIssuer]:
         def log_message(self, *_: Any) -> None:
             return None
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        issuer.url = f"http://127.0.0.1:{server.server_port}"
+    with handled_by(Handler) as issuer.url:
         issuer.add_key("first")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield issuer
-        finally:
-            server.shutdown()
-            thread.join()
+        yield issuer
 
 
 @dataclass

@@ -9,10 +9,9 @@ import itertools
 import json
 import shutil
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -23,6 +22,7 @@ import zstandard
 
 from tests.consumer.copies import Said, consumer
 from tests.consumer.sender import SUFFIX, Sender
+from tests.servers.http import handled_by
 from tests.servers.s3 import S3Server
 from waybill.cli.options import complain, dump, write
 from waybill.cli.tables import table
@@ -315,17 +315,10 @@ class EndlessList(Tricky):
 def test_a_bucket_that_never_ends_fills_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: type[Tricky], says: str
 ) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        access = S3Server(f"http://127.0.0.1:{server.server_port}").environment
-        for name, value in access.items():
+    with handled_by(handler) as url:
+        for name, value in S3Server(url).environment.items():
             monkeypatch.setenv(name, value)
-        try:
-            said = consumer("pull", "s3://deliveries", tmp_path / "copy")
-        finally:
-            server.shutdown()
-            thread.join()
+        said = consumer("pull", "s3://deliveries", tmp_path / "copy")
     assert (said.code, says in said.err, "Traceback" in said.err) == (1, True, False), said.err
 
 

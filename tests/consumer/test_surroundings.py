@@ -11,10 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.consumer.conftest import url_of
 from tests.consumer.copies import SOURCE, consumer, rows, run, well
 from tests.consumer.sender import Sender
 from tests.consumer.test_pull import tree
+from tests.servers.http import handled_by
 from tests.servers.postgres import Database
 from tests.servers.process import program
 from tests.servers.sshd import SftpAccess, serve_sshd
@@ -426,18 +426,12 @@ class Denying(BaseHTTPRequestHandler):
 
 @pytest.mark.fast
 def test_a_bucket_that_may_not_be_listed_is_told_with_the_right_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-            monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-5f0c")
-            said = refused("pull", "s3://deliveries/exports", tmp_path / "copy")
-        finally:
-            server.shutdown()
-            serving.join()
+    with handled_by(Denying) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-5f0c")
+        said = refused("pull", "s3://deliveries/exports", tmp_path / "copy")
     assert "may not list what is there. Have s3:ListBucket" in said
     assert "PLANTED" not in said
 

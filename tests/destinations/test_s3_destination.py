@@ -6,7 +6,6 @@ import hashlib
 import http.server
 import os
 import socket
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.servers.http import handled_by
 from tests.servers.s3 import S3Server
 from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection
@@ -387,14 +387,8 @@ def behind(endpoint: str, answer: Answer = lambda _: False, drop_header: str = "
         def log_message(self, *_: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with handled_by(Proxy) as url:
+        yield url
 
 
 def refuse(status: int, code: str, *methods: str, what: str = "", message: str = f"{SECRET} of testing") -> Answer:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """What `verify` gets where httpx talks plain HTTP: for each client and call, it reads all certificates of this machine."""
@@ -30,14 +31,27 @@ class Call:
 class HttpServer:
     """`answers` are used up one by one, then it is 204. `location` is where an answer of 3xx leads."""
 
-    port: int = 0
     received: list[Call] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     location: str = ""
+    url: str = ""
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+
+@contextlib.contextmanager
+def handled_by(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port, and yield the address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -57,12 +71,6 @@ def serve_http() -> Iterator[HttpServer]:
         def log_message(self, *words: object) -> None:
             return None
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        kept.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield kept
-        finally:
-            server.shutdown()
-            thread.join()
+    with handled_by(Handler) as url:
+        kept.url = url
+        yield kept

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from tests.servers.http import handled_by
 from tests.servers.s3 import S3Server
 from tests.sources.test_lakes_that_change import orders, read_while, write
 from tests.sources.test_source_files import read, s3_lake
@@ -118,14 +118,8 @@ def refusing_below(s3: S3Server, folder: str, status: int, code: str) -> Iterato
         def log_message(self, *args: object) -> None:
             """Keep the test's output quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with handled_by(Handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("status", "code", "error"), [(403, "AccessDenied", PermanentError), (503, "SlowDown", TransientError)])

@@ -6,11 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.servers.http import handled_by
 from tests.servers.s3 import S3Server, serve_s3
 from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
@@ -438,14 +438,8 @@ def _answering(status: int, code: str) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             """Keep the test's output quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with handled_by(Handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from tests.installations import Place, vacant_place
 from tests.issuer import AUDIENCE, TestIssuer, serve_issuer, tenant_api
-from tests.servers.http import PLAIN
+from tests.servers.http import PLAIN, handled_by
 from tests.web.serving import served
 from waybill.web import jwks
 from waybill.web.oauth import Issuer
@@ -68,15 +68,11 @@ def held_issuer(answer: bytes) -> Iterator[tuple[Held, str]]:
         def log_message(self, *_: Any) -> None:
             return None
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with handled_by(Handler) as url:
         try:
-            yield held, f"http://127.0.0.1:{server.server_port}/jwks.json"
+            yield held, f"{url}/jwks.json"
         finally:
             held.go.set()
-            server.shutdown()
-            thread.join()
 
 
 def key_set(issuer: TestIssuer) -> bytes:
