@@ -4,11 +4,11 @@ schedules.
 In: Airflow's connections, users and settings, and what its processes call. Out: an open `Installation`, DAGs and tasks, and answers about
 what Airflow does.
 
-`connections/` reads connections. `schedule` makes the schedules of the DAG files with the `names` and `params` they use, `tasks` holds what
-their tasks do, and `retries` says when they are tried again. `watcher` starts on-demand exports. `scheduler/`, `users` and `roles` serve
-the pages and the API. `listener` makes pools, has DAG files parsed and warms workers up, `metrics` counts what runs, `celery_worker` sets
-up workers, and `doctor` checks the set-up. DAG files and the plugin import from here at every task start, so nothing heavy is imported
-before it is needed.
+`connections/` reads connections. `schedule` makes the schedules of the DAG files (`dags/tenant_exports.py` and its neighbours) with the
+`names` and `params` they use, `tasks` holds what their tasks do, and `retries` says when they are tried again. `watcher` starts on-demand
+exports. `scheduler/`, `users` and `roles` serve the pages and the API. `listener` makes pools, has DAG files parsed and warms workers up,
+`metrics` counts what runs, `celery_worker` sets up workers, and `doctor` checks the set-up. DAG files and the plugin import from here at
+every task start, so nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ SourceTenant = Annotated[
 class Registration(Strict):
     """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+    model_config = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 
     export_option: ExportOption = Field(
         ExportOption.SELECTED,

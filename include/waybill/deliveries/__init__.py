@@ -11,8 +11,8 @@ sends them with the manifests that prove them.
 `generations` says when a stream begins a new generation. `sizing` shares the work between Airflow's tasks, and `stopping` ends them.
 
 `full_load_requests` asks for the full history again (`extraction/` reads it), `repairs` backfills and redelivers (from `kept_bytes`),
-`sweeping` removes files whose retention is over, `comparison/` compares a source with its deliveries, `recovery/` restores a ledger from a
-destination, and `reports/` tells people about deliveries.
+`sweeping` removes what housekeeping may remove at a destination, `comparison/` compares a source with its deliveries, `recovery/` restores
+a ledger from a destination, and `reports/` tells people about deliveries.
 """
 
 __all__ = ["full_load_requests", "planning", "publishing", "recovery", "repairs", "reports", "running", "sizing", "stopping", "sweeping"]

@@ -1,4 +1,6 @@
-"""Sweeps a tenant's folder at its destination: hidden files of dead attempts, and delivered files whose retention is over."""
+"""Sweeps a tenant's folder at its destination: hidden files of dead attempts, delivered files whose retention is over, and signatures that
+are left without what they sign.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Every sentence that people read on pages and in mails, from one file for each language (`en.yaml`). No other file holds one.
 
-A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value, and text in backticks is shown as code. A
-sentence that counts has two forms, `one` and `other`, and `{count}` is the number.
+A key names the page and the place, such as `exports.empty`. The section `mail` is about exports on demand, `notice` about scheduled
+deliveries. `{name}` in a sentence is a value, and text in backticks is shown as code. A sentence that counts has two forms, `one` and
+`other`, and `{count}` is the number.
 
 A product may replace every sentence. The policy's `words` name a sentence by its key, and a form by its name behind the key, such as
 `exports.rows_of.one`. Code that speaks to a tenant's people opens `wording` around it: the web does so for each call, a worker for each

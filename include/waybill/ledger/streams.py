@@ -1,7 +1,7 @@
 """Streams: each is (tenant, entity, generation) and owns a sequence and a watermark.
 
-Streams begin and end here. They move elsewhere, each time in the transaction that commits a delivery: `deliveries.commit` moves sequence
-and watermark, and so does `delivered.restoring` for a delivery that a manifest brings back.
+Streams begin and end here. They move elsewhere, each time in the transaction that commits a delivery: `ledger.deliveries.commit` moves
+sequence and watermark, and so does `ledger.delivered.restoring` for a delivery that a manifest brings back.
 """
 
 from __future__ import annotations

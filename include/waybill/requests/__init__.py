@@ -4,8 +4,8 @@ In: a caller with rights, a `Submission`, the installation. Out: an `ExportReque
 
 The way of a request: `submission` checks all that was sent (with `ranges` and `scopes`), `creating` inserts it if its place is free,
 `fulfilment/` makes the archive, and then come `following` (list, read, cancel, delete), `links` and `mailing`. `rights` says who may do
-what, `answers` are what people and programs hear of a request, `recurring` asks again every week or month, `upkeep` expires and cleans up,
-and `lifecycle` holds the rules and sentences of one request.
+what (roles and the lives of links are settings of `configuration.policy`), `answers` are what people and programs hear of a request,
+`recurring` asks again every week or month, `upkeep` expires and cleans up, and `lifecycle` holds the rules and sentences of one request.
 """
 
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status

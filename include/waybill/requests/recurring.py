@@ -41,7 +41,7 @@ class TemplateBody(RequestBody):
     `covers` is what a request without a range of its own is about: the week or month that just ended, or everything.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+    model_config = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 
     name: str = Field(min_length=1, max_length=200)
     frequency: Literal["weekly", "monthly"]

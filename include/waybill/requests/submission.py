@@ -23,7 +23,7 @@ from waybill.language import tell
 from waybill.ledger.on_demand.request_records import RangeAsked
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
-_BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+_BODY = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 TENANT_WIDE = "tenant"
 """The slot of a request that is about no single project."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -80,7 +80,7 @@ class Scope(RequestBody):
 class DateRange(RequestBody):
     """Inclusive dates (`2026-01-31`, in the tenant's zone) or RFC 3339 times (`to` exclusive), or a named preset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     start: Annotated[str | None, Field(alias="from")] = None
     end: Annotated[str | None, Field(alias="to")] = None
