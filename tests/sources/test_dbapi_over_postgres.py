@@ -164,11 +164,11 @@ def test_a_tenant_is_compared_exactly_whatever_its_column_takes_as_equal(dbapi: 
 
 def test_a_delivery_ends_when_the_server_s_disk_has_what_it_read(dbapi: Through) -> None:
     """Others see a commit before the disk has it, and a crash takes it back: the native source waits for the disk, too."""
-    with serve_postgres(extra_config="synchronous_commit = off\nwal_writer_delay = 2s") as cluster, cluster.database() as database:
+    with serve_postgres(extra_config="synchronous_commit = off\nwal_writer_delay = 1s") as cluster, cluster.database() as database:
         database.execute("create table orders (id int primary key, tenant_id text, version int, updated_at timestamptz)")
         wanted = entity("lookback")
         with psycopg.connect(database.dsn, autocommit=True) as connection:
-            for number in range(10):
+            for number in range(3):
                 connection.execute("insert into orders values (%s, 'acme', 1, now())", [number])
                 written = connection.execute("select pg_current_wal_insert_lsn()").fetchone()
                 with dbapi(database).snapshot([wanted]) as snapshot:

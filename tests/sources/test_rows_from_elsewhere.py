@@ -312,8 +312,12 @@ def test_a_table_without_a_stamping_trigger_is_told_in_the_manifest(tmp_path, po
     assert manifest["note"] == "no trigger of public.orders sets waybill_xid: changes that do not set it are not seen"
 
 
+SPEAKS_OFTEN = "wal_sender_timeout = 4s"
+"""An idle primary sends a message after half of that time: otherwise after half a minute."""
+
+
 def test_a_standby_reads_no_further_than_it_has_replayed():
-    with serve_postgres() as cluster, cluster.database() as database, cluster.standby() as copy:
+    with serve_postgres(extra_config=SPEAKS_OFTEN) as cluster, cluster.database() as database, cluster.standby() as copy:
         database.psql(TABLE.format("orders", ", primary key (id)"))
         there = Database("127.0.0.1", copy.port, database.name, database.user)
         _wait(lambda: there.psql("select to_regclass('orders')").strip() == "orders")
@@ -433,7 +437,7 @@ def test_what_a_failover_lost_does_not_stay_in_the_copy(tmp_path, mode):
 @pytest.mark.parametrize("mode", ["snapshot", "lookback"])
 def test_what_a_crash_takes_back_was_never_delivered(tmp_path, mode):
     """Others see a commit before the server's disk has it, and numbers of transactions that were lost are given out again."""
-    with serve_postgres(extra_config="synchronous_commit = off\nwal_writer_delay = 2s") as cluster, cluster.database() as database:
+    with serve_postgres(extra_config="synchronous_commit = off\nwal_writer_delay = 1s") as cluster, cluster.database() as database:
         make(database)
         place = place_for(tmp_path, database, mode)
         with psycopg.connect(database.dsn, autocommit=True) as connection:
