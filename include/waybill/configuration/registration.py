@@ -13,16 +13,13 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
-    AliasGenerator,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, TenantId, closest, suggester
 from waybill.configuration.channels import Channels
@@ -35,7 +32,7 @@ from waybill.configuration.values.conditions import Condition
 from waybill.configuration.values.durations import Clock
 from waybill.configuration.values.encryption import Encryption
 from waybill.configuration.values.paths import Bucket, LocalRoot, Root, ServerRoot
-from waybill.configuration.values.strict import Strict
+from waybill.configuration.values.strict import CAMEL_CASE, Strict
 from waybill.errors import Finding, PermanentError
 from waybill.language import tell, unfit
 from waybill.window import Frequency, cron
@@ -195,7 +192,7 @@ SourceTenant = Annotated[
 class Registration(Strict):
     """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
 
-    model_config = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+    model_config = CAMEL_CASE
 
     export_option: ExportOption = Field(
         ExportOption.SELECTED,

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasGenerator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from waybill.access import Caller, Permission
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.findings import parsed
+from waybill.configuration.values.strict import CAMEL_CASE
 from waybill.errors import ConfigError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
@@ -41,7 +41,7 @@ class TemplateBody(RequestBody):
     `covers` is what a request without a range of its own is about: the week or month that just ended, or everything.
     """
 
-    model_config = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+    model_config = CAMEL_CASE
 
     name: str = Field(min_length=1, max_length=200)
     frequency: Literal["weekly", "monthly"]

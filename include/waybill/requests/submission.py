@@ -11,19 +11,17 @@ from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from waybill.configuration.catalog import Catalog, Entity, closest, suggester
 from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangePreset
 from waybill.configuration.registration import entity_words
-from waybill.configuration.values.strict import Strict
+from waybill.configuration.values.strict import CAMEL_CASE, Strict
 from waybill.errors import Finding, InvalidInput
 from waybill.language import tell
 from waybill.ledger.on_demand.request_records import RangeAsked
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
-_BODY = ConfigDict(populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 TENANT_WIDE = "tenant"
 """The slot of a request that is about no single project."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -59,7 +57,7 @@ class RequestBody(Strict):
 class Scope(RequestBody):
     """Whose rows. `app` needs a project and one or more apps, `participant` a study; a study may name the project it belongs to."""
 
-    model_config = _BODY
+    model_config = CAMEL_CASE
 
     level: Level = "tenant"
     organization: Name | None = None
@@ -93,7 +91,7 @@ class DateRange(RequestBody):
 class Submission(RequestBody):
     """The body of `POST /tenants/{tenant}/exports`."""
 
-    model_config = _BODY
+    model_config = CAMEL_CASE
 
     export_type: str | None = None
     scope: Scope = Scope()

@@ -259,11 +259,6 @@ def _settle_mysql(connection: Any) -> None:
             cursor.execute("SET SESSION optimizer_switch = 'subquery_cache=off'")
 
 
-def state(error: BaseException) -> str:
-    """Return the SQLSTATE of an error of PostgreSQL's. It is empty if there is none."""
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
-
-
 POSTGRES_DRIVERS = frozenset({"psycopg", "psycopg2"})
 
 

@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
-from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of, state
+from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import nested, session, undecodable
@@ -31,9 +31,7 @@ _NOT_ALLOWED = "42501"
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
 
 _CLUSTER = f"""
-SELECT CASE WHEN pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN ''
-            ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
-       {UNHEARD}
+SELECT CASE WHEN {session.WRITES_NO_LOG} THEN '' ELSE {session.TIMELINE} END, {UNHEARD}
 """
 """All servers of an Aurora cluster share one storage, and lose nothing to each other."""
 
@@ -48,7 +46,7 @@ def told_by_pool(connection: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if connection.closed and not state(error) and (told := _beginning(address)):
+        if connection.closed and not session.sqlstate(error) and (told := _beginning(address)):
             raise told from error
         raise
 
@@ -124,7 +122,7 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
         try:
             cursor.execute(f"SAVEPOINT locking; LOCK TABLE {name} IN ACCESS SHARE MODE; RELEASE locking")
         except Exception as error:
-            if state(error) != _NOT_ALLOWED:
+            if session.sqlstate(error) != _NOT_ALLOWED:
                 raise
             cursor.execute("ROLLBACK TO locking; RELEASE locking")
 
@@ -145,7 +143,7 @@ def cluster(connection: Any) -> Cluster:
         try:
             cursor.execute(f"SAVEPOINT cluster; {_CLUSTER}")
         except Exception as error:
-            if state(error) != _NOT_ALLOWED:
+            if session.sqlstate(error) != _NOT_ALLOWED:
                 raise
             cursor.execute(f"ROLLBACK TO cluster; SELECT '', {UNHEARD}")
         while cursor.description is None and cursor.nextset():
@@ -170,13 +168,7 @@ def undecodable_column(connection: Any, query: TableQuery, render: Callable[[Sql
     with suppress(Exception):  # the first error is what is told
         connection.rollback()
         with closing(connection), closing(connection.cursor()) as cursor:
-            for name, statement in undecodable.looks(query):
-                try:
-                    cursor.execute(*render(statement))
-                except Exception as error:
-                    if state(error) in undecodable.UNDECODABLE:
-                        return name
-                    raise
+            return undecodable.first(query, lambda statement: cursor.execute(*render(statement)))
     return ""
 
 
@@ -189,7 +181,7 @@ def wait_until_on_disk(connection: Any, ask: Ask) -> None:
     try:
         session.wait_until_on_disk(connection, ask, ask(sql("SELECT {}", session.LOG_END))[0][0])
     except Exception as error:
-        if state(error) != _NOT_ALLOWED:
+        if session.sqlstate(error) != _NOT_ALLOWED:
             raise
 
 

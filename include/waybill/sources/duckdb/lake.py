@@ -320,7 +320,7 @@ class LakeSnapshot(EngineSnapshot):
                 code="schema_drift",
                 next_step="Move it into its tenant's folder, or narrow the pattern to files that are partitioned alike",
             )
-        return [path for path, value in zip(paths, tenants, strict=True) if partitions.is_tenant(entity, value, tenant)] or paths[:1]
+        return partitions.of_tenant(entity, dict(zip(paths, tenants, strict=True)), tenant) or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
+from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -57,14 +58,20 @@ def _named(path: str) -> list[tuple[str, str]]:
     return [(unquote(match[1]), unquote(match[2])) for match in matches if match]
 
 
-def is_tenant(entity: Entity, value: str | None, tenant: str) -> bool:
+def of_tenant(entity: Entity, values: Mapping[str, str | None], tenant: str) -> list[str]:
+    """Return the paths that are the tenant's, by the values of their tenant column."""
+    own = {value for value in set(values.values()) if _is_tenant(entity, value, tenant)}
+    return [path for path, value in values.items() if value in own]
+
+
+def _is_tenant(entity: Entity, value: str | None, tenant: str) -> bool:
     """Return whether a folder is the tenant's. `07` and `7.00` are the tenant 7 if the column is catalogued as a number, and a UUID is
     the same in all its spellings.
     """
-    catalogued = {column.source(name): column.type for name, column in entity.columns.items()}
     if value == tenant or value is None:
         return value == tenant
-    kind = catalogued.get(entity.tenant_column)
+    column = described(entity.columns, entity.tenant_column)
+    kind = column.type if column else None
     try:
         return (kind in _NUMBERS and Decimal(value) == Decimal(tenant)) or (kind is ColumnType.UUID and UUID(value) == UUID(tenant))
     except (InvalidOperation, ValueError):

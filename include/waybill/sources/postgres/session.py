@@ -48,14 +48,16 @@ SELECT clock_timestamp(),
        {UNHEARD},
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """  # noqa: S608 (a constant)
-_IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+TIMELINE = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+_IDENTITY = f"SELECT system_identifier::text, {TIMELINE} FROM pg_control_system()"  # noqa: S608 (a constant)
 _OFFSET = """
 SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'
 """
-LOG_END = """
-CASE WHEN pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN '' ELSE pg_current_wal_insert_lsn()::text END
-"""
+WRITES_NO_LOG = "pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL"
+LOG_END = f"CASE WHEN {WRITES_NO_LOG} THEN '' ELSE pg_current_wal_insert_lsn()::text END"
 _KEPT = "SELECT pg_current_wal_flush_lsn() >= {}, (SELECT setting::int FROM pg_settings WHERE name = 'wal_writer_delay')"
+UNDECODABLE = ("22021", "22P05")
+"""SQLSTATEs of bytes that are no text of the database's encoding, or that UTF-8 has no character for."""
 _ENCODINGS = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
 """Of a character without an equivalent, a server names the encoding it has, then the one that lacks it, in whatever language it speaks."""
 _STARTING = timedelta(seconds=1)
@@ -270,9 +272,14 @@ def errors(where: str, parsed: Collection[str] = ()) -> Iterator[None]:
         raise translated(error, where, parsed) from error
 
 
+def sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE of an error of psycopg's or psycopg2's. It is empty if there is none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
 def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillError:
     """Return the error of psycopg's, or of psycopg2's, as what recovers from it."""
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+    state = sqlstate(error)
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     database_says = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
@@ -280,7 +287,7 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
             what = f"the encoding {encoding[0]} of the database cannot hold a text that it was asked for ({type(error).__name__})"
             step = "Correct the tenant's id, a value of a condition, or a name in the catalog, or move the data to a database of UTF8"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
-        case "22" if state in ("22021", "22P05"):
+        case "22" if state in UNDECODABLE:
             what = f"the database holds text that does not become UTF-8 ({type(error).__name__})"
             step = "Correct the text, or move the data to a database with the encoding UTF8"
             return PermanentError(what, where=where, code="source_unreadable", next_step=step)

@@ -12,10 +12,8 @@ from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError, WaybillError
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import render
+from waybill.sources.query import Query
 from waybill.sources.sql import Sql, quote, sql
-
-UNDECODABLE = ("22021", "22P05")
-"""SQLSTATEs of bytes that are no text of the database's encoding, or that UTF-8 has no character for."""
 
 
 @contextmanager
@@ -31,22 +29,24 @@ def naming(selection: Selection, find: Callable[[], str]) -> Iterator[None]:
         raise PermanentError(f"{error.what}, in column {column}", where=error.where, code=error.code, next_step=step) from error
 
 
-def looks(query: Any) -> Iterator[tuple[str, Sql]]:
-    """Yield a statement for each column of a query's selection, which is refused if the tenant's rows hold such text in it."""
+def first(query: Query, run: Callable[[Sql], object]) -> str:
+    """Return the first column of a query's selection with such text, or nothing. `run` executes a statement, and raises what its driver
+    raises.
+    """
     for name, column in query.selection.columns.items():
         x = quote(column.source(name))
-        yield name, sql("SELECT count(convert_to(({})::text, 'UTF8')) FROM {} WHERE {}", x, query.relation, query.tenant())
+        try:
+            run(sql("SELECT count(convert_to(({})::text, 'UTF8')) FROM {} WHERE {}", x, query.relation, query.tenant()))
+        except Exception as error:
+            if session.sqlstate(error) not in session.UNDECODABLE:
+                raise
+            return name
+    return ""
 
 
 def column_of(snapshot: Any, selection: Selection) -> str:
     """Return the first column with such text, or nothing if none was found. It is looked for in a session of its own."""
     with suppress(WaybillError, psycopg.Error), snapshot.another() as connection:
         session.begin(connection, "REPEATABLE READ", snapshot.statement_timeout, snapshot.facts.search_path)
-        for name, statement in looks(snapshot.query(selection)):
-            try:
-                connection.execute(*render(statement))
-            except psycopg.Error as error:
-                if error.sqlstate in UNDECODABLE:
-                    return name
-                raise
+        return first(snapshot.query(selection), lambda statement: connection.execute(*render(statement)))
     return ""
