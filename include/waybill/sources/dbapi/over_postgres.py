@@ -116,15 +116,20 @@ def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) ->
     return PostgresTable(plain.database, spelling=PostgresFlavour(loose=texts, shapes=shapes))
 
 
-def lock(cursor: Any, names: Iterable[str]) -> None:
-    """Hold relations against replacement until the transaction ends, before its snapshot is taken, as the native source does."""
+def lock(cursor: Any, names: Iterable[str]) -> set[str]:
+    """Hold relations against replacement until the transaction ends, before its snapshot is taken, as the native source does. Return those
+    that are held.
+    """
+    held: set[str] = set()
     for name in names:
         try:
             cursor.execute(f"SAVEPOINT locking; LOCK TABLE {name} IN ACCESS SHARE MODE; RELEASE locking")
+            held.add(name)
         except Exception as error:
             if session.sqlstate(error) != _NOT_ALLOWED:
                 raise
             cursor.execute("ROLLBACK TO locking; RELEASE locking")
+    return held
 
 
 @dataclass(frozen=True)

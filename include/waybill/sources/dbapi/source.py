@@ -30,6 +30,7 @@ from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.parents import Parent
 from waybill.sources.postgres import undecodable
+from waybill.sources.postgres.relations import replaced
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.query import Query, with_ids
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
@@ -72,6 +73,7 @@ class DbApi:
             yield snapshot
             if read:
                 with errors(where):
+                    replaced.require_kept(snapshot._rows, [name for names in snapshot._unheld.values() for name in names])
                     over_postgres.wait_until_on_disk(connection, snapshot._rows)
         finally:
             over_postgres.end(connection)
@@ -97,22 +99,23 @@ class DbApiSnapshot:
             self.database.settle(connection)
             if self.database.name == "SQLite":
                 over_sqlite.refuse_unread_log(cursor, where)
-            lockable = self._lockable(cursor, entities) if self._is_postgres else {}
+            behind = self._behind_entities(cursor, entities) if self._is_postgres else {}
             self.replica = replicas.look(cursor, self.database)
             for statement in self.database.begin:
                 cursor.execute(statement)
-            over_postgres.lock(cursor, lockable.values())
+            held = over_postgres.lock(cursor, [name for found in behind.values() for name in found.lockable()])
+            self._unheld = {name: found.unheld(held) for name, found in behind.items()}
             cursor.execute(self.database.clock)
             self.clock, *replayed = map(replicas.instant, cursor.fetchone()[:2])
             self.taken_at: datetime = min(self.clock, self.replica.replayed or self.clock, *replayed)
 
-    def _lockable(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, str]:
-        """Return the tables and views that entities read in PostgreSQL, found in a transaction of their own."""
-        found: dict[str, str] = {}
+    def _behind_entities(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, Behind]:
+        """Return what entities read in PostgreSQL, found in a transaction of its own for each."""
+        found = {}
         for entity in entities:
             for statement in (*self.database.begin, self.database.clock):
                 cursor.execute(statement)
-            found |= self._found_behind(entity, closely=False).lockable()
+            found[entity.id] = self._found_behind(entity, closely=False)
             self.connection.rollback()
         return found
 
@@ -124,6 +127,9 @@ class DbApiSnapshot:
                     found = self._columns_of_query(entity)
                 else:
                     found = dict(self._rows(self.database.literal_columns(split_name(entity.relation))))
+                if found and (names := self._unheld.get(entity.id)):
+                    self._rows(sql("SELECT 1 FROM {} LIMIT 0", self._from(entity)))  # waits for whoever is replacing it now
+                    replaced.require_kept(self._rows, names)
             if not found:
                 raise PermanentError(
                     f"there is no relation {entity.relation}",

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Block, Extent, FileStyle, Selection
 from waybill.connection import Connections
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError
 from waybill.sources import drift, extents, reuse, row_security
 from waybill.sources.base import Slice
 from waybill.sources.definitions import Definition
@@ -23,7 +24,7 @@ from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import nested, session, slices, undecodable
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
-from waybill.sources.postgres.relations import heaps
+from waybill.sources.postgres.relations import heaps, replaced
 from waybill.sources.postgres.relations.behind import Behind
 from waybill.sources.postgres.relations.definition import definition, unseen
 from waybill.sources.postgres.relations.heaps import Heap
@@ -48,13 +49,6 @@ SELECT a.attname,
  WHERE a.attrelid = to_regclass(%(name)s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
 """  # noqa: S608 (all parts are constants)
-_REPLACED = """
-SELECT 1
-  FROM (SELECT to_regclass(%s) AS now) AS r
-  LEFT JOIN pg_class AS seen ON seen.oid = r.now
- WHERE seen.oid IS NULL OR seen.relkind = 'r' AND seen.relfilenode <> pg_relation_filenode(r.now)
-"""
-"""Compares pg_class in the snapshot with the server now: another oid or another heap means that the relation was replaced."""
 _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
@@ -84,6 +78,7 @@ class Postgres:
             snapshot = PostgresSnapshot(connection, where, read, self.spec.statement_timeout, another)
             yield snapshot
             with session.errors(where):
+                snapshot.require_kept()
                 session.wait_until_on_disk(connection, snapshot._ask, snapshot.log_end if read else "")
 
 
@@ -111,20 +106,16 @@ class PostgresSnapshot:
         self._stored: dict[str, list[Heap]] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
-            lockable = self._lockable(entities)
+            behind = {entity.id: self._found_behind(entity, closely=False) for entity in entities}
             session.begin(connection, "REPEATABLE READ", statement_timeout, self.facts.search_path)
-            locked = session.lock(connection, dict.fromkeys(lockable.values()))
-            self._held = {name for name, full_name in lockable.items() if full_name in locked}
+            held = session.lock(connection, dict.fromkeys(name for found in behind.values() for name in found.lockable()))
+            self._unheld = {name: found.unheld(held) for name, found in behind.items()}
             self.visible, self.clock, self.taken_at, self.log_end = session.taken(connection, self.facts)
 
-    def _lockable(self, entities: tuple[Entity, ...]) -> dict[str, str]:
-        """Return the tables and views that entities read, each by the name LOCK TABLE takes. The transaction before the snapshot's finds
-        them.
-        """
-        found: dict[str, str] = {}
-        for entity in entities:
-            found |= self._found_behind(entity, closely=False).lockable()
-        return found
+    def require_kept(self) -> None:
+        """Raise TransientError if something that no lock holds was replaced since the snapshot was taken."""
+        if self.connection.info.transaction_status == TransactionStatus.INTRANS:
+            replaced.require_kept(self._ask, [name for names in self._unheld.values() for name in names])
 
     def _look_behind(self, entity: Entity) -> Behind:
         if entity.id not in self._behind:
@@ -330,6 +321,7 @@ class PostgresSnapshot:
         if found is None:
             with session.errors(f"{entity.id} in {self.where}"):
                 found = self._columns_of_query(entity) if entity.query else self._columns_of_relation(entity)
+                replaced.require_kept(self._ask, self._unheld.get(entity.id, ()))
             if not found:
                 raise PermanentError(
                     f"there is no relation {entity.relation}",
@@ -341,17 +333,10 @@ class PostgresSnapshot:
         return found
 
     def _columns_of_relation(self, entity: Entity) -> list[Any]:
-        """Raises TransientError when the relation was replaced after the snapshot was taken: the snapshot would see an empty one.
-
-        One that is held cannot have been.
-        """
         name = relation_name(entity)
         found = self.connection.execute(_COLUMNS, {"name": name}).fetchall()
-        if found and name not in self._held:
+        if found and self._unheld.get(entity.id):
             self.connection.execute(f"SELECT FROM {name} LIMIT 0".encode())  # waits for whoever is replacing it now
-            if self.connection.execute(_REPLACED, [name]).fetchone():
-                step = "It is tried again, with a snapshot that sees the new table"
-                raise TransientError(f"{name} was replaced while it was about to be read", code="source_busy", next_step=step)
         return found
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:

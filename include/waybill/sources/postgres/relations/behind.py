@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -31,6 +31,7 @@ _CHANCE = (
 )
 """What gives another value each time. `age` of one time counts from today."""
 _LOCKABLE = ("r", "p", "v")
+_STORING = ("r", "p", "m")
 _HEAPS = ("r", "m", "f")
 
 _NEXT = """
@@ -267,11 +268,16 @@ class Behind:
         found = {read.key: read for thing in self._live if thing.is_function for _, read in self._reads[thing.key] if read.kind}
         return list(found.values())
 
-    def lockable(self) -> dict[str, str]:
-        """Return the tables and views that are read, each with the name that LOCK TABLE takes: `names`, and what functions read."""
-        read = {self.names[number]: thing for number, thing in self._named.items()}
-        read |= {thing.full_name: thing for thing in self.of_functions if thing.full_name not in read}
-        return {name: thing.full_name for name, thing in read.items() if thing.kind in _LOCKABLE and thing.place >= _OUR_OWN}
+    def lockable(self) -> list[str]:
+        """Return the full names of the tables and views that LOCK TABLE takes: those that are named, and what functions read."""
+        read = (*self._named.values(), *self.of_functions)
+        return [thing.full_name for thing in read if thing.kind in _LOCKABLE and thing.place >= _OUR_OWN]
+
+    def unheld(self, held: Container[str]) -> list[str]:
+        """Return the full names of what is read and may be replaced while these relations are held: views are, with all they read."""
+        locked = self._reached((thing for thing in self._things.values() if thing.full_name in held), _is_stored)
+        read = self._reached(self._starts(), lambda thing, _: thing.kind != "m")
+        return [thing.full_name for key, thing in read.items() if thing.kind in _STORING and key[1] >= _OUR_OWN and key not in locked]
 
     def is_table(self) -> bool:
         """Return whether the entity's relation is a table of its own."""
@@ -280,7 +286,7 @@ class Behind:
     def heaps(self) -> list[Thing]:
         """Return what stores the entity's rows, down to every partition. Its parents (the other `names` of a relation) store none."""
         starts = [thing for number, thing in self._named.items() if self._query or number == 0]
-        found = self._reached((*starts, *self.of_functions), lambda thing, way: way == "part" or (way == "view" and thing.kind == "v"))
+        found = self._reached((*starts, *self.of_functions), _is_stored)
         return [thing for thing in found.values() if thing.kind in _HEAPS]
 
     @cached_property
@@ -368,6 +374,11 @@ def _reader(by: Thing, reading: _Reading) -> int:
 def _is_live(thing: Thing, way: str) -> bool:
     """Return whether what a thing reads in this way is read whenever the thing is."""
     return way != "part" and thing.kind != "m"
+
+
+def _is_stored(thing: Thing, way: str) -> bool:
+    """Return whether what a thing reads in this way stores its rows, or leads to what does."""
+    return way == "part" or (way == "view" and thing.kind == "v")
 
 
 def _parts(way: str) -> list[str]:
