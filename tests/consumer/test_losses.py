@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,9 @@ def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Sender:
     return sender
 
 
-def feed(sender: Sender) -> None:
+def feed(sender: Sender, **facts: Any) -> None:
     """A feed of everything that was sent."""
-    write_feed(sender, [])
+    write_feed(sender, [], **facts)
     found = [(path, json.loads(path.read_text())) for path in sorted(sender.root.rglob("*.manifest.json"))]
     listed = [
         {

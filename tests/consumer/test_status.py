@@ -86,6 +86,33 @@ def test_ages_count_from_the_end_of_the_window_whenever_it_was_read(tmp_path: Pa
     assert (said.code, f"({hours} hours ago)" in said.out) == (int(hours > 26), True)
 
 
+@pytest.mark.parametrize("how", ["the feed names it no more", "it is forgotten"])
+def test_an_entity_that_is_delivered_no_more_is_stale_until_that_is_said_and_again_once_it_comes_back(tmp_path: Path, how: str) -> None:
+    """`user` is delivered today, and `old` ended forty days ago."""
+    copy, sender = tmp_path / "copy", Sender(tmp_path / "in", day=(datetime.now(UTC) - MIDNIGHT) // DAY - 40)
+    sender.deliver([("1", "x")], kind="full", entity="old")
+    sender.day += 40
+    sender.deliver([("1", "x")], kind="full")
+
+    def pulled(*entities: str) -> list[str]:
+        feed(sender, **({"entities": entities} if how.startswith("the feed") else {}))
+        well("pull", sender.root, copy)
+        return json.loads(consumer("status", copy, "--max-age", "49h", "--json").out)["stale"]
+
+    (stale,) = pulled("user", "old")
+    assert re.match("acme/old is 4[01] days old", stale)
+    if how == "it is forgotten":
+        assert "status " + str(copy) + " --forget acme/old" in stale
+        assert well("status", copy, "--forget", "acme/old")["done"]
+        assert consumer("status", copy, "--forget", "acme/none").code == 1
+    assert pulled("user") == []
+    assert "days ago, delivered no more)" in consumer("status", copy, "--max-age", "49h").out
+    sender.day -= 20
+    sender.deliver([("2", "y")], kind="full", entity="old")
+    (stale,) = pulled("user", "old")
+    assert re.match("acme/old is 2[01] days old", stale)
+
+
 def test_a_load_that_never_runs_again_is_told_by_its_age(sender: Sender, tmp_path: Path) -> None:
     copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
     sender.day -= 5

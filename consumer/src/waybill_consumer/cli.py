@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help=age)
     status.add_argument("--to", default="", metavar="URL", help="ask this database what it holds (default: what load last said of each)")
     status.add_argument("--schema", default="", metavar="S", help="the schema of --to or --forget")
-    status.add_argument("--forget", default="", metavar="URL", help="count a database no longer that load filled from DIR before")
+    forget = "count no longer: a database that load filled from DIR before, or TENANT/ENTITY that is delivered no more, until it comes again"
+    status.add_argument("--forget", default="", metavar="WHAT", help=forget)
     return parser
 
 
@@ -177,9 +178,14 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.folder import position
     from waybill_consumer.folder.last_loads import Loads, database_named
     from waybill_consumer.folder.status import status
 
+    if arguments.forget and ":" not in arguments.forget:
+        known = position.end(arguments.dir, arguments.forget)
+        standing = "is counted no longer, until it comes again" if known else "is no TENANT/ENTITY that pull brought here"
+        return known, {"done": known, "entity": arguments.forget}, [f"{arguments.forget} {standing}"]
     if arguments.forget:
         database = database_named(arguments.forget, arguments.schema)
         known = Loads(arguments.dir).forget(database)

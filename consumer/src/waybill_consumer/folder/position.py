@@ -227,6 +227,13 @@ class Position:
             for stream in self.streams.values()
         )
 
+    def is_ended(self, tenant: str, entity: str) -> bool:
+        """Return whether an entity is delivered no more: the sender's feed no longer names it, or `end` was told since it last came."""
+        named = [feed["state"].get("entities") for feed in self.feeds.values() if feed["tenant"] == tenant]
+        is_named = any(entity in names for names in named if isinstance(names, list))
+        is_told = bool(self.streams.get(f"{tenant}/{entity}", {}).get("ended"))
+        return not is_named and (is_told or any(isinstance(names, list) for names in named))
+
     def repeats(self, path: str, kept: Kept) -> bool:
         """Return whether the same rows are held under another path than that of this manifest."""
         return any((known.stream, known.content) == (kept.stream, kept.content) for other, known in self.kept.items() if other != path)
@@ -291,6 +298,23 @@ class Position:
         }
         write_whole(self._path, json.dumps(body, ensure_ascii=False).encode())
         self._saved = time.monotonic()
+
+
+def end(root: Path, stream: str) -> bool:
+    """Have the age of an entity (`tenant/entity`) count no longer, until something new of it comes. Return whether it is held.
+
+    Raises Refused while a pull runs.
+    """
+    if not is_pulled(root):
+        return False
+    with alone(root):
+        position = Position(root)
+        position.require()
+        held = position.streams.get(stream)
+        if held is not None:
+            held["ended"] = True
+            position.save()
+    return held is not None
 
 
 def _kept(facts: Any) -> Kept:

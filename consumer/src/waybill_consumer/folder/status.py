@@ -85,12 +85,13 @@ def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "")
     _missing(report, root, found, position)
     for tenant, entity in sorted({*found.entities, *(_pair(stream) for stream in position.streams)}):
         report.entities.append(_entity(tenant, entity, found.entities.get((tenant, entity), []), position, now))
-        age = report.entities[-1]["age_seconds"]
+        age, is_ended = report.entities[-1]["age_seconds"], report.entities[-1]["ended"]
         if report.entities[-1]["ahead_seconds"] > CLOCKS_APART:
             sentence = f"{tenant}/{entity} was {_since(report.entities[-1])}"
             report.stale.append(f"{sentence}, and no age can be relied on. Set this machine's clock, or ask the sender")
-        if max_age is not None and age > max_age:
-            report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
+        if max_age is not None and age > max_age and not is_ended:
+            step = f"Look at what pull says; if your supplier delivers it no more, run `status {root} --forget {tenant}/{entity}` once"
+            report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}. {step}")
     if to:
         _ask(report, found, position, to, schema)
     else:
@@ -246,7 +247,8 @@ def _entity(tenant: str, entity: str, held: list[Held], position: Position, now:
     age, since_read = (round((now - instant(at)).total_seconds()) if at else 0 for at in (facts["window_to"], facts["snapshot_time"]))
     since_read = min(age, since_read)
     counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
-    return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": age, "ahead_seconds": max(0, -since_read)}
+    ages = {"age_seconds": age, "ahead_seconds": max(0, -since_read), "ended": position.is_ended(tenant, entity)}
+    return {"tenant": tenant, "entity": entity, **facts, **counts, **ages}
 
 
 def _place(manifest: Manifest) -> dict[str, Any]:
@@ -259,7 +261,7 @@ def _since(entity: dict[str, Any]) -> str:
     """How old a copy is, and that the clocks differ where the sender read its rows later than now."""
     if entity["ahead_seconds"]:
         return f"read {_age(entity['ahead_seconds'])} ahead of this machine's clock: one of the clocks is wrong"
-    return f"{_age(entity['age_seconds'])} ago"
+    return f"{_age(entity['age_seconds'])} ago{', delivered no more' if entity['ended'] else ''}"
 
 
 def _age(seconds: float) -> str:

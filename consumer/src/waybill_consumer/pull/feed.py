@@ -17,7 +17,8 @@ from waybill_consumer.places import Place, entries_of, taken
 
 FORMAT_VERSION = 1
 INDEX, PAGES = "feed.json", "feed"
-STATE = ("written_at", "complete_until", "next_due", "late_after", "problem")
+TIMES = ("written_at", "complete_until", "next_due", "late_after")
+STATE = (*TIMES, "problem", "entities")
 _PAGE = re.compile(r"^page-(\d{6,})(?:\.[0-9a-f]{32})?\.json\Z")
 FEED_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _PATH = re.compile(r"^\d{4}/\d\d/\d\d/(?:[^./][^/\\]*/)*[^./][^/\\]*\.manifest\.json\Z")
@@ -161,7 +162,7 @@ def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page
     if len(entries) != last - after or any(entry.number != number for number, entry in enumerate(entries, after + 1)):
         raise _NotAFeed  # a number is missing
     state = {name: body.get(name) for name in STATE}
-    for name in STATE[:-1]:
+    for name in TIMES:
         if state[name] is not None:
             instant(str(state[name]))
     return NewDeliveries(

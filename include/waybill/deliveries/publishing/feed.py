@@ -25,7 +25,7 @@ from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files import feed as files
 from waybill.installation import Installation
 from waybill.language import tell
-from waybill.ledger import deliveries, feeds, registrations, signatures
+from waybill.ledger import deliveries, feeds, registrations, signatures, streams
 from waybill.ledger.database.engine import new_id
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.feeds import Feed, Page
@@ -256,6 +256,7 @@ class _Writer:
         row = overview.tenant_row(self._installation, self._tenant)
         with self._installation.ledger.read() as connection:
             newest = feeds.newest_entry(connection, feed.id)
+            entities = [stream.entity for stream in streams.active(connection, self._tenant)]
         late = (
             row.next_run + grace_of(self._installation.configuration.export_policy(self._tenant).notify) if row and row.next_run else None
         )
@@ -267,6 +268,7 @@ class _Writer:
             "written_at": self._installation.now(),
             "frequency": registration.frequency.value,
             "timezone": registration.timezone,
+            "entities": entities,
             "last_number": feed.last,
             "last_delivery": None if newest is None else json.loads(newest),
             "complete_until": row.until if row else None,
