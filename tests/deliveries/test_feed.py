@@ -19,6 +19,7 @@ from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.publishing import days
+from waybill.deliveries.publishing.feed import refresh
 from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.ledger import destinations, feeds
 from waybill.registrations.applying import apply
@@ -127,6 +128,32 @@ def test_it_tells_what_is_due_and_what_is_wrong_without_a_word_of_the_house(plac
     place.sql('alter table moved rename to "user"')
     place.run(NOON + DAY)
     assert feed(place)["problem"] is None
+
+
+CHANGED = {
+    "switched off": ({"exportOption": "disable export"}, {"next_due": None, "late_after": None, "entities": []}),
+    "seldom": ({"frequency": "monthly"}, {"next_due": "2026-07-01T01:59:00.000000Z", "late_after": "2026-07-01T04:59:00.000000Z"}),
+    "fewer": ({"entityList": ["user"]}, {"entities": ["user"]}),
+    "elsewhere": ({"timezone": "Asia/Tokyo"}, {"next_due": "2026-06-01T16:59:00.000000Z", "timezone": "Asia/Tokyo"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_registration_is_told_although_no_run_comes(place, change):
+    place.run(NOON)
+    assert feed(place)["entities"] == ["theme", "user"]
+    body, told = CHANGED[change]
+    place.clock = NOON + DAY
+    place.tenant(landing={"status": True}, **body)
+    installation = place.installation()
+    apply(installation, actor="test", allow_mass_deactivation=True)
+    assert list(refresh(installation)) == []
+    found = feed(place)
+    assert {name: found[name] for name in told} == told
+    assert found["last_number"] == 2
+    (tenant(place) / "feed.json").write_text(json.dumps(found | {"written_at": "before"}))
+    assert list(refresh(installation)) == []
+    assert feed(place)["written_at"] == "before"
 
 
 def test_a_full_thousand_becomes_a_page_that_never_changes(place):
@@ -246,9 +273,13 @@ def test_where_nothing_can_be_replaced_there_are_numbered_pages_only(place):
         place.sql('alter table moved rename to "user"')
         place.run(NOON + DAY)
         assert {path.name for path in folder.iterdir()} == {"2026", "feed", "_README.txt"}
+        place.write("tenants/acme.yaml", place.installation().registered("acme").body | {"exportOption": "disable export"})
+        apply(place.installation(), actor="test", allow_mass_deactivation=True)
+        assert list(refresh(place.installation())) == []
         found = pages(folder)
-    assert [(page["page"], page["first"], page["last"]) for page in found] == [(1, 1, 2), (2, 3, 3), (3, 4, 4)]
-    assert [bool(page["problem"]) for page in found] == [False, True, False]
+    assert [(page["page"], page["first"], page["last"]) for page in found] == [(1, 1, 2), (2, 3, 3), (3, 4, 4), (4, 5, 4)]
+    assert [bool(page["problem"]) for page in found] == [False, True, False, False]
+    assert [page["next_due"] is None for page in found] == [False, False, False, True]
     assert [delivery["number"] for page in found for delivery in page["deliveries"]] == [1, 2, 3, 4]
 
 

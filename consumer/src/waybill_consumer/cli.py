@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help=age)
     status.add_argument("--to", default="", metavar="URL", help="ask this database what it holds (default: what load last said of each)")
     status.add_argument("--schema", default="", metavar="S", help="the schema of --to or --forget")
-    forget = "count no longer: a database that load filled from DIR before, or TENANT/ENTITY that is delivered no more, until it comes again"
+    forget = "count no longer: a database that load filled from DIR, or a TENANT/ENTITY that is delivered no more, until it comes again"
     status.add_argument("--forget", default="", metavar="WHAT", help=forget)
     return parser
 

@@ -340,8 +340,12 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 
 
 def check() -> None:
-    """Tell what is late, at risk or well again. Raises ConfigError with everything that keeps files from being applied."""
+    """Tell what is late, at risk or well again, and what changed registrations mean in feeds.
+
+    Raises ConfigError with everything that keeps files from being applied.
+    """
     from waybill.airflow import metrics
+    from waybill.deliveries.publishing import feed
     from waybill.deliveries.reports import notifying, sending
     from waybill.registrations import applying
 
@@ -350,7 +354,7 @@ def check() -> None:
         with logs.about(tenant):
             log.warning("%s: %s", tenant, event)
     metrics.standing(installation)
-    for problem in sending.send_due(installation):
+    for problem in (*sending.send_due(installation), *feed.refresh(installation)):
         log.warning("%s", problem)
     configuration = installation.configuration
     # Some findings come from the files themselves, others only from the ledger, the sources and gpg.

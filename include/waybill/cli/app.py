@@ -156,6 +156,7 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Bring the ledger to what the tenant files say."""
+    from waybill.deliveries.publishing import feed
     from waybill.registrations import applying, estimating
 
     installation = open_installation()
@@ -174,6 +175,8 @@ def apply(
         write(f"full loads: {size}")
     for finding in () if as_json else applied.findings:
         complain(str(finding))
+    for problem in () if dry_run else feed.refresh(installation):
+        complain(f"warning: {problem}")
     if applied.refusal:
         raise applied.refusal
     if applied.findings:

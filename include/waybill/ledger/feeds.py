@@ -7,17 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from waybill.ledger.database.taken import Taken, unless_taken
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page
+from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page, registration, tenant
 from waybill.states import DeliveryStatus
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A tenant's feed at one destination. `last` is the newest number. `problem` and `readme` are what was published last."""
+    """A tenant's feed at one destination. `last` is the newest number.
+
+    `problem`, `readme` and the `version` of the registration are what was published last.
+    """
 
     tenant: str
     id: str
@@ -25,6 +28,7 @@ class Feed:
     last: int
     problem: str
     readme: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,14 @@ def mark_published(connection: Connection, page: Page, now: datetime) -> None:
     connection.execute(delete(feed_entry).where(*own, feed_entry.c.number < newest))
 
 
-def note_shown(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
-    """Remember what the destination shows now: the feed's `problem`, or the hash of the `readme`."""
+def of_earlier_versions(connection: Connection, since: datetime) -> list[str]:
+    """Return the tenants whose feed tells another version of the registration than the one in force, which was recorded `since` then."""
+    query = select(feed.c.tenant).join(tenant, tenant.c.id == feed.c.tenant)
+    now = (registration.c.tenant == tenant.c.id, registration.c.version == tenant.c.version)
+    query = query.join(registration, and_(*now)).where(feed.c.version != tenant.c.version, registration.c.created_at >= since)
+    return list(connection.execute(query.order_by(feed.c.tenant)).scalars())
+
+
+def note_shown(connection: Connection, tenant: str, feed_id: str, **what: str | int) -> None:
+    """Remember what the destination shows now: the feed's `problem`, the `version` of the registration, the hash of the `readme`."""
     connection.execute(update(feed).where(feed.c.tenant == tenant, feed.c.id == feed_id).values(**what))

@@ -301,6 +301,7 @@ feed = Table(
     Column("last", Integer, nullable=False),
     Column("problem", Text, nullable=False, server_default=""),
     Column("readme", String(64), nullable=False, server_default=""),
+    Column("version", Integer, nullable=False, server_default="0"),
 )
 
 feed_entry = Table(

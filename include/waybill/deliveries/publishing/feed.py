@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from waybill import layout
@@ -21,7 +23,7 @@ from waybill.deliveries.reports.causes import words_for_outsiders
 from waybill.deliveries.reports.overview import Row, State
 from waybill.deliveries.reports.promises import grace_of
 from waybill.destinations import Profile, Session
-from waybill.errors import ConflictError, PermanentError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.files import feed as files
 from waybill.installation import Installation
 from waybill.language import tell
@@ -31,6 +33,8 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.feeds import Feed, Page
 from waybill.ledger.registrations import Registered
 
+_TRIED_FOR = timedelta(days=1)
+"""How long after a change of a registration a feed is tried that no run writes."""
 _TRIES = 5
 """The most times that a worker writes the index because another worker numbered deliveries meanwhile."""
 
@@ -54,6 +58,20 @@ def write_feed(installation: Installation, registered: Registered) -> list[str]:
         return []
     with installation.session(registered) as session:
         return _Writer(installation, registered, session).write()
+
+
+def refresh(installation: Installation) -> Iterator[WaybillError]:
+    """Write the feeds of tenants whose registration has changed: their next run may be far off, or never come. Yield what failed.
+
+    A destination that is out of reach is tried for a day.
+    """
+    with installation.ledger.read() as connection:
+        outdated = feeds.of_earlier_versions(connection, installation.now() - _TRIED_FOR)
+    for tenant in outdated:
+        try:
+            write_feed(installation, installation.registered(tenant))
+        except WaybillError as error:
+            yield error.located(f"tenant {tenant}, feed")
 
 
 def _withdraw(installation: Installation, registered: Registered) -> None:
@@ -106,7 +124,7 @@ class _Writer:
                 )
             if found is None or found.destination != destination or (reached or 0) > found.last:
                 moved = found is not None and found.destination != destination
-                found = Feed(self._tenant, new_id(), destination, 0, "", "")
+                found = Feed(self._tenant, new_id(), destination, 0, "", "", 0)
                 feeds.begin(connection, found, registrations.unchanged_since(connection, self._tenant, ("destination",)), moved=moved)
         return found
 
@@ -181,6 +199,8 @@ class _Writer:
                 raise
             return False
         self._written.append(self._index)
+        with self._installation.ledger.begin() as connection:
+            feeds.note_shown(connection, self._tenant, feed.id, version=self._registered.version)
         return True
 
     def _full_pages(self, feed: Feed) -> None:
@@ -203,12 +223,12 @@ class _Writer:
                 pages = feeds.pages(connection, feed.id)
                 after = pages[-1].last if pages else 0
                 found = feeds.entries(connection, feed.id, after, files.PAGE) if feed.last > after else []
-            if pages and not found and problem == feed.problem:
+            if pages and not found and (problem, self._registered.version) == (feed.problem, feed.version):
                 break
             self._freeze(feed, len(pages) + 1, after, found, status)
             with self._installation.ledger.begin() as connection:
-                feeds.note_shown(connection, self._tenant, feed.id, problem=problem)
-            feed = Feed(**vars(feed) | {"problem": problem})
+                feeds.note_shown(connection, self._tenant, feed.id, problem=problem, version=self._registered.version)
+            feed = replace(feed, problem=problem, version=self._registered.version)
         self._publish(feed)
 
     def _freeze(self, feed: Feed, number: int, after: int, found: list[tuple[int, str]], status: dict[str, Any]) -> None:
