@@ -24,6 +24,8 @@ from waybill.errors import PermanentError
 from waybill.files import verification
 from waybill.housekeeping import housekeeping
 from waybill.ledger import streams
+from waybill.ledger.delivered import keys
+from waybill.ledger.tables import key_change
 from waybill.registrations.applying import apply
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -304,7 +306,8 @@ def test_a_redelivery_repeats_the_deletes_file_under_its_own_name(place):
     assert delivered(place, NOON + 2 * DAY)["deletes"]["rows"] == 0
 
 
-def test_housekeeping_leaves_an_open_redelivery_of_an_ended_stream_its_deletes_file(ledgered):
+@pytest.mark.parametrize("lost", [False, True], ids=["kept", "removed by an earlier version"])
+def test_an_open_redelivery_of_an_ended_stream_finishes_after_housekeeping(ledgered, lost):
     """A foreign file stops the redelivery between its data and its deletes file."""
     for number in (1, 2):
         ledgered.user(number, "Ada", MIDNIGHT - 40 * DAY)
@@ -320,6 +323,9 @@ def test_housekeeping_leaves_an_open_redelivery_of_an_ended_stream_its_deletes_f
     assert stopped.error is not None
     assert stopped.error.code == "foreign_file"
     housekeeping(ledgered.installation())
+    if lost:
+        with ledgered.installation().ledger.begin() as connection:
+            keys.forget(connection, key_change.c.stream == redelivery.stream)
     foreign.unlink()
     [finished] = running.deliver_batch(ledgered.installation(), [redelivery.id])
     assert finished.error is None

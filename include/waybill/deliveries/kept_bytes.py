@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+import zstandard
+
 from waybill.canonical import timestamp_text
 from waybill.deliveries.extraction.columns import from_json
 from waybill.deliveries.job import DeliveryJob, Extracted, Known, Read
@@ -21,7 +23,8 @@ from waybill.files.manifest import csv_of
 from waybill.files.records import texts_of
 from waybill.formats.csv import WrittenFile
 from waybill.installation import Installation
-from waybill.ledger import deliveries
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.delivered import keys as recorded_keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.facts import FileFacts
 from waybill.sink import Plain, Sink
@@ -50,7 +53,21 @@ def repetition_of(installation: Installation, session: Session, job: DeliveryJob
         raise
     gone = attempt.deletes
     keys = changes.repeated(job.stream, job.delivery, gone, files[-1]) if gone and files else None
+    if keys:
+        _record_again(installation.ledger, job.delivery, keys)
     return replace(job, file_style=style_of(attempt)), _repeat(attempt, files, keys)
+
+
+def _record_again(ledger: Ledger, delivery: Delivery, keys: Repeated) -> None:
+    """Record the deletes file of earlier tries once more where a ledger has lost it: what is visible could not be completed without it."""
+    with ledger.read() as connection:
+        tries = deliveries.attempts(connection, delivery.id)
+        lost = [each.id for each in tries if each.deletes and recorded_keys.of_attempt(connection, each.id) is None]
+    if lost:
+        pieces = [zstandard.compress(block) for block in keys.blocks()]
+        with ledger.begin() as connection:
+            for each in lost:
+                recorded_keys.record(connection, each, keys.change, {"file": pieces})
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
