@@ -5,16 +5,19 @@ not there, byte for byte.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
 
-from tests.deliveries.test_publishing import delivering, run
+from tests.deliveries.test_publishing import Pretends, delivering, run
+from tests.destinations.sftp_places import embedded, password_connection
 from tests.installations import DAY, NOON
-from waybill.errors import TransientError
-from waybill_demo.sftp_server import TenantFolder
+from waybill.errors import PermanentError, TransientError
+from waybill.housekeeping import housekeeping
+from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 DATE = "exports/acme/2026/05/31"
 
@@ -120,6 +123,80 @@ def test_a_server_without_upper_and_lower_case_loses_nothing(tmp_path: Path, vie
         assert {path: (tmp_path / "tenants" / path).read_bytes() for path in before} == before
         names = {path.casefold().rpartition("/")[2] for path in _files(tmp_path) if "06/01" in path}
         assert names == {"_manifest.json", "user.csv", "user.deletes.csv", "user.manifest.json"}
+
+
+class PretendsToWrite(TenantFolder):
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        return len(data)
+
+
+class LosesWhatItClosed(TenantFolder):
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        if "r" not in file_obj.mode:
+            os.truncate(file_obj.name, 0)
+
+
+class PretendsToMakeFolders(TenantFolder):
+    def mkdir(self, path: bytes, attrs: Any) -> Any:
+        pass
+
+
+class PretendsToRemove(TenantFolder):
+    def remove(self, path: bytes) -> Any:
+        pass
+
+
+class PretendsToRemoveFolders(TenantFolder):
+    def rmdir(self, path: bytes) -> Any:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("view", "asked", "seen"),
+    [
+        (PretendsToWrite, "the writes to", "gives other bytes back"),
+        (LosesWhatItClosed, "the writes to", "gives other bytes back"),
+        (GivesZeros, "the writes to", "gives other bytes back"),
+        (PretendsToMakeFolders, "the making of the folder", "it is not there"),
+        (Pretends, "the rename onto", "the hidden file is still there"),
+    ],
+)
+def test_a_rehearsal_gives_no_profile_to_a_server_that_says_ok_and_does_nothing(
+    tmp_path: Path, view: type[TenantFolder], asked: str, seen: str
+) -> None:
+    with embedded(tmp_path, view) as place, place.destination.connect() as session, pytest.raises(PermanentError) as caught:
+        session.probe("/exports/acme")
+    assert f"the server answered OK to {asked} /exports/acme/.waybill-probe." in caught.value.what
+    assert caught.value.what.endswith(f", and {seen}")
+
+
+@pytest.mark.parametrize("view", [PretendsToRemove, PretendsToRemoveFolders])
+def test_a_rehearsal_names_what_it_could_not_remove(tmp_path: Path, view: type[TenantFolder]) -> None:
+    with embedded(tmp_path, view) as place, place.destination.connect() as session:
+        [removed] = [answer for step, answer in session.probe("/exports/acme").steps if step == "remove"]
+        [left] = (place.root / "exports/acme").iterdir()
+        assert removed == f"left behind: /exports/acme/{left.name}"
+        with pytest.raises(PermanentError, match=r"answered OK to the removal of .*, and it is still there"):
+            session.remove(f"/exports/acme/{left.name}")
+
+
+def test_housekeeping_counts_no_file_as_removed_that_is_still_there(tmp_path: Path) -> None:
+    def keep_house(view: type[TenantFolder]) -> tuple[int, dict[str, str]]:
+        with serve(new_accounts(["acme"]), tmp_path / "tenants", tmp_path / "state", view=view) as server:
+            place.connections["acme_sftp"] = password_connection(server)
+            done = housekeeping(place.installation())
+            return done.files, done.failed
+
+    with delivering(tmp_path) as place:
+        place.write("policy.yaml", {"destination_days": 10})
+        assert run(place, tmp_path, TenantFolder, NOON) is None
+        place.clock = datetime.now(UTC) + 11 * DAY
+        files, failed = keep_house(PretendsToRemove)
+        assert (files, len(_files(tmp_path))) == (0, 3)
+        assert f"the server answered OK to the removal of /{DATE}/_MANIFEST.json, and it is still there" in failed["acme"]
+        assert keep_house(TenantFolder) == (3, {})
+        assert _files(tmp_path) == []
 
 
 def _files(tmp_path: Path) -> list[str]:

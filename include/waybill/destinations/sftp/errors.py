@@ -60,3 +60,9 @@ def misstated(label: str, path: str, sent: int, told: int | None) -> TransientEr
     what = f"the server gives all {sent} bytes of {path} back, and {tells}"
     step = "The part was removed; it is tried again. If it goes on, ask the server's owner, and run `waybill probe`"
     return TransientError(what, where=label, next_step=step, code="verify")
+
+
+def not_done(label: str, asked: str, seen: str) -> PermanentError:
+    """The server says that it did what was asked, and a look says that it did not."""
+    step = "Ask whoever runs the server why it does not do what it says"
+    return PermanentError(f"the server answered OK to {asked}, and {seen}", where=label, next_step=step, code="refused")

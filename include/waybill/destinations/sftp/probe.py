@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from waybill.destinations.base import Probe, Profile, components, rehearsal
-from waybill.destinations.sftp.packets import CREATE, EXCLUSIVE, READ, WRITE, Kind, Status
+from waybill.destinations.sftp.errors import not_done
+from waybill.destinations.sftp.packets import CREATE, EXCLUSIVE, READ, WRITE, Code, Kind, Status
 from waybill.destinations.sftp.wire import Wire
 
 T = TypeVar("T")
@@ -30,10 +31,11 @@ class _Rehearsal:
         return True, answer
 
 
-async def rehearse(wire: Wire, at: Callable[[str], str], folder: str) -> Probe:
+async def rehearse(wire: Wire, at: Callable[[str], str], folder: str, label: str) -> Probe:
     """Try everything in a hidden folder below `folder`, and remove it again. `at` tells where a path is on the server.
 
-    Raises Status if not even a folder can be made or a file written, and Lost.
+    Raises Status if not even a folder can be made or a file written, PermanentError if the server says OK and does something else, and
+    Lost.
     """
     trial = _Rehearsal()
     own = rehearsal(folder)
@@ -41,12 +43,12 @@ async def rehearse(wire: Wire, at: Callable[[str], str], folder: str) -> Probe:
     trial.steps.append(("make a folder", "ok"))
     space = None
     try:
-        profile = await _try_all(wire, at(own), trial)
+        profile = await _try_all(wire, at(own), trial, label)
         with suppress(Status):
             space = await wire.space(at(own))
     finally:
         left = await _clear(wire, at, own, made)
-    trial.steps.append(("remove", f"refused; left behind: {own}" if left else "ok"))
+    trial.steps.append(("remove", f"left behind: {own}" if left else "ok"))
     return Probe(profile, tuple(trial.steps), tuple(sorted(wire.extensions)), space.free_bytes if space else None)
 
 
@@ -65,19 +67,28 @@ async def _make(wire: Wire, at: Callable[[str], str], own: str) -> list[str]:
     return made
 
 
-async def _try_all(wire: Wire, own: str, trial: _Rehearsal) -> Profile:
+async def _try_all(wire: Wire, own: str, trial: _Rehearsal, label: str) -> Profile:
     first, second, final = f"{own}/.first.part", f"{own}/.second.part", f"{own}/final"
-    await _write(wire, first, b"first")
+    try:
+        await _write(wire, first, b"first")
+    except Status as status:
+        if status.code == Code.NO_SUCH_FILE and await wire.attributes(Kind.LSTAT, own) is None:
+            raise not_done(label, f"the making of the folder {own}", "it is not there") from status
+        raise
     trial.steps.append(("write", "ok"))
     looked, facts = await trial.attempt("look at it", wire.attributes(Kind.LSTAT, first))
     if looked and facts is None:
         trial.steps.append(("find it again", "gone at once"))
         return Profile.PICKUP
-    read, _ = await trial.attempt("read back", _read(wire, first))
+    read, back = await trial.attempt("read back", _read(wire, first))
+    if read and back != b"first":
+        raise not_done(label, f"the writes to {first}", "gives other bytes back")
     renamed, _ = await trial.attempt("rename onto nothing", wire.rename(first, final))
     if not (looked and read and renamed):
         return Profile.DROPBOX
     if await wire.attributes(Kind.LSTAT, final) is None:
+        if await wire.attributes(Kind.LSTAT, first) is not None:
+            raise not_done(label, f"the rename onto {final}", "the hidden file is still there")
         trial.steps.append(("find it again", "gone at once"))
         return Profile.PICKUP
     await _write(wire, second, b"second")
@@ -111,4 +122,6 @@ async def _clear(wire: Wire, at: Callable[[str], str], own: str, made: list[str]
             await wire.remove_folder(at(path))
         except Status:
             left = left or path == own
+    with suppress(Status):  # some say OK and remove nothing, and some show nothing
+        left = left or await wire.attributes(Kind.LSTAT, at(own)) is not None
     return left

@@ -31,7 +31,7 @@ from waybill.destinations.base import (
     root_missing,
 )
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
-from waybill.destinations.sftp.errors import in_the_way, lost, misstated, refused
+from waybill.destinations.sftp.errors import in_the_way, lost, misstated, not_done, refused
 from waybill.destinations.sftp.login import log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
@@ -298,9 +298,7 @@ class SftpSession(Reading):
             move = wire.rename if self.profile is Profile.NO_CAS else wire.rename_over
             wait(self._loop, move(self._at(hidden), self._at(final)))
         if self._look(hidden) is not None:
-            what = f"the server answered OK to the rename onto {final}, and the hidden file is still there"
-            step = "Run `waybill probe`, and ask whoever runs the server why it does not rename"
-            raise PermanentError(what, where=self.label, next_step=step, code="refused")
+            raise not_done(self.label, f"the rename onto {final}", "the hidden file is still there")
 
     def remove(self, path: str) -> None:
         facts = self._look(path)
@@ -326,6 +324,9 @@ class SftpSession(Reading):
             except Status as status:
                 if status.code != Code.NO_SUCH_FILE:
                     raise
+                return
+        if self._look(path) is not None:
+            raise not_done(self.label, f"the removal of {path}", "it is still there")
 
     def entries(self, folder: str) -> list[Item]:
         """See `base.Session`. A drop box shows nothing."""
@@ -345,6 +346,6 @@ class SftpSession(Reading):
 
     def probe(self, folder: str) -> Probe:
         with self._translated("rehearse below", folder):
-            found = wait(self._loop, rehearse(self._wire, self._at, folder))
+            found = wait(self._loop, rehearse(self._wire, self._at, folder, self.label))
         login_key, host_key = self._proofs
         return replace(found, login_key=login_key, host_key=host_key)
