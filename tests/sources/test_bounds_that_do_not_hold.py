@@ -163,4 +163,5 @@ def test_bounds_of_a_defined_order_are_believed_of_texts_that_tell_the_tenant(tm
             text, values = asked.render(lambda bind: "?")
             return connection.execute(text, values).fetchall()
 
-        assert bounds.doubted(files, kinds, "x", run) == {"tenant"}
+        disordered = bounds.disordered(files, run)
+        assert bounds.doubted(kinds, disordered, {"x"}) == {"tenant"}

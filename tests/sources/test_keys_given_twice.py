@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.sources.test_equal_ids import Place, place
@@ -14,6 +17,7 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources import Source
+from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.lake import Lake
 
 __all__ = ["place"]
@@ -78,6 +82,48 @@ def test_a_delta_of_a_lake_is_refused_if_another_file_has_one_of_its_keys(tmp_pa
     assert code(source, "integer", "k", relation="*.parquet") == ""
     write("old.parquet", 1, elsewhere)
     assert code(source, "integer", "k", relation="*.parquet") == "key_not_unique"
+
+
+IN_ORDER = {
+    "integer": ("i", "integer"),
+    "integer as text": ("i", "string"),
+    "text": ("printf('ORD-%09d', i)", "string"),
+    "uuid": ("printf('01900000-0000-7000-8000-%012d', i)::uuid", "uuid"),
+    "uuid as text": ("printf('01900000-0000-7000-8000-%012d', i)::uuid", "string"),
+    "date": ("date '2000-01-01' + i::integer", "date"),
+}
+
+
+@pytest.mark.parametrize("changed", [2000, 200_000], ids=["ids that follow", "and an old row"])
+@pytest.mark.parametrize("key", IN_ORDER)
+def test_a_delta_looks_for_its_keys_where_the_files_of_a_lake_may_hold_them(tmp_path: Path, key: str, changed: int) -> None:
+    """98 groups of rows in the order of their keys, of which the delta changed the last and one row of another."""
+    spelt, kind = IN_ORDER[key]
+    time = f"timestamp '2026-03-02' - to_hours(if(i < 198000 and i != {200_000 - changed}, 2000, 0))"
+    rows = f"select {spelt} as k, 'acme' as tenant_id, {time} as updated_at from range(200000) r(i)"
+    duckdb.sql(rows).write_parquet(str(tmp_path / "orders.parquet"), row_group_size=2048)
+    columns = {"k": {"type": kind}}
+    body = {"id": "orders", "source": "s", "relation": "*.parquet", "tenant_column": "tenant_id", "key": ["k"], "columns": columns}
+    entity = Entity.model_validate({**body, "changes": {"mode": "lookback", "column": "updated_at", "lookback": "1h"}})
+    selection = Selection(entity, "acme", entity.columns, DELTA)
+    with Lake(LakeSource(kind="lake", path="."), tmp_path, {}.__getitem__).snapshot([entity]) as snapshot:
+        snapshot.check(selection)
+        text, values = engine.render(snapshot.lookup(selection).repeated_key())
+        plan = snapshot.connection.execute(f"EXPLAIN ANALYZE {text}", values).fetchall()[0][1]
+    scanned = [int(groups) for groups in re.findall(r"Row Groups Scanned: (\d+) / 98", plan)]
+    assert len(scanned) == 2
+    assert max(scanned) <= 4
+
+
+def test_a_key_is_found_in_a_page_that_notes_one_text_as_its_least_and_greatest(tmp_path: Path) -> None:
+    """The engine takes such texts for NULL where NULL is asked for. Here other tenants have the key, too."""
+    old, new = ([datetime(2026, month, 2, tzinfo=UTC)] * 5 for month in (1, 3))
+    tenants = ["acme", "b", "c", "d", "e"]
+    for name, texts, times in (("old", ["é"] * 5, old), ("new", ["é", *"bcde"], new)):
+        table = pa.table({"k": texts, "tenant_id": tenants, "updated_at": times})
+        pq.write_table(table, tmp_path / f"{name}.parquet", use_dictionary=False, max_rows_per_page=5)
+    source = Lake(LakeSource(kind="lake", path="."), tmp_path, {}.__getitem__)
+    assert code(source, "string", "k", relation="*.parquet") == "key_not_unique"
 
 
 BEHIND: dict[str, tuple[str, ...]] = {

@@ -27,6 +27,8 @@ _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
 _PLAIN_CHARACTERS = frozenset("+-.:/= ")
 _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
 _NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT})
+_OF_ONE_TEXT = frozenset({ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID})
+"""Natural types whose values are equal if their texts are."""
 _ALL = Sql()
 _CALENDAR_BEGINS = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -389,8 +391,8 @@ class Query:
 
     def _looked_up(self, name: str) -> Sql:
         """Return what finds the rows with a value of the key, and maybe more of them: the column itself where an index may serve that."""
-        is_text = self.kind(name) is ColumnType.STRING and self.flavour.kind(self.natives[name]) is ColumnType.STRING
-        return sql("{}", self.flavour.name(name)) if is_text and not self.flavour.dynamic else self.tells(name)
+        is_plain = self.kind(name) is ColumnType.STRING and self.flavour.kind(self.natives[name]) in _OF_ONE_TEXT
+        return sql("{}", self.flavour.name(name)) if is_plain and not self.flavour.dynamic else self.tells(name)
 
     def disorder(self) -> Sql:
         """Return the statement that yields a row if the stored rows are not in strictly rising key order. If they are, keys are unique."""

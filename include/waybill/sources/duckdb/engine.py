@@ -47,6 +47,9 @@ MEMORY_NORMAL = _limits(MEMORY, os.cpu_count() or 1)
 _BELIEVE_VALUES = "SET disabled_optimizers = 'statistics_propagation'"
 """The least and greatest value that a Parquet file notes pass over NaN. The engine would take them for the bounds of every value,
 and decide what is compared with NaN before it reads it."""
+_LOOK_UP_EACH = "SET dynamic_or_filter_threshold = 10000"
+"""Up to so many values that rows are looked up by, each counts, and groups of rows that may hold none of them are passed over. Of more
+values, or more than 50 as the engine comes, only the least and the greatest count, and those of texts not at all."""
 MEMORY_LAST_RESORT = "RESET memory_limit; SET threads = 1"
 """What is tried when nothing else did: rows of megabytes, which the engine works on 2,048 at a time, and most of the machine's memory."""
 
@@ -116,6 +119,7 @@ def _opened() -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET enable_progress_bar = false")
             connection.execute("SET enable_external_file_cache = false")
             connection.execute(_BELIEVE_VALUES)
+            connection.execute(_LOOK_UP_EACH)
             connection.execute(MEMORY_NORMAL)
             yield connection
         finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from waybill import aws
 from waybill.canonical import ColumnType
@@ -18,10 +18,11 @@ from waybill.configuration.selection import Block, FileStyle, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources.base import AGAIN, Rows, Slice
+from waybill.sources.base import Rows, Slice
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import bounds, engine, parquet_schema, partitions, storage, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
+from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _session(target: Connection) -> Any:
     from aiobotocore.session import AioSession
 
     session = AioSession()
-    with _unreadable(f"connection {target.id}"):
+    with storage.errors(f"connection {target.id}"):
         aws.share_models(session)
     return session
 
@@ -93,7 +94,7 @@ def s3_settings(target: Connection) -> dict[str, Any]:
     Without keys, a profile or a role in the connection, s3fs finds credentials as every AWS program does, and renews them.
     """
     extra = target.extra
-    with _unreadable(f"connection {target.id}"):
+    with storage.errors(f"connection {target.id}"):
         given = aws.session_of(target, _LIMITS)
         keys = given.get_credentials() if target.login or extra.keys() & _TELLING else None
     client = {"endpoint_url": aws.endpoint_of(target, "s3"), "region_name": given.region_name, "verify": extra.get("verify")}
@@ -109,7 +110,6 @@ def s3_settings(target: Connection) -> dict[str, Any]:
     }
 
 
-_SERVER_ERROR = 500
 _TELLING = {"aws_access_key_id", "profile_name", "role_arn"}
 
 
@@ -138,7 +138,7 @@ class LakeSnapshot(EngineSnapshot):
         self._tenants: dict[str, str] = {}
         """The tenant that was asked for last, by relation."""
         self._plain: frozenset[str] = frozenset()
-        self._doubts: dict[tuple[str, str], set[str]] = {}
+        self._disordered: dict[tuple[str, str], set[str]] = {}
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
         with self._unchanging():
@@ -164,7 +164,7 @@ class LakeSnapshot(EngineSnapshot):
     def _require_unchanged(self, cause: WaybillError | None = None) -> None:
         """Raise TransientError when a file that was listed is not what it was: two of our statements may have read different rows."""
         for relation, seen in self._seen.items():
-            with _unreadable(self.where):
+            with storage.errors(self.where):
                 now = self._matches(relation)
             changed = [path for path, stamp in seen.items() if now.get(path) != stamp]
             if changed:
@@ -176,6 +176,15 @@ class LakeSnapshot(EngineSnapshot):
                 ) from cause
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        return self._relation(entity, tenant)
+
+    def lookup(self, selection: Selection) -> Query:
+        """Nothing else is asked of the key's columns, so that the engine may pass over groups of rows that hold none of the keys."""
+        entity = selection.entity
+        asked = {condition.column for condition in (*selection.where, entity.deleted_when) if condition}
+        return replace(self.query(selection), relation=self._relation(entity, selection.tenant, set(entity.key) - asked))
+
+    def _relation(self, entity: Entity, tenant: str, sought: Collection[str] = ()) -> Sql:
         paths = self._paths(entity, tenant)
         if tenant:
             self._tenants[entity.relation] = tenant
@@ -197,19 +206,18 @@ class LakeSnapshot(EngineSnapshot):
             self._untyped[entity.relation] = parquet_schema.untyped(natives)
             read_as |= parquet_schema.assumed(entity, natives, self._types)
         values = {name: f"CAST({quote(name)} AS {kind})" for name, kind in read_as.items()}
-        doubted = self._doubted(entity, tenant, paths, files) - read_as.keys() - hive_columns.keys()
+        doubted = self._doubted(entity, tenant, paths, files, sought) - read_as.keys() - hive_columns.keys()
         values |= {name: bounds.unbounded(name) for name in doubted}
         if not values:
             return files
         return sql("(SELECT * REPLACE ({}) FROM {}) AS f", ", ".join(f"{x} AS {quote(name)}" for name, x in sorted(values.items())), files)
 
-    def _doubted(self, entity: Entity, tenant: str, paths: list[str], files: Sql) -> set[str]:
+    def _doubted(self, entity: Entity, tenant: str, paths: list[str], files: Sql, sought: Collection[str]) -> set[str]:
         """Return the columns that groups of rows are not passed over by."""
-        if (place := (entity.relation, tenant)) not in self._doubts:
-            natives, owner = self._describe(entity, files), entity.tenant_column
+        if (place := (entity.relation, tenant)) not in self._disordered:
             with engine.errors(f"{entity.id} in {self.where}"):
-                self._doubts[place] = bounds.doubted(_these(paths), natives, owner, lambda asked: engine.run(self.connection, asked))
-        return self._doubts[place]
+                self._disordered[place] = bounds.disordered(_these(paths), lambda asked: engine.run(self.connection, asked))
+        return bounds.doubted(self._describe(entity, files), self._disordered[place], {entity.tenant_column, *sought})
 
     def definition(self, selection: Selection) -> Definition:
         """A column that has no type yet may get one: no row that was delivered without a value changes by that."""
@@ -250,7 +258,7 @@ class LakeSnapshot(EngineSnapshot):
                 beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: list(share)}
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
-                beside._types, beside._doubts = self.query(selection).natives, self._doubts
+                beside._types, beside._disordered = self.query(selection).natives, self._disordered
                 slices.append(Rows(beside, selection))
             with self._unchanging():
                 yield slices
@@ -293,14 +301,14 @@ class LakeSnapshot(EngineSnapshot):
 
     def columns(self, entity: Entity) -> dict[str, str]:
         """Return the columns of the files of the tenant that was asked for last. Those of others may be broken, or have other types."""
-        with _unreadable(f"{entity.id} in {self.where}"):
+        with storage.errors(f"{entity.id} in {self.where}"):
             return self._describe(entity, self.relation(entity, self._tenants.get(entity.relation, "")))
 
     def never_null(self, entity: Entity) -> None:
         return None  # a file may say so, and the next one say otherwise
 
     def check(self, selection: Selection) -> None:
-        with _unreadable(f"{selection.entity.id} in {self.where}"):
+        with storage.errors(f"{selection.entity.id} in {self.where}"):
             self._check_same_schema(selection)
             super().check(selection)
 
@@ -325,7 +333,7 @@ class LakeSnapshot(EngineSnapshot):
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
         if found is None:
-            with _unreadable(f"{entity.id} in {self.where}"), table_formats.kept_listing(self.files):
+            with storage.errors(f"{entity.id} in {self.where}"), table_formats.kept_listing(self.files):
                 found = self._list(entity)
             self._listed[entity.relation] = found
         return found
@@ -379,7 +387,7 @@ class LakeSnapshot(EngineSnapshot):
     def every_file(self, most: int) -> list[str]:
         """Return at most `most` Parquet files below the root, as paths from there, by name. Unfinished ones are left out."""
         root = self.root.rstrip("/")
-        with _unreadable(self.where):
+        with storage.errors(self.where):
             if not self.files.exists(root or "."):
                 raise FileNotFoundError
             found = sorted(self.files.unstrip_protocol(path) for path in self.files.find(root or ".") if path.endswith(".parquet"))
@@ -416,35 +424,3 @@ def _these(paths: list[str]) -> Bind:
 
 def _stamp(info: dict[str, Any]) -> Stamp:
     return tuple(str(info.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
-
-
-@contextmanager
-def _unreadable(where: str) -> Iterator[None]:
-    """Translate what storage raises. s3fs turns S3's answers into Python's own errors."""
-    try:
-        yield
-    except WaybillError:
-        raise
-    except PermissionError as error:
-        raise engine.denied(f"{error} {error.__cause__}", where) from error
-    except FileNotFoundError as error:
-        raise PermanentError(
-            "there is no such bucket or folder", where=where, code="relation_missing", next_step="Correct the path of the source"
-        ) from error
-    except ProfileNotFound as error:
-        step = "Correct profile_name in the extra of the connection, or add the profile to AWS's files on this machine"
-        raise PermanentError("there is no such profile", where=where, code="login_refused", next_step=step) from error
-    except ClientError as error:  # of the role's service: s3fs translates those of S3
-        code, status = error.response["Error"].get("Code", "unknown"), error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-        if status >= _SERVER_ERROR:
-            what = f"the role could not be assumed ({code})"
-            raise TransientError(what, where=where, code="source_unreachable", next_step=AGAIN) from error
-        step = "Correct role_arn and the credentials in the connection, or let the role trust them"
-        raise PermanentError(f"the role cannot be assumed ({code})", where=where, code="login_refused", next_step=step) from error
-    except (OSError, BotoCoreError, ValueError, TypeError) as error:
-        if fault := aws.fault_of(error):
-            step = "Correct endpoint_url, region_name, verify, role_arn or config_kwargs of the source's Airflow connection"
-            raise PermanentError(fault, where=where, code="source_refused", next_step=step) from error
-        raise TransientError(
-            f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step=AGAIN
-        ) from error

@@ -54,6 +54,10 @@ class EngineSnapshot(ABC):
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         """Return what follows FROM. With a tenant, it may be narrowed to what can hold the tenant's rows."""
 
+    def lookup(self, selection: Selection) -> Query:
+        """Return the query for the rows that have one of the selection's keys."""
+        return self.query(selection)
+
     def columns(self, entity: Entity) -> dict[str, str]:
         return self._describe(entity, self.relation(entity))
 
@@ -94,8 +98,9 @@ class EngineSnapshot(ABC):
         if key and (nulls := self._run(selection, query.without(sorted(key), query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
         parts = [] if query.respells_key() else self.parts(selection)
-        for part in parts or ([Sql()] if query.respells_key() or query.changed() else []):
-            [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.MEMORY_SORTING)
+        whole = [self.lookup(selection)] if query.respells_key() or query.changed() else []
+        for asked in [replace(query, part=part) for part in parts] or whole:
+            [repeated] = self._stream(selection, asked.repeated_key(), engine.MEMORY_SORTING)
             if repeated.column(0)[0].as_py():
                 raise drift.repeated_key(selection)
 
