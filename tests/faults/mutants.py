@@ -36,7 +36,7 @@ def undisturbed(launcher: Launcher, folder: Path) -> list[str]:
 
 
 def beyond(launcher: Launcher, folder: Path) -> list[str]:
-    """Rows that no window holds, or none yet: the full load holds them, the delta after it what changed since."""
+    """Rows that no window holds, or none yet: the full load holds them, the next delta what changed since, the one after it nothing."""
     place = make_place(folder)
     place.tenant(entityList=["user"])
     story = Story(place)
@@ -45,7 +45,7 @@ def beyond(launcher: Launcher, folder: Path) -> list[str]:
     done = [launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)]
     wrong = judge(place.out, {"user": list(story.versions["user"])})
     story.beyond_changed()
-    done.append(launcher.run(folder, "run", "acme", "--until", scenes.NEXT))
+    done += [launcher.run(folder, "run", "acme", "--until", until) for until in (scenes.NEXT, scenes.AFTER)]
     return wrong + judge(place.out, {"user": story.versions["user"]}) + [result.said for result in done if result.status]
 
 
@@ -230,6 +230,20 @@ MUTANTS = [
         "deliveries/extraction/row_versions.py",
         "return snapshot.taken_at if snapshot.count(apart) else None",
         "return None",
+        beyond,
+    ),
+    Mutant(
+        "positions ahead of the clock are sent with every delta",
+        "deliveries/extraction/row_versions.py",
+        "digests.keep(snapshot.digests(replace(selection, changed=ChangeSpan(ahead=ahead))))",
+        "pass",
+        beyond,
+    ),
+    Mutant(
+        "what a full load held past the end of the delta after it is forgotten",
+        "deliveries/extraction/row_versions.py",
+        "digests.keep([digest for digest in batch if digest in delivered] for batch in snapshot.digests(between))",
+        "pass",
         beyond,
     ),
     Mutant(

@@ -78,6 +78,7 @@ class Story:
         self.write(20, "past the end", MIDNIGHT + timedelta(hours=2))
         self.write(21, "ahead", FAR)
         self.write(22, "closes later", MIDNIGHT - timedelta(hours=5), deleted=FAR)
+        self.write(24, "two days past the end", MIDNIGHT + DAY + timedelta(hours=2))
 
     def beyond_changed(self) -> None:
         self.write(21, "ahead, changed", FAR)
