@@ -180,3 +180,37 @@ def test_what_others_left_in_a_pooled_session_is_not_read(
     for _ in range(3):
         with over(pooled, kind).snapshot([wanted]) as snapshot:
             assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 20
+
+
+SHOWS = "CREATE ROLE {{0}}; CREATE VIEW told AS SELECT id, tenant_id, updated_at, ({}) AS version FROM orders"
+GRANTED = "; GRANT SELECT ON told TO {0}"
+LEFT: dict[str, tuple[str, str]] = {
+    "what a policy asks for": (SHOWS.format("id") + " WHERE tenant_id = current_setting('app.tenant')", "app.tenant = 'globex'"),
+    "whether NULL is a word in a list": (SHOWS.format("('{{NULL,' || id || '}}')::text[]::text"), "array_nulls = off"),
+    "what counts as XML": (SHOWS.format("('<a/>' || id)::xml::text"), "xmloption = document"),
+    "the language of words": (SHOWS.format("to_tsvector('rates ' || id)::text"), "default_text_search_config = 'simple'"),
+    "who reads": (SHOWS.format("current_user::text") + GRANTED, "ROLE {0}"),
+    "whose session it is": (SHOWS.format("session_user::text") + GRANTED, "SESSION AUTHORIZATION {0}"),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_nothing_that_others_set_in_a_pooled_session_changes_a_row(postgres: Database, left: str, kind: str) -> None:
+    postgres.psql("CREATE TABLE orders AS SELECT i AS id, 'acme' AS tenant_id, now() AS updated_at FROM generate_series(1, 9) i")
+    made, setting = (text.replace("{0}", f"other_{postgres.name}") for text in LEFT[left])
+    postgres.psql(made)
+    postgres.psql(f"ALTER DATABASE {postgres.name} SET app.tenant = 'acme'")
+    wanted = entity("lookback", relation="told", columns={"id": {"type": "integer"}, "version": {"type": "string"}})
+    shown = f"SHOW {setting.split(' = ')[0].removesuffix(f' other_{postgres.name}')}".encode()
+
+    def read(place: Database) -> bytes:
+        with over(place, kind).snapshot([wanted]) as snapshot:
+            return b"".join(bytes(block) for block, _ in snapshot.csv(Selection(wanted, "acme", wanted.columns), FileStyle()))
+
+    with serve_pgbouncer(postgres, 1) as pool, psycopg.connect(pool.dsn, autocommit=True, prepare_threshold=None) as application:
+        application.execute(f"SET {setting}".encode())
+        as_left = application.execute(shown).fetchone()
+        assert read(pool) == read(postgres)
+        assert read(pool).count(b"\n") == 9
+        assert application.execute(shown).fetchone() == as_left

@@ -195,8 +195,6 @@ def database(connection: Any) -> Database:
         return _mysql(root, style)
     if root in POSTGRES_DRIVERS:
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
-        if root == "psycopg2":  # it decodes text by what it was told itself
-            settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("; ".join(["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", *settings]),)
         settle = _settle_psycopg2 if root == "psycopg2" else _nothing
         return Database(

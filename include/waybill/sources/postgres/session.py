@@ -138,7 +138,7 @@ def begin(
 
 
 def _opening(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> list[str]:
-    before = "" if connection.info.transaction_status == TransactionStatus.IDLE else "COMMIT; "
+    before = "" if connection.info.transaction_status == TransactionStatus.IDLE else "ROLLBACK; "
     settings = transaction_settings(connection.info.server_version, statement_timeout)
     return [f"{before}BEGIN ISOLATION LEVEL {isolation} READ ONLY", *settings]
 

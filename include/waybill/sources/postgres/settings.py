@@ -47,17 +47,19 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": f"'{LOCK_SECONDS}s'",
 }
-"""What decides which rows are seen, the text of a value, or how long a statement may take, whatever the role or the database sets.
+"""What decides which rows are seen, the text of a value, or how long a statement may take, whatever the role or the database sets."""
+_AS_OPENED = ("RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL")
+"""Whatever others have set in a session behind a pool, as views and policies may ask for it: custom settings, languages, who reads.
 
-It counts until the end of our transaction only: a session behind a pool is somebody else's before and after.
+A transaction that is rolled back takes this back as well: such a session is somebody else's before and after.
 """
 
 _TRANSACTION_TIMEOUT_SINCE = 170000
 
 
 def transaction_settings(server_version: int, statement_timeout: timedelta) -> list[str]:
-    """Return statements that set what counts until the transaction ends. `server_version` as libpq tells it."""
+    """Return statements that set what counts until the transaction is rolled back. `server_version` as libpq tells it."""
     settings = _SETTINGS | {"statement_timeout": str(int(statement_timeout.total_seconds() * 1000))}
     if server_version >= _TRANSACTION_TIMEOUT_SINCE:
         settings["transaction_timeout"] = "0"
-    return [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+    return [*_AS_OPENED, *(f"SET LOCAL {name} = {value}" for name, value in settings.items())]
