@@ -128,7 +128,7 @@ RAISES = "create or replace function f() returns text language plpgsql as $$ beg
     "body",
     [
         "raise exception 'planted'",
-        "raise exception 'planted' using errcode = 'XX000'",
+        *(f"raise exception 'planted' using errcode = '{state}'" for state in ("XX000", "APP01", "42P01", "55000", "53400", "HV00R")),
         "insert into orders values ('acme', 2, 'x')",
         "perform f()",
         "assert false, 'planted'",
@@ -137,13 +137,22 @@ RAISES = "create or replace function f() returns text language plpgsql as $$ beg
 def test_what_a_function_of_postgres_raises_stays(on_postgres: Shop, body: str) -> None:
     on_postgres.run(RAISES.format(body))
     error = on_postgres.view("f()")
-    assert (type(error), error.code) == (PermanentError, "source_refused")
+    assert (type(error), error.code, "planted" in str(error)) == (PermanentError, "source_refused", False)
 
 
-@pytest.mark.parametrize("state", ["53100", "40001", "08006", "57014", "55P03"])
+@pytest.mark.parametrize("state", ["53100", "40001", "08006", "57014", "55P03", "HV00N"])
 def test_trouble_of_postgres_that_may_pass_is_tried_again(on_postgres: Shop, state: str) -> None:
-    on_postgres.run(RAISES.format(f"raise exception 'trouble' using errcode = '{state}'"))
-    assert type(on_postgres.view("f()")) is TransientError
+    on_postgres.run(RAISES.format(f"raise exception 'planted' using errcode = '{state}'"))
+    error = on_postgres.view("f()")
+    assert (type(error), "planted" in str(error)) == (TransientError, False)
+
+
+def test_a_limit_on_temporary_files_stays(on_postgres: Shop, postgres: Database) -> None:
+    on_postgres.run("insert into orders select 'acme', i, repeat('x', 40) from generate_series(10, 19999) as i")
+    for limit in ("work_mem = '64kB'", "temp_file_limit = '64kB'"):
+        on_postgres.run(f"alter database {postgres.name} set {limit}")
+    error = on_postgres.view("name")
+    assert (type(error), "the server's own limit is exceeded: temporary file size" in str(error)) == (PermanentError, True)
 
 
 @pytest.fixture

@@ -38,6 +38,13 @@ REFUSED = {
         "CREATE FUNCTION no() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''planted''; END';"
         "CREATE VIEW bad AS SELECT id, tenant_id, no() AS c0 FROM orders"
     ),
+    "a function that ends without a value": (
+        "CREATE FUNCTION no(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN IF $1 < 0 THEN RETURN 1; END IF; END';"
+        "CREATE VIEW bad AS SELECT id, tenant_id, no(id) AS c0 FROM orders"
+    ),
+    "a materialized view without rows": (
+        "CREATE MATERIALIZED VIEW empty AS TABLE orders WITH NO DATA; CREATE VIEW bad AS SELECT id, tenant_id, version AS c0 FROM empty"
+    ),
     "text that is no number": "CREATE VIEW bad AS SELECT id, tenant_id, ('x' || id)::int AS c0 FROM orders",
     "text that is no date": "CREATE VIEW bad AS SELECT id, tenant_id, extract(year FROM ('x' || id)::date)::int AS c0 FROM orders",
     "a month that is none": "CREATE VIEW bad AS SELECT id, tenant_id, (('2026-13-0' || id)::date - current_date) AS c0 FROM orders",

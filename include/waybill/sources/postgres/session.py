@@ -36,6 +36,11 @@ _REFUSED = (
 POOL_OF_STATEMENTS = "statement pooling mode"
 """What PgBouncer says of a transaction where every statement may go to another server connection."""
 _MAY_PASS = frozenset(["OperationalError", "InterfaceError"])
+"""Errors of the drivers, where the server says no SQLSTATE."""
+_PASSING = ("08", "40", "53", "55006", "55P03", "57", "58", "HV001", "HV00N")
+"""What SQLSTATEs begin with that tell of load, locks, the disk or lost connections, also those of a foreign server."""
+_STAYING = ("53400", "57P04")
+"""Those of them that tell of a limit that is set, and of a database that is gone."""
 _STEP = "Correct the connection, or a view, a policy or a function that the entity reads"
 _FACTS = f"""
 SELECT clock_timestamp(),
@@ -282,7 +287,7 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
     state = sqlstate(error)
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     database_says = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
-    match state[:2]:
+    match "P0" if _is_raised(error, state) and not _may_pass(error, state) else state[:2]:
         case "22" if state == "22P05" and (encoding := _ENCODINGS.findall(database_says)[1:]) and "UTF8" not in encoding:
             what = f"the encoding {encoding[0]} of the database cannot hold a text that it was asked for ({type(error).__name__})"
             step = "Correct the tenant's id, a value of a condition, or a name in the catalog, or move the data to a database of UTF8"
@@ -299,15 +304,15 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
             )
         case "28" | "3D":
             return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
-        case "54":
-            step = "Export fewer columns, or give the entity a simpler query or view"
+        case "54" | "53" if state[:2] == "54" or state in _STAYING:
+            fewer = "Export fewer columns, or give the entity a simpler query or view"
+            step = fewer if state[:2] == "54" else "Raise it for the connection's user, or index the tenant and change columns"
             return PermanentError(
                 f"the server's own limit is exceeded: {database_says}", where=where, code="source_refused", next_step=step
             )
-        case "22" | "P0" | "21" | "38" | "39":
-            what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
+        case "22" | "P0" | "21" | "2F" | "38" | "39":
             step = "Correct it in the database: the server's log shows the statement and what it says"
-            return PermanentError(what, where=where, code="source_refused", next_step=step)
+            return PermanentError(_theirs(error), where=where, code="source_refused", next_step=step)
         case "42" if state == "42704" and "parameter" in database_says:
             what = f"a view, a policy or a function that the entity reads asks for a setting that this session lacks: {database_says}"
             step = "Set it for the connection's user (ALTER ROLE ... SET), or let the policy of that user do without it"
@@ -330,9 +335,25 @@ def _of_the_connection(error: Any, where: str, state: str, database_says: str) -
         return PermanentError(database_says, where=where, code="source_unreadable", next_step=step)
     if not state and any(mark in str(error) for mark in _REFUSED):
         return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
-    if not _MAY_PASS.intersection(base.__name__ for base in type(error).__mro__):
+    if not _may_pass(error, state):
         return PermanentError(database_says, where=where, code="source_refused", next_step=_STEP)
-    return TransientError(database_says, where=where, code="source_unreachable", next_step=AGAIN)
+    what = _theirs(error) if _is_raised(error, state) else database_says
+    return TransientError(what, where=where, code="source_unreachable", next_step=AGAIN)
+
+
+def _may_pass(error: Any, state: str) -> bool:
+    if state:
+        return state.startswith(_PASSING) and state not in _STAYING
+    return not _MAY_PASS.isdisjoint(base.__name__ for base in type(error).__mro__)
+
+
+def _is_raised(error: Any, state: str) -> bool:
+    """Return whether somebody's own words are in the message: those of RAISE in PL/pgSQL, or of a SQLSTATE that no server has."""
+    return error.diag.source_function == "exec_stmt_raise" or (bool(state) and type(error).__name__ == "DatabaseError")
+
+
+def _theirs(error: Any) -> str:
+    return f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
 
 
 def _names(message: str, types: Collection[str]) -> bool:
