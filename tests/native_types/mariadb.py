@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tests.native_types.values import ID, VALUES, cases, ddl, same
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions, convert_date, convert_datetime
+
+from tests.native_types.values import ID, VALUES, cases, ddl, same, whole
 from tests.servers.mariadb import MariaDatabase
 from waybill.configuration.catalog import DbApiSource
 from waybill.sources import Source
@@ -18,6 +22,7 @@ VALUES |= {
     "single of a tenth": {"float": "0.1", "string": "0.1"},
     "decimal of 65 digits": same("12345678901234567890123456789012345.100000000000000000000000000000", "decimal"),
     "year": {"integer": "2026", "decimal": "2026", "float": "2026", "string": "2026"},
+    "no year": whole("0"),
     "no day": same("0000-00-00"),
     "no day of a month": same("2026-02-00"),
     "no time": same("0000-00-00 00:00:00"),
@@ -58,6 +63,7 @@ MARIADB = cases(
     ("time", "'-838:59:59'", "span of hours"),
     ("time", "'25:00:00'", "hours of days"),
     ("year", "2026", "year"),
+    ("year", "0", "no year"),
     *((native, "'say \"hi\"'", "text") for native in ("char(20)", "varchar(20)", "tinytext", "text", "mediumtext", "longtext")),
     ("varchar(20) character set latin1", "'é'", "accent"),
     ("varchar(20) collate utf8mb4_bin", "'é'", "accent"),
@@ -75,9 +81,23 @@ MARIADB = cases(
 )
 
 
+def _or_none(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if isinstance(convert(text), str) else convert(text)
+
+
+OF_OTHER_DRIVERS = {
+    **conversions,
+    FIELD_TYPE.DATE: _or_none(convert_date),
+    FIELD_TYPE.DATETIME: _or_none(convert_datetime),
+    FIELD_TYPE.TIMESTAMP: _or_none(convert_datetime),
+    FIELD_TYPE.BIT: lambda data: int.from_bytes(data, "big"),
+}
+"""What mysqlclient and mysql-connector-python make of values: None of a date that is none, and a number of bits."""
+
+
 def filled(database: MariaDatabase) -> Source:
     def connect(_: str = "") -> Any:
-        return database.connect()
+        return database.connect(conv=OF_OTHER_DRIVERS)
 
     with connect() as connection, connection.cursor() as cursor:
         cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'")

@@ -9,6 +9,7 @@ from typing import Any
 import pymysql.cursors
 import pytest
 
+from tests.native_types.mariadb import OF_OTHER_DRIVERS
 from tests.servers.mariadb import MariaDatabase
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import DbApiSource, Entity
@@ -142,6 +143,20 @@ def test_a_table_without_transactions_is_refused_behind_views_and_queries_too(ma
     execute(mariadb, "alter table orders engine = InnoDB", "create table name (id int) engine = MyISAM")
     with source.snapshot([wanted]) as snapshot:
         snapshot.check(Selection(wanted, "acme", wanted.columns))
+
+
+def test_a_driver_that_makes_none_of_a_zero_date_does_so_in_no_query_either(mariadb):
+    execute(mariadb, "set sql_mode = ''", "create table days (id int, tenant_id varchar(9), day date, at datetime(3), name varchar(10))")
+    execute(mariadb, "set sql_mode = ''", "insert into days values (1, 'acme', '0000-00-00', '2026-02-01 01:02:03.5', '2026-02-01')")
+    source = DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb, conv=OF_OTHER_DRIVERS))
+    texts = {name: {"type": "string"} for name in ("day", "at", "name")}
+    wanted = entity("full", key=["id"], columns={"id": {"type": "integer"}, **texts}).model_copy(
+        update={"tenant_column": "tenant_id", "relation": "", "query": "select * from days"}
+    )
+    selection = Selection(wanted, "acme", wanted.columns)
+    with source.snapshot([wanted]) as snapshot:
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
+    assert lines == b"1,0000-00-00,2026-02-01T01:02:03.500000Z,2026-02-01\n"
 
 
 def test_views_and_functions_are_asked_for_once_in_a_snapshot(mariadb):

@@ -85,7 +85,7 @@ def _number(value: Any) -> Any:
 
 
 def _texts(values: _Values, native: str) -> pa.Array:
-    _refuse(values, "binary is no text", *_BINARY)
+    _refuse(values, "binary is no text, and a set has no order", *_BINARY, set)
     try:
         return pa.array(values, pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -204,7 +204,7 @@ def _uuids(values: _Values, native: str) -> pa.Array:
 
 
 def _json(values: _Values, native: str) -> pa.Array:
-    _refuse(values, "a time or binary is no JSON", timedelta, time, *_BINARY)
+    _refuse(values, "a time, a set or binary is no JSON", timedelta, time, set, *_BINARY)
     return pa.array([value if value is None or isinstance(value, str) else canonical.json_text(value) for value in values], pa.string())
 
 

@@ -14,7 +14,7 @@ from waybill.errors import PermanentError
 from waybill.sources.dbapi import over_sqlite
 from waybill.sources.postgres.settings import REPLAYED, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
-from waybill.sources.sql import Bind, Sql, integer_bounds, quote, sql
+from waybill.sources.sql import Bind, Sql, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
 """The time after which PostgreSQL cancels one query, whatever the role says."""
@@ -298,19 +298,13 @@ class TableFlavour:
         return quote(identifier, self.database.mark)
 
     def kind(self, native: str) -> ColumnType | None:
-        declared = native.lower()
-        if self.database.name == "MySQL" and declared.startswith("bit(") and declared != "bit(1)":
-            return ColumnType.BINARY
-        return _declared(declared)
+        return _declared(native.lower())
 
     def bounds(self, native: str) -> tuple[int, int] | None:
-        if self.dynamic:
-            return -(2**63), 2**63 - 1
-        return integer_bounds(native) if self.database.name == "MySQL" else None
+        return (-(2**63), 2**63 - 1) if self.dynamic else None
 
     def unfit(self, native: str) -> tuple[str, str] | None:
-        is_geometry = self.database.name == "MySQL" and native.lower() in _GEOMETRIES
-        return ("which comes in bytes of MySQL's own", "Take ST_AsText of it in a view or query") if is_geometry else None
+        return None
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         return x
@@ -322,45 +316,34 @@ class TableFlavour:
         return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None)))
 
     def order(self, x: str, kind: ColumnType, native: str) -> str:
-        """Whatever leaves as text is ordered by its text, also what is a number by nature."""
-        textual = kind is ColumnType.STRING or self.kind(native) not in _ORDERED_AS_THEY_ARE
-        if self.database.name == "MySQL":
-            return self.by_bytes(x) if textual else x
         if self.database.dynamic:
             if kind is ColumnType.DECIMAL:
                 return f"CAST({x} AS REAL), {x}"
             return f"CAST({x} AS TEXT) COLLATE BINARY" if kind is ColumnType.STRING else f"{x} COLLATE BINARY"
         return x
 
+    def is_textual(self, kind: ColumnType, native: str) -> bool:
+        """Return whether a column is ordered by its text. Whatever leaves as text is, also what is a number by nature."""
+        return kind is ColumnType.STRING or self.kind(native) not in _ORDERED_AS_THEY_ARE
+
     def value(self, x: str, kind: ColumnType, native: str) -> str:
-        """Return what is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
-        return f"CAST({x} AS DOUBLE)" if self.database.name == "MySQL" and self.kind(native) is ColumnType.FLOAT else x
+        """Return what is selected of a column."""
+        return x
 
     def joined(self, x: str, native: str, other: str) -> str:
         return x
 
     def mixes(self, x: str, native: str, other: str) -> bool:
-        """MySQL's collations ignore case by default, and a number equals each text that begins with it. SQLite's columns are bytewise."""
+        """SQLite's columns are bytewise."""
         kinds = {self.kind(native), self.kind(other)}
-        if self.database.name == "MySQL":
-            return ColumnType.STRING in kinds
         return self.database.dynamic and (self.collated or (ColumnType.STRING in kinds and len(kinds) > 1))
 
     def by_bytes(self, x: str) -> str:
-        if self.database.name == "MySQL":
-            return f"CAST(CONVERT({x} USING utf8mb4) AS BINARY)"
         return f"CAST({x} AS TEXT) COLLATE BINARY"
 
     def equal(self, x: str, native: str, value: str) -> Sql:
-        """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""
+        """A collation may call texts equal that differ in case or trailing blanks; the second comparison does not."""
         kind = self.kind(native)
-        if self.database.name == "MySQL":
-            if kind is ColumnType.DECIMAL:  # beside a text it would be rounded to 53 bits, and equal to a text that only begins with it
-                precision = native.lower().removesuffix(" zerofill").removesuffix(" unsigned")
-                return sql("{} = CAST({} AS {})", x, Bind(value), precision if "(" in precision else "decimal(65,30)")
-            shown = x if kind not in (ColumnType.INTEGER, ColumnType.BOOLEAN) else f"{x} + 0"  # without the zeros of ZEROFILL
-            exact = sql("{} = CAST(CONVERT({} USING utf8mb4) AS BINARY)", self.by_bytes(shown), Bind(value))
-            return sql("{} = {} AND {}", x, Bind(value), exact)
         if self.database.dynamic:
             whole = f"CASE WHEN typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) THEN CAST({x} AS INTEGER) ELSE {x} END"
             stored = x if kind in (ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID) else whole
@@ -388,9 +371,6 @@ class TableFlavour:
         return sql("1 = 1")
 
 
-_GEOMETRIES = frozenset(
-    ["geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection"]
-)
 _ORDERED_AS_THEY_ARE = frozenset(set(ColumnType) - {ColumnType.STRING, ColumnType.JSON, ColumnType.UUID})
 _DECLARED = (
     (("enum(", "set("), ColumnType.STRING),  # whatever words they list

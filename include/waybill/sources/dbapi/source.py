@@ -21,7 +21,7 @@ from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Slice
-from waybill.sources.dbapi import charsets, chunks, drivers, over_postgres, over_sqlite, replicas
+from waybill.sources.dbapi import chunks, drivers, over_mysql, over_postgres, over_sqlite, replicas
 from waybill.sources.dbapi.definition import Structure
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
@@ -48,6 +48,7 @@ CHUNK_BYTES = 16 << 20
 UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
+_FLAVOURS: dict[str, type[drivers.TableFlavour]] = {"MySQL": over_mysql.MySqlTable, "PostgreSQL": over_postgres.PostgresTable}
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
 
 
@@ -89,8 +90,7 @@ class DbApiSnapshot:
         self.connection = connection
         self.where = where
         self.database = drivers.database(connection)
-        plain = over_postgres.PostgresTable if self._is_postgres else drivers.TableFlavour
-        self.flavour = plain(self.database)
+        self.flavour = _FLAVOURS.get(self.database.name, drivers.TableFlavour)(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
         self._structure = Structure(self._rows, self.database.name)
@@ -144,16 +144,16 @@ class DbApiSnapshot:
         return {name: self.database.binding(native) for name, native in self.columns(entity).items()}
 
     def _columns_of_query(self, entity: Entity) -> dict[str, str]:
-        """Return the columns of a query. Each driver describes result types in its own way, so the types of the catalog count."""
+        """Return the columns of a query. Drivers describe most types in their own way: there, the catalog's count."""
         text, values = self.database.render(sql("SELECT * FROM {} WHERE 1 = 0", self._from(entity)))
         with closing(self.connection.cursor()) as cursor:
             cursor.execute(text, values)
             described_as = cursor.description or ()
         if self._is_postgres:
             return over_postgres.types_of_result(self.connection, described_as)
-        names = [column[0] for column in described_as]
-        read = {name: described(entity.columns, name) for name in names}
-        return {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in read.items()}
+        found = {column[0]: described(entity.columns, column[0]) for column in described_as}
+        types = {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in found.items()}
+        return types | (over_mysql.times_of_result(described_as) if self.database.name == "MySQL" else {})
 
     def _from(self, entity: Entity) -> Sql:
         """Return what follows FROM."""
@@ -227,7 +227,7 @@ class DbApiSnapshot:
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
             self._structure.require_transactions(entity, self.database)
-            charsets.refuse_unconvertible(self.database.name, query, self._rows)
+            over_mysql.refuse_unconvertible(self.database.name, query, self._rows)
             row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
             if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
                 raise drift.null_keys(selection, nulls)
