@@ -54,9 +54,11 @@ class MariaServer:
 def serve_mariadb(*options: str) -> Iterator[MariaServer]:
     account = ordinary_account("mysql")
     with scratch("mariadb", account) as folder:
-        data, log = folder / "data", folder / "mariadb.log"
+        data, log, own = folder / "data", folder / "mariadb.log", folder / "tmp"
+        own.mkdir()  # a server that starts removes the temporary tables that it finds, also those of others
+        account.own(own)
         install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
-        install += ["--skip-test-db", "--skip-name-resolve"]
+        install += ["--skip-test-db", "--skip-name-resolve", f"--tmpdir={own}"]
         made = spawn(install, log=log, account=account, cwd=folder)
         status = made.wait(180)
         end(made)
@@ -65,6 +67,6 @@ def serve_mariadb(*options: str) -> Iterator[MariaServer]:
         port = free_port()
         argv = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]
         argv += [f"--socket={folder}/mysql.sock", f"--pid-file={folder}/mysql.pid", "--innodb-flush-log-at-trx-commit=0"]
-        argv += ["--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4", "--skip-name-resolve", *options]
+        argv += [f"--tmpdir={own}", "--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4", "--skip-name-resolve", *options]
         with running(argv, ready=lambda: "ready for connections" in log.read_text(errors="replace"), log=log, account=account, cwd=folder):
             yield MariaServer("127.0.0.1", port, "root")
