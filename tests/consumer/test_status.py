@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,8 +221,13 @@ def test_a_folder_that_cannot_be_written_is_said_with_what_to_do_by_pull_and_sta
     well("status", copy)
 
 
-@pytest.mark.parametrize("change", [{"began_at": "2026-06-01T00:00:00.000000Z"}, {"pulled_at": ""}])
-def test_a_pull_that_did_not_finish_is_said(sender: Sender, tmp_path: Path, change: dict[str, str]) -> None:
+BEGAN = {"began_at": "2026-06-01T00:00:00.000000Z"}
+FIRST = {**BEGAN, "pulled_at": "", "streams": {}, "deliveries": {}, "folders": {}}
+"""What the position holds when the first pull ends before it could note a delivery: killed, or on a disk that is full."""
+
+
+@pytest.mark.parametrize("change", [BEGAN, {"pulled_at": ""}, FIRST])
+def test_a_pull_that_did_not_finish_is_said(sender: Sender, tmp_path: Path, change: dict[str, Any]) -> None:
     copy = tmp_path / "copy"
     well("pull", sender.root, copy)
     path = copy / ".waybill-consumer.json"

@@ -120,7 +120,7 @@ def _missing(report: Status, root: Path, found: Holdings, position: Position) ->
     if not is_pulled(root) and not found.entities:
         report.missing.append("nothing was pulled into this folder yet")
     began = position.began_at or _began_unseen(root, position)
-    if began and position.kept and not any(not problem["entity"] for problem in position.problems) and not is_at_work(root):
+    if began and not any(not problem["entity"] for problem in position.problems) and not is_at_work(root):
         report.missing.append(f"the pull that began at {began} did not finish. Pull once more, and read what it says")
     elif position.kept and not position.pulled_at and not is_at_work(root):
         report.missing.append("no pull into this folder has finished. Pull once more, and read what it says")
