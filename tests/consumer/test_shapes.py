@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -155,6 +156,47 @@ def test_a_damaged_file_is_found_and_stops_its_own_entity(place: Place, database
     assert said.code == 1
     assert "bytes, its manifest says" in said.err
     assert [row[0] for row in run(database, "select count(*) from theme")] == [8]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_file_that_this_disk_does_not_give_back_stops_its_own_entity_until_it_is_pulled_again(
+    place: Place, database: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    well("pull", place.out / "exports/acme", copy)
+    file = next(path for path in copy.rglob("user*.*") if path.parent.name == "user" and path.suffix != ".json")
+    whole = file.read_bytes()
+    file.unlink()
+    file.symlink_to(file.name)  # it is listed, and to open it fails
+    verified = consumer("verify", copy)
+    assert [line for line in verified.out.splitlines() if line.startswith("problem")] == [
+        f"problem: /{file.relative_to(copy)}: cannot be read: Too many levels of symbolic links"
+    ]
+    said = consumer("load", copy, "--to", database)
+    assert (said.code, "cannot be read: Too many levels of symbolic links; acme/user stays as it was before" in said.err) == (1, True), said
+    assert [row[0] for row in run(database, "select count(*) from theme")] == [8]
+    assert "cannot be read" in consumer("status", copy).out
+    well("pull", place.out / "exports/acme", copy)
+    assert file.read_bytes() == whole
+    well("load", copy, "--to", database)
+    compare(place, database)
+
+
+@pytest.mark.parametrize("delivered", ["ndjson"], indirect=True)
+@pytest.mark.parametrize("database", ["duckdb", "postgresql"], indirect=True)
+def test_status_knows_of_a_load_that_found_no_room_for_its_temporary_files(
+    place: Place, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    well("pull", place.out / "exports/acme", copy)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        said = consumer("load", copy, "--to", database)
+    assert (said.code, "then load again: what was loaded stays" in said.err) == (1, True), said
+    told = consumer("status", copy)
+    assert (told.code, "then load again: what was loaded stays" in told.out) == (1, True), told
+    well("load", copy, "--to", database)
+    well("status", copy)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -42,6 +42,7 @@ class Stored(io.RawIOBase):
         self._blocks = iter(blocks)
         self._rest = memoryview(b"")
         self._hash = hashlib.sha256()
+        self._failed: Refused | None = None
         self.bytes = 0
 
     def readable(self) -> bool:
@@ -62,12 +63,18 @@ class Stored(io.RawIOBase):
         return self._hash.hexdigest()
 
     def drain(self) -> None:
-        """Hash what nobody read."""
+        """Hash what nobody read. Raises again what ended the bytes too early: they tell nothing of the file then."""
         while self._next():
             pass
 
     def _next(self) -> bool:
-        block = next(self._blocks, None)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            block = next(self._blocks, None)
+        except Refused as error:
+            self._failed = error
+            raise
         if block is None:
             return False
         self._hash.update(block)

@@ -40,8 +40,8 @@ def unwritable(error: OSError, root: Path) -> Refused:
 
 
 def is_intact(path: Path, file: File) -> bool:
-    """Return whether a file on this disk is what its manifest says."""
-    with contextlib.suppress(FileNotFoundError):
+    """Return whether a file on this disk is what its manifest says. One that the disk does not give back is not."""
+    with contextlib.suppress(OSError):
         return path.stat().st_size == file.bytes and hashed(path)[0].hexdigest() == file.sha256
     return False
 

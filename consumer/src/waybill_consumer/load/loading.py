@@ -115,16 +115,25 @@ def load_into(url: str, schema: str, root: Path, progress: Progress, **options: 
         with open_target(url, schema) as target:
             report = load(root, target, progress, **options)
     except Refused as error:
-        failed = Loaded()
-        failed.problem("", error)
-        with contextlib.suppress(OSError):
-            _keep(root, database, failed, only)
+        _keep_failure(root, database, error, only)
         raise
+    except OSError as error:
+        step = "Free space, or let this account read and write there, then load again: what was loaded stays"
+        refused = Refused(error.strerror or str(error), where=str(error.filename or root), next_step=step)
+        _keep_failure(root, database, refused, only)
+        raise refused from error
     try:
         _keep(root, database, report, only)
     except OSError as error:
         report.notes.append(f"{root}: what was loaded cannot be kept for `status` and `pull`: {error.strerror}")
     return report
+
+
+def _keep_failure(root: Path, database: str, error: Refused, only: Sequence[str]) -> None:
+    failed = Loaded()
+    failed.problem("", error)
+    with contextlib.suppress(OSError):
+        _keep(root, database, failed, only)
 
 
 def _keep(root: Path, database: str, report: Loaded, only: Sequence[str]) -> None:

@@ -134,6 +134,11 @@ class DataFile:
                     yield block
         except FileNotFoundError:
             raise self._damaged("is listed in its manifest and missing") from None
+        except PermissionError as error:
+            step = "Let this account read it, then load again"
+            raise Refused(f"cannot be read: {error.strerror}", where=str(self.path), next_step=step) from error
+        except OSError as error:
+            raise self._damaged(f"cannot be read: {error.strerror}") from error
 
     def _check(self, stored: Stored) -> None:
         stored.drain()
