@@ -351,6 +351,52 @@ def test_a_schema_that_differs_between_files_is_refused(lake: Path, columns: str
     assert caught.value.code == "schema_drift"
 
 
+WRITERS: dict[str, dict[str, Any]] = {
+    "Arrow": {},
+    "Arrow, format 1.0": {"version": "1.0", "coerce_timestamps": "us"},
+    "Arrow, short decimals": {"store_decimal_as_integer": True, "coerce_timestamps": "ms"},
+    "Arrow, no groups for lists": {"use_compliant_nested_type": False},
+    "Arrow, INT96": {"use_deprecated_int96_timestamps": True},
+}
+NOTED = {
+    "small": ("integer", "-7::SMALLINT"),
+    "four bytes": ("integer", "-7::INTEGER"),
+    "eight bytes": ("integer", "-7::BIGINT"),
+    "unsigned": ("integer", "7::UBIGINT"),
+    "text": ("string", "'it''s'"),
+    "enum": ("string", "'x'::ENUM('x', 'y')"),
+    "decimal of 4 bytes": ("decimal", "-1.50::DECIMAL(9,2)"),
+    "decimal of 8 bytes": ("decimal", "-1.50::DECIMAL(18,2)"),
+    "decimal of 16 bytes": ("decimal", "-1.50::DECIMAL(38,2)"),
+    "day": ("date", "DATE '1969-07-20'"),
+    "time": ("timestamp", "TIMESTAMP '1969-07-20 20:17:40.5'"),
+    "time of day": ("string", "TIME '20:17:40.5'"),
+    "bytes": ("binary", "'\\x00\\xFF'::BLOB"),
+    "list": ("json", "[1, NULL, 3]"),
+    "list of lists": ("json", "[['a'], NULL]"),
+    "record": ("json", "{'a': 1::SMALLINT, 'b': [{'c': -1.5::DECIMAL(9,2)}]}"),
+    "map": ("json", "MAP {'k': 'v'}"),
+}
+
+
+@pytest.mark.parametrize("first", ["DuckDB", *WRITERS])
+def test_one_type_that_writers_note_in_several_ways_is_one_type(tmp_path: Path, first: str) -> None:
+    values = ", ".join(f'{value} AS "{name}"' for name, (_, value) in NOTED.items())
+    row = duckdb.sql(f"SELECT 'acme' AS tenant_id, TIMESTAMP '2026-01-01' AS updated_at, {values}")
+    for number, writer in enumerate([first, *({"DuckDB", *WRITERS} - {first})]):
+        path = tmp_path / f"{number}.parquet"
+        one = row.project(f"*, {number}::BIGINT AS id")
+        if writer == "DuckDB":
+            one.write_parquet(str(path))
+        else:
+            pq.write_table(one.to_arrow_table(), path, **WRITERS[writer])
+    columns = {"id": {"type": "integer"}, **{name: {"type": kind} for name, (kind, _) in NOTED.items()}}
+    lines = read(Lake(LakeSource(kind="lake"), tmp_path, _no_connection), entity(relation="*.parquet", columns=columns)).splitlines()
+    assert [line.partition(",")[0] for line in lines] == [str(number) for number in range(1 + len(WRITERS))]
+    [line] = {line.partition(",")[2] for line in lines}
+    assert line.startswith("-7,-7,-7,7,it's,x,-1.50,-1.50,-1.50,1969-07-20,1969-07-20T20:17:40.500000Z,20:17:40.5,AP8=,")
+
+
 def test_a_column_only_newer_files_have_is_no_drift(lake: Path) -> None:
     path = lake / "lake/events/tenant_id=acme/day=2026-01-02/newer.parquet"
     duckdb.sql("SELECT 99::BIGINT AS id, TIMESTAMP '2026-01-01' AS updated_at, 'n' AS note, 1 AS secret").write_parquet(str(path))

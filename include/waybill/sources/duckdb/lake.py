@@ -401,11 +401,7 @@ class LakeSnapshot(EngineSnapshot):
         paths = self._paths(entity, selection.tenant)
         every = {*entity.needed_columns, *sources(selection.columns)}
         needed = every - partitions.types_of(paths[0], entity).keys()
-        statement = sql(
-            "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
-            _these(paths),
-        )
-        columns = parquet_schema.refuse_differing(entity, needed, self._run(selection, statement))
+        columns = parquet_schema.refuse_differing(entity, needed, self._run(selection, sql(parquet_schema.FOOTERS, _these(paths))))
         conditions = (condition.column for condition in selection.where)
         every |= {*conditions, *entity.scopes.values(), entity.time_column}
         partitions.refuse_disagreeing(entity, every, columns, lambda asked: self._run(selection, asked))

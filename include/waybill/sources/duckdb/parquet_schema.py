@@ -1,6 +1,7 @@
 """The columns of Parquet files as their footers describe them: whether files agree, and columns that have no type.
 
-A column of the null type holds no value. pandas and Arrow write it where every value is None, so that it agrees with every other type.
+Writers note one type in several ways: a BIGINT is `INT64` to Arrow and `INT_64` to DuckDB, a text `UTF8` or `STRING`, a decimal has 4, 8 or 16
+bytes. What counts is the type that the engine reads a file's values as. A column of the null type holds no value. pandas and Arrow write it where every value is None, so that it agrees with every other type.
 """
 
 from __future__ import annotations
@@ -8,21 +9,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 
-Element = tuple[Any, ...]
-"""Name, physical, converted and logical type, precision, scale and number of children."""
+
+class Element(NamedTuple):
+    """A column or a part of it. `native` is the engine's type, and `group` what kind of group it is, if it has children."""
+
+    name: str
+    native: str | None
+    group: str | None
+    digits: int | None
+    children: int | None
+
+
 Shape = tuple[Element, ...]
 """A column: its element, and behind it those of its children."""
 
 _MOST_DIGITS = 38
 """Of a decimal in DuckDB."""
 _NO_TYPE = '"NULL"'
+FOOTERS = "SELECT file_name, name, duckdb_type, converted_type, precision, num_children FROM parquet_schema({})"
+"""Each element behind its file, depth first."""
 _READ_AS = {
     ColumnType.INTEGER: "BIGINT",
     ColumnType.DECIMAL: "DECIMAL(38, 0)",
@@ -60,7 +72,7 @@ def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable
     """
     files: dict[str, list[Element]] = defaultdict(list)
     for file, *element in elements:
-        files[file].append(tuple(element))
+        files[file].append(Element(*element))
     seen: dict[str, dict[Shape | None, str]] = {name: {} for name in sorted(needed)}
     names: dict[str, list[str]] = {}
     for file, found in files.items():
@@ -101,7 +113,7 @@ def _refuse_alike(entity: Entity, needed: Collection[str], columns: Collection[s
 
 
 def _refuse_rounded(entity: Entity, name: str, shape: Shape) -> None:
-    if any((element[4] or 0) > _MOST_DIGITS for element in shape):
+    if any((element.digits or 0) > _MOST_DIGITS for element in shape):
         raise PermanentError(
             f"column {name} holds decimals of more than {_MOST_DIGITS} digits, which the engine would read as rounded doubles",
             where=entity.id,
@@ -112,14 +124,16 @@ def _refuse_rounded(entity: Entity, name: str, shape: Shape) -> None:
 
 def _agree(one: Shape, other: Shape) -> bool:
     """Return whether two shapes are the same where both have a type."""
+    if one and other and one[0].native == other[0].native:
+        return True
     at = beside = 0
     while at < len(one) and beside < len(other):
         first, second = one[at], other[beside]
         if _is_untyped(first) or _is_untyped(second):
-            if first[0] != second[0]:
+            if first.name != second.name:
                 return False
             at, beside = _end(one, at), _end(other, beside)
-        elif first != second:
+        elif _alone(first) != _alone(second):
             return False
         else:
             at, beside = at + 1, beside + 1
@@ -127,7 +141,12 @@ def _agree(one: Shape, other: Shape) -> bool:
 
 
 def _is_untyped(element: Element) -> bool:
-    return str(element[3]).startswith("NullType")
+    return element.native == _NO_TYPE
+
+
+def _alone(element: Element) -> tuple[Any, ...]:
+    """Return what tells an element from others, without its children."""
+    return element.name, element.group if element.children else element.native, element.children
 
 
 def _columns(elements: list[Element]) -> list[tuple[str, Shape]]:
@@ -136,22 +155,19 @@ def _columns(elements: list[Element]) -> list[tuple[str, Shape]]:
     at = 1
     while at < len(elements):
         end = _end(elements, at)
-        found.append((elements[at][0], tuple(elements[at:end])))
+        found.append((elements[at].name, tuple(elements[at:end])))
         at = end
     return found
 
 
 def _end(elements: Shape | list[Element], at: int) -> int:
     """Return where the element and its children end."""
-    open_children = elements[at][-1] or 0
+    open_children = elements[at].children or 0
     while open_children:
         at += 1
-        open_children += (elements[at][-1] or 0) - 1
+        open_children += (elements[at].children or 0) - 1
     return at + 1
 
 
 def _shown(shape: Shape | None) -> str:
-    if shape is None:
-        return "missing"
-    _, physical, converted, logical, *_ = shape[0]
-    return str(logical or converted or physical or "nested")
+    return str(shape[0].native) if shape else "missing"
