@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -64,13 +65,34 @@ def test_rows_added_after_the_request_are_left_out_and_counted(office: Office, m
     assert json.loads(archive(office, done).read("manifest.json"))["entities"][0]["rows_left_out_as_later"] == 1
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Kiritimati"])
-def test_a_date_is_compared_with_the_dates_asked_for_wherever_the_tenant_is(office: Office, zone: str) -> None:
-    columns = {**MEASUREMENT["columns"], "taken_at": {"type": "date"}}
-    use(office, "full", columns=columns)
+def dated(office: Office, mode: str, zone: str) -> None:
+    """Times of rows are dates, and the tenant is in a zone."""
+    use(office, mode, columns={**MEASUREMENT["columns"], "taken_at": {"type": "date"}})
     office.place.tenant(entityList=["measurement"], timezone=zone)
     apply(office.installation(), actor="test")
     office.place.sql("alter table measurement alter taken_at type date")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("hour", [-10, 10])
+@pytest.mark.parametrize("mode", ["full", "append by id"])
+def test_days_that_began_before_the_request_are_held_and_later_ones_counted_as_left_out(
+    office: Office, mode: str, hour: int, zone: str
+) -> None:
+    dated(office, mode, zone)
+    today = (office.later(timedelta(hours=hour)).astimezone(ZoneInfo(zone)).date() - date(2026, 5, 31)).days
+    for day in range(5):
+        office.measure(day, taken_at=f"{date(2026, 5, 31) + timedelta(days=day)}", updated_at=START - MINUTE)
+    office.measure(5, taken_at=f"{AHEAD:%Y-%m-%d}", updated_at=START - MINUTE)
+    export = fulfilled(office)
+    held = sorted(row["id"] for row in lines(office, export))
+    left_out = json.loads(archive(office, export).read("manifest.json"))["entities"][0]["rows_left_out_as_later"]
+    assert (held, left_out) == ([*range(today + 1), 5], 4 - today)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Kiritimati"])
+def test_a_date_is_compared_with_the_dates_asked_for_wherever_the_tenant_is(office: Office, zone: str) -> None:
+    dated(office, "full", zone)
     for day in range(1, 8):
         office.measure(day, taken_at=f"2026-05-0{day}", updated_at=START - MINUTE)
     export = fulfilled(office, range={"from": "2026-05-03", "to": "2026-05-05"})

@@ -225,20 +225,20 @@ class Query:
         if not name or not (asked.time_from or asked.time_to or asked.time_cut):
             return []
         x, native = self.flavour.name(name), self.natives[name]
-        low, high = self._day(self.selection.time_from), self._day(self.selection.time_to)
+        low, high = (edge and self._day(edge) for edge in (asked.time_from, asked.time_to))
         terms = [
             sql("{} >= {}", x, self.flavour.bind_instant(low, native)) if low else Sql(),
             sql("{} < {}", x, self.flavour.bind_instant(high, native)) if high else Sql(),
         ]
-        if cut := self.selection.time_cut:
-            first, second = (self.flavour.bind_instant(instant, native) for instant in cut)
+        if cut := asked.time_cut:
+            first, second = (self.flavour.bind_instant(self._day(instant), native) for instant in cut)
             terms.append(either((sql("{} IS NULL", x), sql("{} < {}", x, first), sql("{} >= {}", x, second))))
         return terms
 
-    def _day(self, value: datetime | None) -> datetime | None:
-        """Return an edge of the time range as the column compares: for a date, the first day that begins (in the zone) from then on."""
+    def _day(self, value: datetime) -> datetime:
+        """Return an edge of a range of time as the column compares: for a date, the first day that begins (in the zone) from then on."""
         zone = self.selection.zone
-        if value is None or zone is None or self.flavour.kind(self.natives[self.entity.time_column]) is not ColumnType.DATE:
+        if zone is None or self.flavour.kind(self.natives[self.entity.time_column]) is not ColumnType.DATE:
             return value
         return first_day(value, zone)
 
