@@ -125,8 +125,11 @@ def latest(at: str, now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def local_time(day: date, clock: time, zone: ZoneInfo) -> datetime:
-    """Return a time of day on a day in `zone`, as UTC."""
-    return datetime.combine(day, clock, zone).astimezone(UTC)
+    """Return a time of day on a day in `zone`, as UTC, by the rules of Airflow's schedules.
+
+    That is the second of two equal times, and what the clock shows instead of a time that it skips.
+    """
+    return max(datetime.combine(day, clock.replace(fold=fold), zone).astimezone(UTC) for fold in (0, 1))
 
 
 def export_date(end: datetime, zone: ZoneInfo) -> date:

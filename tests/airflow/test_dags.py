@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pendulum
 import pytest
@@ -23,7 +24,7 @@ from tests.airflows import environment
 from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
 from waybill.airflow import tasks
 from waybill.airflow.retries import retry_policy
-from waybill.configuration.registration import Registration
+from waybill.configuration.registration import Registration, starts_at
 from waybill.deliveries import repairs, sizing
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports.describing import listed
@@ -33,7 +34,7 @@ from waybill.ledger import deliveries, destinations
 from waybill.ledger.registrations import Provenance
 from waybill.registrations.applying import apply, record
 from waybill.sources.duckdb import engine
-from waybill.window import Frequency
+from waybill.window import Frequency, cron, local_time
 
 HEAVY = (
     *("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic"),
@@ -85,6 +86,28 @@ def imported_by(repository: Path, *names: str, **env: str) -> set[str]:
     )
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **env}, capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "America/Havana", "America/Santiago", "Africa/Cairo", "Australia/Lord_Howe", "Antarctica/Troll"]
+)
+def test_pages_and_promises_expect_a_run_when_airflow_starts_it_on_days_when_clocks_change(zone):
+    """Troll's clock moves by two hours; in Havana, Santiago and Cairo clocks change at midnight."""
+    from airflow.timetables.base import DataInterval, TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    noons = [datetime(2026, 1, 1, 12, tzinfo=UTC) + number * DAY for number in range(365)]
+    offsets = [noon.astimezone(ZoneInfo(zone)).utcoffset() for noon in noons]
+    changes = [noon.date() for noon, before, after in zip(noons[1:], offsets, offsets[1:], strict=False) if before != after]
+    for half_hour in range(48):
+        at = starts_at("acme", f"{half_hour // 2:02}:{half_hour % 2 * 30:02}")
+        timetable = CronTriggerTimetable(cron([Frequency.DAILY], at.minute, at.hour), timezone=zone)
+        for day in (change + number * DAY for change in changes for number in (-1, 0)):
+            expected, last = local_time(day, at, ZoneInfo(zone)), local_time(day - DAY, at, ZoneInfo(zone))
+            interval = DataInterval.exact(pendulum.instance(last))
+            run = timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=TimeRestriction(None, None, True))
+            assert run is not None
+            assert run.run_after == expected, (day, at)
 
 
 def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place, dags):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waybill.configuration.promise import PromiseState, Terms
-from waybill.window import Frequency
+from waybill.window import Frequency, start_of_day
 
 pytestmark = pytest.mark.fast
 
@@ -36,6 +36,16 @@ def test_a_promise_is_the_first_such_time_after_the_run_starts(frequency, start,
     terms = Terms(ZoneInfo("Europe/Berlin"), Frequency(frequency), time(start), time(by))
     assert terms.run_for(at(boundary)) == at(run_at)
     assert terms.deadline(at(boundary)) == at(deadline)
+
+
+@pytest.mark.parametrize("by", ["00:15", "01:00", "02:15", "02:30", "03:00", "03:15", "03:45", "04:00"])
+@pytest.mark.parametrize("start", ["01:00", "02:00", "02:30", "03:00"])
+@pytest.mark.parametrize("day", [date(2026, 3, 28), date(2026, 3, 29), date(2026, 10, 24), date(2026, 10, 25)])
+def test_no_promise_ends_before_its_run_starts_or_after_the_same_time_of_the_next_day(day, start, by):
+    """On 29 March the hour after 02:00 does not exist in Berlin, on 25 October it comes twice."""
+    terms = Terms(ZoneInfo("Europe/Berlin"), Frequency.DAILY, time.fromisoformat(start), time.fromisoformat(by))
+    boundary = start_of_day(day, terms.zone)
+    assert terms.run_for(boundary) < terms.deadline(boundary) <= terms.run_for(boundary) + timedelta(hours=25)
 
 
 def test_people_are_warned_while_there_is_time_and_no_sooner_than_half_way():

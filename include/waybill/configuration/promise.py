@@ -53,13 +53,13 @@ class Terms:
         return local_time(boundary.astimezone(self.zone).date(), self.at, self.zone)
 
     def deadline(self, boundary: datetime) -> datetime:
-        """Return the first `by` after that run starts. It is on the same day, or on the next one if `by` is no later in the day
-        than `at`.
-        """
+        """Return the first `by` after that run starts, on the same day or on the next one."""
+        run_at = self.run_for(boundary)
         if isinstance(self.by, timedelta):
-            return self.run_for(boundary) + self.by
-        day = boundary.astimezone(self.zone).date() + timedelta(days=self.by <= self.at)
-        return local_time(day, self.by, self.zone)
+            return run_at + self.by
+        today = boundary.astimezone(self.zone).date()
+        same_day = local_time(today, self.by, self.zone)
+        return same_day if same_day > run_at else local_time(today + timedelta(days=1), self.by, self.zone)
 
     def owed(self, watermark: datetime | None, since: datetime) -> datetime:
         """Return the first boundary that a stream has not reached. Runs that started before `since`, when the promise was made, do not
