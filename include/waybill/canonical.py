@@ -211,6 +211,12 @@ def anonymize(value: str | None, salt: bytes) -> str | None:
     return None if value is None else hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
 
 
+def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
+    """Return the inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
+    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
+
+
 def row_digest(keys: list[str | None], position: str | None, fields: list[str | None]) -> bytes:
     """Return what identifies a row version: the first 16 bytes of the SHA-256 of one record of the raw key, the change position and the
     exported fields.

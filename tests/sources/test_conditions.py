@@ -68,6 +68,27 @@ def test_a_scope_finds_uuids_as_it_offers_them(place: Place, native: str, spelt:
     assert found(place, Selection(entity, "acme", {"id": entity.columns["id"]}, scope={"project": (offered,)})) == "1"
 
 
+NESTED = {
+    "sqlite": [("json", "'null'", "'{\"a\":null}'")],
+    "mariadb": [("json", "'null'", "'{\"a\":null}'")],
+    "duckdb": [("json", "'null'", "'{\"a\":null}'"), ("struct(a int, b text)", "{'a': null, 'b': null}", "{'a': 1, 'b': null}")],
+    "postgres": [("jsonb", "'null'", "'{}'"), ("pair", "(null, null)", "(1, null)"), ("pairs", "(null, null)", "(1, null)")],
+}
+
+
+@pytest.mark.parametrize("kind", ["json", "string"])
+def test_a_nested_value_is_null_where_the_file_has_none(place: Place, kind: str) -> None:
+    """A composite of PostgreSQL with some fields that are NULL is neither NULL nor not NULL to IS NULL."""
+    if place.kind in ("postgres", "psycopg"):
+        place.happens("create type pair as (a int, b text)", "create domain pairs as pair")
+    for native, *values in NESTED["postgres" if place.kind == "psycopg" else place.kind]:
+        holds(place, native, *values, "null")
+        assert (ids(place, kind, "is null", None), ids(place, kind, "is not null", None)) == ("3", "1 2"), native
+        if kind == "string":
+            assert ids(place, kind, "!=", "x") == "1 2", native
+        place.happens("drop table orders")
+
+
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("native", ["date", "text", ""])
 def test_a_date_of_sqlite_is_compared_as_it_is_delivered(place: Place, native: str) -> None:

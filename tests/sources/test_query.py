@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from waybill.canonical import hmac_pads
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError
 from waybill.sources.duckdb.engine import DuckDBFlavour, arrow, render
-from waybill.sources.query import Query, hmac_pads
+from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, either, every, quote, split_name, sql
 
 pytestmark = pytest.mark.fast

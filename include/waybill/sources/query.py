@@ -6,14 +6,13 @@ What engines spell differently is behind `waybill.sources.sql.Flavour`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from waybill.canonical import ColumnType, parse_timestamp
+from waybill.canonical import ColumnType, hmac_pads, parse_timestamp
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection, first_day
 from waybill.configuration.values.columns import Column, described
@@ -116,16 +115,21 @@ class Query:
 
     def condition(self, wanted: Condition) -> Sql:
         """Return a condition of the catalog or a registration. Every value is a parameter."""
-        x = self.flavour.name(wanted.column)
+        x, itself = self.flavour.name(wanted.column), self._itself(wanted.column)
         if wanted.op in ("is null", "is not null"):
-            return sql("{} {}", x, wanted.op.upper())
+            return sql("{} {}", itself, wanted.op.upper())
         if wanted.op in ("=", "in"):
             return either(self._same(wanted.column, value) for value in wanted.values())
         if wanted.op in ("!=", "not in"):
-            return every((sql("{} IS NOT NULL", x), *(sql("NOT ({})", self._same(wanted.column, value)) for value in wanted.values())))
+            return every((sql("{} IS NOT NULL", itself), *(sql("NOT ({})", self._same(wanted.column, value)) for value in wanted.values())))
         native, kind, (value,) = self.natives[wanted.column], self.kind(wanted.column), wanted.values()
         term = self.flavour.order(x, kind, native) if kind is ColumnType.STRING else self._comparable(wanted.column)
         return sql("{} {} {}", term, wanted.op, self._value_of(wanted.column, value))
+
+    def _itself(self, name: str) -> str:
+        """Return what is NULL exactly where the column is: PostgreSQL tells by IS NULL whether all fields of a composite value are."""
+        x = self.flavour.name(name)
+        return self.flavour.by_bytes(x) if self.flavour.kind(self.natives[name]) is ColumnType.JSON else x
 
     def _same(self, name: str, value: Any) -> Sql:
         if self.kind(name) is ColumnType.STRING:
@@ -254,7 +258,7 @@ class Query:
         if state:
             return sql("CASE WHEN {} THEN 1 ELSE 0 END = 0", self.condition(state))
         is_time = self.flavour.kind(self.natives[name]) in _INSTANTS
-        return self._is_pending(name) if is_time else sql("{} IS NULL", self.flavour.name(name))
+        return self._is_pending(name) if is_time else sql("{} IS NULL", self._itself(name))
 
     # What of them
 
@@ -359,13 +363,13 @@ class Query:
     def values(self, most: int) -> Sql:
         """Return different texts of the selection's only column, not NULL, in order."""
         [(name, _)] = _read(self.selection.columns)
-        there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
+        there = every((self.where(), sql("{} IS NOT NULL", self._itself(name))))
         text = sql("{}", self._sort_value(name)) if self.kind(name) is ColumnType.STRING else self.text(name)
         return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", text, self.relation, there, str(most))
 
     def without(self, names: Iterable[str], among: Sql) -> Sql:
         """Return the statement that counts the rows with NULL in one of these columns."""
-        missing = either(sql("{} IS NULL", self.flavour.name(name)) for name in names)
+        missing = either(sql("{} IS NULL", self._itself(name)) for name in names)
         return sql("SELECT count(*) FROM {} WHERE {} AND {}", self.relation, among, missing)
 
     def respells_key(self) -> bool:
@@ -436,12 +440,6 @@ def within_tenant(entity: Entity) -> list[str]:
 def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
     """Return the columns in their order, each with the column of the source that it reads."""
     return [(column.source(name), column) for name, column in columns.items()]
-
-
-def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
-    """Return the inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
-    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-    return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
 
 
 def _may_hold(delimiter: str) -> bool:

@@ -45,10 +45,12 @@ class TableQuery(Query):
         return sql("1 = 1") if wanted.values() and self._compares_otherwise(wanted.column) else super().condition(wanted)
 
     def _compares_otherwise(self, name: str) -> bool:
-        """SQLite makes whole numbers of what a column that is declared so is given: only such a column compares as it is delivered."""
+        """SQLite makes whole numbers of what a column that is declared so is given: only such a column compares as it is delivered. Nested
+        values compare as texts nowhere.
+        """
         kinds = {self.kind(name), self.flavour.kind(self.natives[name])}
         is_loose = self.flavour.database.dynamic and self.kind(name) is not ColumnType.STRING and kinds != {ColumnType.INTEGER}
-        return is_loose or self.holds_uuids_as_text(name)
+        return is_loose or ColumnType.JSON in kinds or self.holds_uuids_as_text(name)
 
     def equal(self, name: str, value: str) -> Sql:
         """Return exact equality. Of a UUID in a text the digits count: it may lack its hyphens, or stand in braces."""
