@@ -1,7 +1,8 @@
 """The columns of Parquet files as their footers describe them: whether files agree, and columns that have no type.
 
-Writers note one type in several ways: a BIGINT is `INT64` to Arrow and `INT_64` to DuckDB, a text `UTF8` or `STRING`, a decimal has 4, 8 or 16
-bytes. What counts is the type that the engine reads a file's values as. A column of the null type holds no value. pandas and Arrow write it where every value is None, so that it agrees with every other type.
+Writers note one type in several ways: a BIGINT is `INT64` to Arrow and `INT_64` to DuckDB, a text `UTF8` or `STRING`, a decimal has 4,
+8 or 16 bytes. What counts is the type that the engine reads a file's values as. A column of the null type holds no value. pandas and Arrow
+write it where every value is None, so that it agrees with every other type.
 """
 
 from __future__ import annotations
