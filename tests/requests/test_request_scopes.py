@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.exports import Office, make_office, person
+from tests.exports import MEASUREMENT, SITE, Office, make_office, person
+from tests.installations import catalog
 from waybill.access import Caller
 from waybill.configuration.catalog import ScopeLevel
 from waybill.errors import InvalidInput
+from waybill.ledger.on_demand import requests
 from waybill.requests import scopes
 from waybill.requests.following import options
 from waybill.requests.fulfilment.running import fulfil_all
@@ -65,6 +67,44 @@ def test_what_is_gone_when_the_worker_looks_fails_by_its_name(office: Office) ->
     [ended] = fulfil_all(office.installation())
     assert (ended.id, ended.status, ended.error_code) == (export.id, "failed", "unknown_scope")
     assert ended.error_message == "There is no project 'p2'."
+
+
+TAKEN_AWAY: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "the entity": ({"measurement": None}, {}, "Unknown entity 'measurement'."),
+    "the entity, from this tenant": ({"only": ["globex"]}, {}, "Unknown entity 'measurement'."),
+    "the level": ({"scopes": {"study": "study_id"}}, {}, "Measurement cannot be narrowed to one project."),
+    "the level, by policy": ({}, {"scopes": ["tenant"]}, "Exports of one project are not offered."),
+    "the format": ({"formats": ["csv"]}, {}, "Measurement cannot be exported as ndjson."),
+    "the format, by policy": ({}, {"formats": ["csv"]}, "The format 'ndjson' is not offered."),
+}
+"""What becomes of the catalog's entity and of the policy between request and start, and the words of the failure."""
+
+
+@pytest.mark.parametrize("what", TAKEN_AWAY)
+def test_a_request_for_what_is_no_longer_offered_fails_and_says_what_that_is(office: Office, what: str) -> None:
+    of_entity, of_policy, words = TAKEN_AWAY[what]
+    export = office.ask(scope={"level": "project", "project": "p1"})
+    offered = {} if "measurement" in of_entity else {"measurement": {**MEASUREMENT, **of_entity}}
+    office.place.write("catalog.yaml", catalog(**offered, site=SITE))
+    office.policy(**of_policy)
+    for tenant in ("acme", "globex"):
+        office.place.tenant(tenant, entityList=["site"])
+    [ended] = fulfil_all(office.installation())
+    assert (ended.id, ended.status, ended.error_code) == (export.id, "failed", "no_longer_offered")
+    assert (ended.error_message or "").casefold() == words.casefold()
+    assert "offered now" in (ended.error_advice or "")
+
+
+def test_an_organization_export_holds_of_each_tenant_what_that_tenant_is_offered(office: Office) -> None:
+    office.policy(organizations={"group": ["acme", "globex"]})
+    office.place.write("catalog.yaml", catalog(measurement={**MEASUREMENT, "only": ["acme"]}, site=SITE))
+    office.place.tenant("globex", entityList=["site"])
+    both = person("ada", "acme", "globex")
+    export = office.ask(who=both, entities=["measurement", "site"], scope={"level": "organization"})
+    [done] = fulfil_all(office.installation())
+    with office.installation().ledger.read() as connection:
+        paths = {file.path for file in requests.files_of(connection, export.id)}
+    assert (done.status, paths) == ("done", {"acme/measurement.ndjson", "acme/site.ndjson", "globex/site.ndjson"})
 
 
 def test_a_tenant_without_any_row_refuses_no_name(office: Office) -> None:

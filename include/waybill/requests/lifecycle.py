@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from waybill.configuration.policy import ExportPolicy
-from waybill.errors import PermanentError
+from waybill.errors import Finding, PermanentError
 from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure, Status
 
@@ -46,7 +47,7 @@ def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
     return " ".join(part for part in (request.error_advice, whom) if part)
 
 
-YOURS = ("permission_revoked", "unknown_scope", "row_limit_format")
+YOURS = ("permission_revoked", "unknown_scope", "no_longer_offered", "row_limit_format")
 """Failures that the requester can mend with another request. Nobody else needs to hear of them."""
 
 
@@ -61,6 +62,12 @@ def failure(code: str, because: str = "") -> Failure:
     """
     key = f"{code}{because}"
     return Failure(code, tell(f"failures.{key}"), tell(f"failures.{key}_advice"))
+
+
+def failed_by(code: str, findings: Iterable[Finding]) -> Failure:
+    """Return what is wrong with a request as the reason why it failed."""
+    words = "; ".join(found.reason for found in findings)
+    return Failure(code, f"{words[:1].upper()}{words[1:]}.", tell(f"failures.{code}_advice"))
 
 
 WRITING, PACKING = 90, 99

@@ -13,7 +13,7 @@ from waybill.configuration.catalog import Catalog, Entity, ScopeLevel, closest
 from waybill.configuration.policy import Level
 from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, described
-from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
+from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.requests.rights import organization_members, require
@@ -166,9 +166,3 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
             ]
         within[level] = filters[level]
     return []
-
-
-def failed_as_unknown(findings: list[Finding]) -> PermanentError:
-    """Return the same findings as the failure of a request."""
-    words = "; ".join(finding.reason for finding in findings)
-    return PermanentError(f"{words[:1].upper()}{words[1:]}.", next_step=tell("failures.unknown_scope_advice"), code="unknown_scope")

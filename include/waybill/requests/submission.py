@@ -19,7 +19,7 @@ from waybill.configuration.registration import entity_words
 from waybill.configuration.values.strict import CAMEL_CASE, Strict
 from waybill.errors import Finding, InvalidInput
 from waybill.language import tell
-from waybill.ledger.on_demand.request_records import RangeAsked
+from waybill.ledger.on_demand.request_records import ExportRequest, RangeAsked
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
 TENANT_WIDE = "tenant"
@@ -147,14 +147,28 @@ def check(
 ) -> Checked:
     """Check a submission and return it. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
     found: list[Finding] = []
-    kind = _export_type(submission, export_policy, found)
-    found += _scope_problems(submission.scope, export_policy)
-    entities = _entities(submission, kind, catalog, export_policy, found)
-    formats = _formats(submission, kind, entities, export_policy, found)
+    entities, formats = _chosen(submission, catalog, export_policy, found)
     span = _span(submission.range, period, export_policy, zone, now, found)
     if found:
         raise InvalidInput(found)
     return Checked(submission.export_type, submission.scope, tuple(entity.id for entity in entities), span, formats)
+
+
+def no_longer_offered(request: ExportRequest, catalog: Catalog, export_policy: ExportPolicy) -> list[Finding]:
+    """Return what of a request that was once accepted would be refused now, but for its range."""
+    asked = {"exportType": request.export_type, "scope": request.scope, "entities": request.entities, "formats": request.formats}
+    found: list[Finding] = []
+    _chosen(Submission.model_validate(asked), catalog, export_policy, found)
+    return found
+
+
+def _chosen(
+    submission: Submission, catalog: Catalog, export_policy: ExportPolicy, found: list[Finding]
+) -> tuple[list[Entity], tuple[str, ...]]:
+    kind = _export_type(submission, export_policy, found)
+    found += _scope_problems(submission.scope, export_policy)
+    entities = _entities(submission, kind, catalog, export_policy, found)
+    return entities, _formats(submission, kind, entities, export_policy, found)
 
 
 def _export_type(submission: Submission, export_policy: ExportPolicy, found: list[Finding]) -> ExportType | None:

@@ -159,8 +159,6 @@ def failure_of(error: WaybillError) -> Failure:
 
     The source's own message may name hosts, logins and tables, which a tenant must not see. Only the log holds it.
     """
-    if error.code == "unknown_scope":
-        return Failure("unknown_scope", error.what, error.next_step or "")
     if error.code in FAILURES:
         return failure(error.code)  # the error's own next step is for whoever runs the house
     if error.code == "row_limit_format":
@@ -194,7 +192,12 @@ def _extract_once(job: ExportJob, resources: Resources, folder: Path, pulse: Hea
     shares = len(by_source)
     for number, (name, entities) in enumerate(by_source.items()):
         with resources.source(name).snapshot(entities) as snapshot:
-            chosen = [(tenant, entity, selection(job, tenant, entity, snapshot)) for tenant in job.request.tenants for entity in entities]
+            chosen = [
+                (tenant, entity, selection(job, tenant, entity, snapshot))
+                for tenant in job.request.tenants
+                for entity in entities
+                if entity.is_offered(tenant)
+            ]
             expected = 0
             for _, _, wanted in chosen:
                 snapshot.check(wanted)

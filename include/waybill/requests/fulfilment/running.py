@@ -9,16 +9,17 @@ from collections.abc import Callable
 from datetime import datetime
 
 from waybill.access import Permission
-from waybill.errors import WaybillError
+from waybill.errors import Finding, WaybillError
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import exporting
 from waybill.requests.fulfilment.exporting import ExportJob, Resources
 from waybill.requests.fulfilment.heartbeat import Heartbeat
-from waybill.requests.lifecycle import failure
+from waybill.requests.lifecycle import failed_by, failure
 from waybill.requests.rights import has_plan, organization_members, still_holds
-from waybill.requests.scopes import failed_as_unknown, unknown
+from waybill.requests.scopes import unknown
+from waybill.requests.submission import no_longer_offered
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
 
@@ -70,6 +71,8 @@ def _job_or_failure(installation: Installation, claimed: ExportRequest) -> Expor
     try:
         if not _may_start(installation, claimed):
             return failure("permission_revoked")
+        if gone := _no_longer_offered(installation, claimed):
+            return failed_by("no_longer_offered", gone)
         job = _job(installation, claimed)
         with Heartbeat(installation.ledger, claimed, job.export_policy.heartbeat, installation.now):  # a source may be slow to tell values
             return _unknown_scope(installation, claimed, job) or job
@@ -83,7 +86,13 @@ def _unknown_scope(installation: Installation, request: ExportRequest, job: Expo
         findings = [found for tenant in request.tenants for found in unknown(installation, tenant, job.filters)]
     except WaybillError:
         return None  # the source is read next, and its own error is reported then
-    return exporting.failure_of(failed_as_unknown(findings)) if findings else None
+    return failed_by("unknown_scope", findings) if findings else None
+
+
+def _no_longer_offered(installation: Installation, request: ExportRequest) -> list[Finding]:
+    """Return what catalog or policy have taken away since the request was made. Another request would be refused for it."""
+    catalog = installation.catalog.offered_to(request.tenant)
+    return no_longer_offered(request, catalog, installation.configuration.export_policy(request.tenant))
 
 
 def _may_start(installation: Installation, request: ExportRequest) -> bool:
