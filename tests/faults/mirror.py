@@ -31,6 +31,7 @@ from waybill.registrations.applying import apply
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Australia/Lord_Howe", "Africa/Cairo")
 KEYS = (["id"], ["code"], ["code", "id"])
+EACH_TIME = ("compare", "compare_rows")
 _FEW_ENTITIES = 4
 _MANY_CALLS = 400
 """About as many calls that change something as a run makes here."""
@@ -65,10 +66,10 @@ class Mirror:
             self.env["AIRFLOW_CONN_TENANTS_SFTP"] = json.dumps(at)
             self.to = {"kind": "sftp", "connection": "tenants_sftp", "root": self.server.remote_root}
             self.place.out.symlink_to(self.server.root)
-        late, silent = self.dice.random() < 0.6, self.dice.random() < 0.5
+        late, silent, secret = self.dice.random() < 0.6, self.dice.random() < 0.5, self.dice.random() < 0.4
         begin = datetime(2026, self.dice.choice([2, 3, 10]), 24, 12, tzinfo=UTC)
-        self.world = World(self.source, self.dice, begin, late=late, silent=silent)
-        self.entities = self._entities(late, silent)
+        self.world = World(self.source, self.dice, begin, late=late, silent=silent, secret=secret)
+        self.entities = self._entities(late, silent or secret, "compare_rows" if secret else "compare")
         if self.small:
             self.entities = {name: self.entities[name] for name in self.dice.sample(list(self.entities), _FEW_ENTITIES)}
         by_time = [item for name, item in self.entities.items() if name.startswith(("lookback", "horizon"))]
@@ -80,7 +81,7 @@ class Mirror:
         self.world.some(30)
         self._configure()
 
-    def _entities(self, late: bool, silent: bool) -> dict[str, dict[str, Any]]:
+    def _entities(self, late: bool, silent: bool, how: str) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         marks = self.dice.random() < 0.7
         modes = [*self.source.modes, *(["horizon"] if "snapshot" in self.source.modes and not late and not silent else [])]
@@ -97,7 +98,7 @@ class Mirror:
             }[mode]
             table = "event" if mode.startswith("append") else "child" if mode == "child" else "thing"
             for compares in (True, False):
-                moves_unseen = mode == "child" or (silent and table == "thing" and mode != "full")
+                moves_unseen = mode == "child" or (silent and mode != "full" and (table == "thing" or how == "compare_rows"))
                 if (moves_unseen and not compares) or (mode == "full" and compares):
                     continue
                 found[f"{mode}_{'compared' if compares else 'plain'}"] = {
@@ -106,7 +107,7 @@ class Mirror:
                     **self._tenant_of(table),
                     "key": self.dice.choice(KEYS),
                     "changes": changes,
-                    "deletes": "compare" if compares else "never",
+                    "deletes": how if compares else "never",
                     "fill": self.dice.choice(["from_now", "full_load"]),
                     **({"deleted_column": "deleted_at"} if marks and table == "thing" and mode != "full" else {}),
                     **({"time_column": "updated_at"} if table == "event" else {}),
@@ -144,7 +145,7 @@ class Mirror:
         for entity, spec in self.entities.items():
             if dice.random() < 0.3:
                 # a row that no longer meets a condition is told where keys are compared only
-                body["where"][entity] = [{"column": "flag", "op": "is not null"}] if spec["deletes"] == "compare" else []
+                body["where"][entity] = [{"column": "flag", "op": "is not null"}] if spec["deletes"] in EACH_TIME else []
             if dice.random() < 0.3:
                 body["rename"][entity] = {"name": "label", "id": "number"}
             if dice.random() < 0.3:
@@ -209,9 +210,9 @@ class Mirror:
                 body["rename"][entity] = {"name": dice.choice(["label", "title"])}
             case 4:
                 body["timezone"] = dice.choice(ZONES)
-            case 5 if chosen["deletes"] == "compare":
+            case 5 if chosen["deletes"] in EACH_TIME:
                 body["where"][entity] = dice.choice([[], [{"column": "flag", "op": "is not null"}]])
-            case 6 if chosen["deletes"] == "compare":
+            case 6 if chosen["deletes"] in EACH_TIME:
                 chosen["key"] = dice.choice(KEYS)
                 for other in self.tenants.values():
                     listed = other["columns"].get(entity, chosen["key"])
@@ -219,7 +220,7 @@ class Mirror:
             case 7:
                 if not chosen["columns"].pop("seen", None):
                     chosen["columns"]["seen"] = {"type": dice.choice(["date", "string"])}
-            case 8 if not self.world.silent and chosen["deletes"] != "never":
+            case 8 if not (self.world.silent or self.world.secret) and chosen["deletes"] != "never":
                 chosen["deletes"] = dice.choice(["compare", {"mode": "compare", "every": 2}])
             case _:
                 return
@@ -341,7 +342,7 @@ class Mirror:
                 ):
                     yield f"{key} is {copy[key]} in the copy, {texts} in the source, position {position}, boundary {boundary}"
         compares = newest.get("deletes") is not None
-        if not compares and newest["kind"] != "full" and self.entities[entity]["deletes"] == "compare":
+        if not compares and newest["kind"] != "full" and self.entities[entity]["deletes"] in EACH_TIME:
             yield "no keys were compared"
         ghosts = copy.keys() - {key for _, (key, _) in wanted.values()}
         if ghosts and (compares or newest["kind"] == "full"):

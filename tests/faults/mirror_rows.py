@@ -28,11 +28,14 @@ def code_of(number: int) -> str:
 
 
 class World:
-    """The rows, by tenant and id, and everything they ever were. `now` is the story's time."""
+    """The rows, by tenant and id, and everything they ever were. `now` is the story's time.
 
-    def __init__(self, source: Source, dice: random.Random, now: datetime, *, late: bool, silent: bool) -> None:
+    In a `silent` one rows move and come back with old change times; in a `secret` one they also change and no change time tells.
+    """
+
+    def __init__(self, source: Source, dice: random.Random, now: datetime, *, late: bool, silent: bool, secret: bool = False) -> None:
         self.source, self.dice, self.now = source, dice, now
-        self.late, self.silent, self.marks_alone = late, silent, False
+        self.late, self.silent, self.secret, self.marks_alone = late, silent, secret, False
         self.rows: dict[tuple[str, int], Values] = {}
         self.was: dict[tuple[str, int], list[Values]] = {}
         self.events: dict[tuple[str, int], Values] = {}
@@ -51,6 +54,7 @@ class World:
         """So many changes, in one transaction."""
         kinds = [self.insert] * 5 + [self.update] * 6 + [self.delete] * 3 + [self.mark, self.move, self.renumber, self.swap_names]
         kinds += [self.come_back, self.ahead] + ([self.move_silently, self.restore] if self.silent else [])
+        kinds += [self.change_secretly, self.become_as_before, self.rewrite_event] * 2 if self.secret else []
         kinds += [self.happen] * 4 + [self.purge] + [self.bear] * 3 + [self.grow, self.part, self.adopt, self.move_parent]
         for _ in range(count):
             self.dice.choice(kinds)()
@@ -244,6 +248,22 @@ class World:
         if gone:
             at = self.dice.choice(gone)
             self._put(at, self.was[at][-1])
+
+    def change_secretly(self) -> None:
+        if at := self.some_row():
+            self._put(at, {**self._values(at[1]), **{name: self.rows[at][name] for name in ("updated_at", "deleted_at")}})
+
+    def become_as_before(self) -> None:
+        """A version of the row that was there once, its old change time included."""
+        if at := self.some_row():
+            self._put(at, self.dice.choice(self.was[at]))
+
+    def rewrite_event(self) -> None:
+        if self.events:
+            at = self.dice.choice(sorted(self.events))
+            self.events[at] = {**self._values(at[1]), "updated_at": self.events[at]["updated_at"]}
+            text = f"update event set {', '.join(f'{name} = ?' for name in self.events[at])} where tenant_id = ? and id = ?"
+            self._pending.append((text, [*self.events[at].values(), *at]))
 
     def ahead(self) -> None:
         """A change time that no window reaches, or a deletion that is yet to come."""

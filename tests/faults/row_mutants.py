@@ -25,7 +25,7 @@ from tests.faults.live import environment, prepare, uncopied
 from tests.faults.mutants import Attack, Mutant
 from tests.faults.oracle import judge, visible
 from tests.faults.processes import Launcher
-from tests.installations import USER, Place, catalog, make_place
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database, serve_postgres
 from waybill.destinations.archives import archive_name
@@ -40,6 +40,20 @@ def vanished(launcher: Launcher, folder: Path) -> list[str]:
     scene = scenes.vanished(folder / "vanished")
     done = launcher.run(scene.root, *scene.argv)
     return judge(scene.out, dict(scene.versions), held=scene.held) + ([done.said] if done.status else [])
+
+
+def unlike(launcher: Launcher, folder: Path) -> list[str]:
+    """A row changes, and its change time does not. Whole rows are compared."""
+    place = make_place(folder)
+    place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare_rows"}))
+    place.tenant(entityList=["user"])
+    place.user(1, "Ada", NOON - 40 * DAY)
+    place.run(NOON)
+    place.sql("update \"user\" set name = 'Eve'")
+    place.close()
+    done = launcher.run(folder, "run", "acme", "--until", scenes.NEXT)
+    names = [row["name"] for row in Copy().catch_up(place.out / "exports/acme").rows.values()]
+    return ([] if names == ["Eve"] else [f"the copy holds {names}"]) + ([done.said] if done.status else [])
 
 
 def patterns(launcher: Launcher, folder: Path) -> list[str]:
@@ -358,16 +372,23 @@ ROW_MUTANTS = [
     Mutant(
         "keys that are gone are not told",
         "deliveries/key_changes/keysets.py",
-        "gone = delivered_before - there",
+        "gone = held.rows.keys() - there.keys()",
         "gone = set()",
         vanished,
     ),
     Mutant(
         "a key that came back waits for a change",
         "deliveries/key_changes/keysets.py",
-        "missing = (there - delivered_before - delivered) | ((was_dead & there) - dead - delivered)",
+        "missing = (_unlike(there, held.rows) | ((was_dead & there.keys()) - dead)) - delivered.keys()",
         "missing = set()",
         vanished,
+    ),
+    Mutant(
+        "a row that is not as it was delivered waits for a change",
+        "deliveries/key_changes/keysets.py",
+        "version and held != version",
+        "version and held is None",
+        unlike,
     ),
     Mutant(
         "a path is a pattern",

@@ -109,9 +109,11 @@ class Entity(Strict):
     optional: StrictBool = False
     """`export all` does not include it: a registration has to name it."""
     deletes: Annotated[Deletes | None, BeforeValidator(lambda v: {"mode": v} if isinstance(v, str) else v)] = None
-    """How rows that vanish from the source reach the consumer: `compare` delivers their keys, `never` says that none vanish."""
+    """How rows that vanish from the source reach the consumer: `compare` delivers their keys, `never` says that none vanish.
+
+    `compare_rows` compares whole rows, and also delivers those that changed without a sign."""
     deletes_at: DeletesAt = ""
-    """When keys are compared: a local time of day, a weekday, or both. Without it, at every delivery."""
+    """When keys or rows are compared: a local time of day, a weekday, or both. Without it, at every delivery."""
     fill: Literal["from_now", "full_load"] = "from_now"
     """What a column catalogued later holds in rows that do not change: nothing until a full load, or a full load at once."""
     source_rows: StrictBool = False
@@ -137,6 +139,16 @@ class Entity(Strict):
     def compares_keys(self) -> bool:
         """Return whether deliveries compare the delivered keys with those that are there."""
         return self.deletes is not None and self.deletes.compares
+
+    @property
+    def compares_rows(self) -> bool:
+        """Return whether such a comparison is one of whole rows."""
+        return self.deletes is not None and self.deletes.mode == "compare_rows"
+
+    @property
+    def fills_new_columns(self) -> bool:
+        """Return whether a column catalogued later means a full load. Copies that are compared whole hold it in every row."""
+        return self.fill == "full_load" or self.compares_rows
 
     @property
     def tombstone_column(self) -> str | None:
@@ -399,6 +411,9 @@ def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
         yield Finding(file, f"{at}.deletes_at", "contradicts deletes.every", "one of the two")
     if not entity.compares_keys:
         return
+    if entity.compares_rows and entity.changes.mode is Mode.FULL:
+        what = "compare_rows finds rows that changed without a sign, and mode full delivers every row anyway"
+        yield Finding(file, f"{at}.deletes", what, "compare, or another mode")
     if missing := [name for name in entity.key if entity.exported(name) is None]:
         what = f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported"
         yield Finding(file, f"{at}.deletes", what, "add the key columns to columns (export: anonymize is enough)")

@@ -25,7 +25,7 @@ def json_schema(kind: str) -> dict[str, Any]:
         entity["properties"].pop("id")  # it is the key in the file
         entity["required"].remove("id")
         entity["properties"]["key"] |= {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-        entity["properties"]["deletes"]["anyOf"].append({"enum": ["compare", "never"]})
+        entity["properties"]["deletes"]["anyOf"].append({"enum": ["compare", "compare_rows", "never"]})
         schema["$defs"]["Column"]["properties"]["export"]["enum"].append(True)  # a bare yes
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -51,9 +51,14 @@ def new_columns(stream: Stream, entity: Entity) -> list[str]:
 def needs_full_load(stream: Stream, entity: Entity) -> str:
     """Return why the next delivery must be a full load, if the entity wants new columns filled at once. Else empty."""
     new = new_columns(stream, entity)
-    if not new or entity.fill != "full_load":
+    if not new or not entity.fills_new_columns:
         return ""
-    return tell("new_columns.asked", len(new), columns=", ".join(new))
+    return tell("new_columns.asked", len(new), columns=", ".join(new), rule=rule(entity))
+
+
+def rule(entity: Entity) -> str:
+    """Return what in the catalog decides whether new columns are filled at once."""
+    return "deletes: compare_rows" if entity.compares_rows else f"fill: {entity.fill}"
 
 
 def kept_empty(new: list[str]) -> str:

@@ -45,7 +45,14 @@ def catalog_change(stream: Stream, entity: Entity, same: Callable[[str, str], bo
             return tell("redefined.anonymized" if column.export == "anonymize" else "redefined.not_anonymized", column=name)
         if source_of(fact) != column.source(name) and not same(source_of(fact), column.source(name)):
             return tell("redefined.source", column=name, now=column.source(name), before=source_of(fact))
-    return ""
+    return tell("redefined.rows") if entity.compares_rows and _is_other_row(stream, entity) else ""
+
+
+def _is_other_row(stream: Stream, entity: Entity) -> bool:
+    """Return whether a delivered column left the catalog, or has another type there."""
+    delivered = stream.columns or []
+    kept = followed(delivered, entity.columns)
+    return len(kept) < len(delivered) or any(fact["type"] != entity.columns[name].type.value for name, fact in kept.items())
 
 
 def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered]) -> list[str]:
@@ -67,6 +74,6 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
         new = filling.new_columns(stream, entity) if entity else []
         if entity and new:
             filled = tell("new_columns.full_load", len(new), columns=", ".join(new))
-            note = filled if entity.fill == "full_load" else filling.kept_empty(new)
-            lines.append(f"{entity.id}: {note} (fill: {entity.fill})")
+            note = filled if entity.fills_new_columns else filling.kept_empty(new)
+            lines.append(f"{entity.id}: {note} ({filling.rule(entity)})")
     return lines

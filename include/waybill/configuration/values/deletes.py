@@ -13,18 +13,19 @@ from waybill.configuration.values.strict import Strict
 class Deletes(Strict):
     """How rows that vanish from the source reach the consumer (docs/guarantees.md).
 
-    `compare`: the keys that were delivered are compared with those that are there, in every `every`-th delivery of a stream. `never`: rows
-    of the entity are not removed, so nothing is compared, and `waybill check` does not warn.
+    `compare`: the keys that were delivered are compared with those that are there, in every `every`-th delivery of a stream.
+    `compare_rows`: the same with whole rows, so that rows that are not as they were delivered come again, whatever their change time says.
+    `never`: rows of the entity are not removed, so nothing is compared, and `waybill check` does not warn.
     """
 
-    mode: Literal["compare", "never"]
-    """`compare` or `never`."""
+    mode: Literal["compare", "compare_rows", "never"]
+    """`compare`, `compare_rows` or `never`."""
     every: Annotated[StrictInt, Field(ge=1)] = 1
     """Compare keys at every n-th delivery only."""
 
     @property
     def compares(self) -> bool:
-        return self.mode == "compare"
+        return self.mode != "never"
 
 
 _WEEKLY = re.compile(r"^(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day(?: |$))?(?:(?:[01]\d|2[0-3]):[0-5]\d)?\Z")

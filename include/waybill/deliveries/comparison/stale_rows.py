@@ -15,7 +15,7 @@ from waybill.configuration.selection import FileStyle, Selection
 from waybill.deliveries.kept_bytes import BytesGone, delivered_texts, find_bytes
 from waybill.deliveries.key_changes import changes, keysets
 from waybill.deliveries.key_changes.changes import key_columns
-from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Step
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Held, Step
 from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.files.manifest import csv_of, records_of
@@ -57,9 +57,9 @@ def count(
         here = _keys_in_source(snapshot, selection, Buckets(folder), exact=exact)
     gone = total = 0
     for bucket in range(keysets.BUCKETS):
-        keys = consumer_keys(bucket)
-        total += len(keys)
-        gone += len(keys.difference(here.at(bucket)))
+        held = consumer_keys(bucket).rows
+        total += len(held)
+        gone += len(held.keys() - here.at(bucket).keys())
     return gone, total, here.count
 
 
@@ -75,7 +75,7 @@ def _loose(fields: list[str | None]) -> bytes:
     return csv_line([field or None for field in fields], line_end="").encode()
 
 
-def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
+def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], Held] | None:
     """Return the keys that a consumer of all delivered files holds, bucket by bucket.
 
     None if a file is gone, is encrypted, or holds other keys, or if its rows do not show which of them are deleted.

@@ -56,7 +56,7 @@ def extract(job: DeliveryJob, source: Source, new_file: Callable[[int], Sink], k
         if job.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(job.stream, snapshot, selection, extent, known)
         start, position = _positions(job, extent, remembered, found)
-        notes = extent.short, extent.remarks, _repeated(job, repeats), _new_columns(job), _without_rows(selection, files)
+        notes = extent.short, extent.remarks, _repeated(job, repeats), _new_columns(job), _came_back(keys), _without_rows(selection, files)
         return Extracted(
             end=extent.end,
             position_from=start,
@@ -113,6 +113,11 @@ def _repeated(job: DeliveryJob, repeats: bool) -> str:
 
 def _new_columns(job: DeliveryJob) -> str:
     return filling.kept_empty(filling.new_columns(job.stream, job.entity)) if job.delivery.purpose == Purpose.SCHEDULE else ""
+
+
+def _came_back(keys: FoundKeys | None) -> str:
+    """Return a note on rows that no change position tells of: whoever knows the source finds out what changes them."""
+    return tell("compared.back", keys.back) if keys and keys.back else ""
 
 
 def _without_rows(selection: Selection, files: list[WrittenFile]) -> str:

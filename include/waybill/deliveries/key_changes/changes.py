@@ -2,6 +2,7 @@
 
 The ledger knows exactly what a consumer holds: the keys of every delivered file, without those of every deletes file. So a key that is
 there, due and not held is delivered, too, however old its change position is. A row restored from a backup comes with the next comparison.
+With `deletes: compare_rows` the ledger also knows a digest of each row that the consumer holds, so a row that is not the same comes, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.key_changes import keysets
-from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Comparison, Packed, Step
+from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Comparison, Held, Packed, Step
 from waybill.files.records import fields_of
 from waybill.ledger import Ledger
 from waybill.ledger.delivered import keys
@@ -55,7 +56,7 @@ class KeyStore:
 class FoundKeys:
     """The keys that an extraction found, for the ledger to record with the attempt. `gone` is None if nothing was compared.
 
-    `rows` is the number of the tenant's rows, if known anyway.
+    `rows` is the number of the tenant's rows, if known anyway. `back` counts the rows that are delivered because the comparison found them.
     """
 
     change: NewChange
@@ -67,6 +68,7 @@ class FoundKeys:
     key: tuple[str, ...]
     folder: Path
     rows: int | None = None
+    back: int = 0
 
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         """Return what the ledger keeps, by kind. A whole change needs no `gone`."""
@@ -84,6 +86,7 @@ class Repeated:
     blocks: Callable[[], Iterable[bytes]]
     change: NewChange
     rows: None = None
+    back = 0
 
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
@@ -97,7 +100,7 @@ def with_key_changes(
     It reads every key of the tenant if keys are compared, else the keys of the selection. Raises NewGenerationNeeded.
     """
     scan = _Scan(store.folder, entity, snapshot, selection)
-    change = _change(stream, delivery, _key_spelling(entity, snapshot))
+    change = _change(stream, delivery, _key_spelling(entity, snapshot) | scan.row_spelling())
     if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
         change = replace(change, whole=True, held=now.count, compared_at=snapshot.taken_at)
@@ -137,7 +140,7 @@ def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _S
         now = scan.delivered(selection)
         compared = compared_with(now)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
-    return selection, _found(change, compared.added, compared, scan, rows=here.count)
+    return selection, replace(_found(change, compared.added, compared, scan, rows=here.count), back=len(back))
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,26 @@ class _Scan:
         self.snapshot = snapshot
         everything = replace(selection, changed=ChangeSpan(), time_from=None, time_to=None)
         self._plain = replace(everything, columns=key_columns(entity), in_key_order=False)
+        self._rows = dict(self._plain.columns) | dict(selection.columns) if entity.compares_rows else None
 
     def _read(self, selection: Selection) -> Buckets:
         return Buckets(self.folder).fill(self.snapshot.csv(selection, FileStyle()))
 
+    def _read_rows(self, selection: Selection) -> Buckets:
+        """Return the keys of a selection, with their versions if whole rows are compared."""
+        if self._rows is None:
+            return self._read(selection)
+        rows = Buckets(self.folder, key_fields=len(self._plain.columns))
+        return rows.fill(self.snapshot.csv(replace(selection, columns=self._rows), FileStyle()))
+
+    def row_spelling(self) -> KeySpelling:
+        """Return what decides the versions of rows, if whole rows are compared."""
+        if self._rows is None:
+            return {}
+        return {"rows": [[column.source(name), column.type.value, column.export] for name, column in self._rows.items()]}
+
     def all(self) -> Buckets:
-        return self._read(self._plain)
+        return self._read_rows(self._plain)
 
     def with_known_columns(self, selection: Selection) -> ChangeSpan:
         """Return the span with the columns that its digests cover, so that fewer columns can be read."""
@@ -182,7 +199,10 @@ class _Scan:
 
     def delivered(self, selection: Selection) -> Buckets:
         """Return the keys of exactly the rows that a selection delivers."""
-        return self._read(replace(selection, columns=self._plain.columns, changed=self.with_known_columns(selection), in_key_order=False))
+        return self._read_rows(self._keys_of(selection))
+
+    def _keys_of(self, selection: Selection) -> Selection:
+        return replace(selection, columns=self._plain.columns, changed=self.with_known_columns(selection), in_key_order=False)
 
     def live(self, delivered: Selection | None = None) -> Buckets | None:
         """Return the keys of rows that are not deleted, of all or of those that a selection delivers.
@@ -191,7 +211,7 @@ class _Scan:
         """
         if not (self.entity.tombstone_column or self.entity.deleted_when):
             return None
-        return self._read(replace(self._plain, live_only=True)) if delivered is None else self.delivered(replace(delivered, live_only=True))
+        return self._read(replace(self._plain if delivered is None else self._keys_of(delivered), live_only=True))
 
     def equal(self, gone: Packed, here: Buckets, now: Buckets, later: Buckets) -> Iterator[bytes]:
         """Yield the digests of keys that equal a gone one as numbers, such as 1.00 and 1.0, and that are delivered neither now nor next.
@@ -245,8 +265,10 @@ def _key_spelling(entity: Entity, snapshot: Snapshot) -> KeySpelling:
 def _why_lost(before: list[Change], stream: Stream, spelling: KeySpelling) -> str:
     if not before or max(change.sequence for change in before) != stream.sequence:
         return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
-    if any(change.made_of != spelling for change in before):
+    if any(change.made_of.get(part) != spelling.get(part) for change in before for part in ("key", "natives")):
         return "the key, or the type of a key column, is another one than before, so delivered keys cannot be compared"
+    if "rows" in spelling and any(change.made_of.get("rows") != spelling["rows"] for change in before):
+        return "the catalog asks for deletes: compare_rows, and which values of these columns were delivered before is not known"
     return ""
 
 
@@ -257,21 +279,20 @@ def _is_due(entity: Entity, delivery: Delivery, before: list[Change], now: datet
     return entity.deletes is not None and delivery.sequence % entity.deletes.every == 0
 
 
-def _consumer_keys(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
+def _consumer_keys(ledger: Ledger, before: list[Change]) -> Callable[[int], Held]:
     def packed(change: Change, kind: str) -> ByBucket:
         return ByBucket(keys.blobs(ledger, change, kind))
 
     return keysets.consumer_keys([Step(change.whole, packed(change, "added"), packed(change, "gone")) for change in before])
 
 
-def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], set[bytes]] | None:
+def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], Held] | None:
     """Return a reader of the keys that the stream's consumer holds, bucket by bucket. None if the ledger does not know them."""
     with ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     if _why_lost(before, stream, _key_spelling(entity, snapshot)):
         return None
-    held = _consumer_keys(ledger, before)
-    return lambda bucket: keysets.unmarked(held(bucket))
+    return _consumer_keys(ledger, before)
 
 
 def _change(stream: Stream, delivery: Delivery, spelling: KeySpelling) -> NewChange:

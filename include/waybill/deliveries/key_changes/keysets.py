@@ -1,17 +1,21 @@
 """Sets of keys that exceed memory. They are split by hash into buckets on disk, packed into blobs, and compared bucket by bucket.
 
-A key is one canonical CSV record (comma, no line end) of an entity's delivered key columns. No code here depends on the order in which a
-source sorts, because that differs by type, collation and kind of source. Memory holds one bucket at a time.
+A key is one canonical CSV record (comma, no line end) of an entity's delivered key columns. Where whole rows are compared, each key has a
+version, a digest of its row's record. No code here depends on the order in which a source sorts, because that differs by type, collation
+and kind of source. Memory holds one bucket at a time.
 """
 
 from __future__ import annotations
 
 import heapq
+import re
 import struct
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 from zlib import crc32
@@ -33,6 +37,10 @@ _RUN_BLOCK = 1 << 16
 _FRAME = struct.Struct("<HI")
 _DEAD = b"\xff"
 """Before a key: the consumer's version of it is a deleted row. It stands beside the key itself, which is UTF-8 and never begins so."""
+_VERSION = b"\xfe"
+"""Before a version and its key, in place of the key alone."""
+_VERSION_SIZE = 16
+_FIELD = rb'(?:"(?:[^"]|"")*"|[^,"]*)'
 
 
 def records(block: bytes | memoryview) -> list[bytes]:
@@ -96,10 +104,14 @@ def _disk(folder: Path) -> Iterator[None]:
 
 
 class Buckets:
-    """Records in any order, split by hash. `count` includes repetitions."""
+    """Records in any order, split by the hash of their keys. `count` includes repetitions.
 
-    def __init__(self, folder: Path) -> None:
+    The first `key_fields` fields of a record are its key, and a digest of the record is the key's version. Without them, a record is a key.
+    """
+
+    def __init__(self, folder: Path, key_fields: int = 0) -> None:
         self.count = 0
+        self._key = re.compile(b",".join([_FIELD] * key_fields)) if key_fields else None
         self._scratch = Scratch(folder)
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
         self._waiting: list[list[bytes]] = [[] for _ in range(BUCKETS)]
@@ -107,8 +119,13 @@ class Buckets:
 
     def add(self, found: list[bytes]) -> None:
         waiting = self._waiting
-        for record in found:
-            waiting[crc32(record) >> _SHIFT].append(record)
+        if self._key is None:
+            for record in found:
+                waiting[crc32(record) >> _SHIFT].append(record)
+        else:
+            for record in found:
+                key = self._key.match(record)[0]  # type: ignore[index]  # it matches every record, if only with an empty field
+                waiting[crc32(key) >> _SHIFT].append(_VERSION + _version(record) + key)
         self.count += len(found)
         self._in_memory += len(found)
         if self._in_memory >= _IN_MEMORY:
@@ -128,11 +145,23 @@ class Buckets:
                 waiting.clear()
         self._in_memory = 0
 
-    def at(self, bucket: int) -> list[bytes]:
+    def at(self, bucket: int) -> dict[bytes, bytes]:
+        """Return the keys of a bucket with their versions, which are empty without `key_fields`."""
         found = list(self._waiting[bucket])
         for place in self._places[bucket]:
             found += records(self._scratch.read(place))
-        return found
+        return _versions(found)
+
+
+def _version(record: bytes) -> bytes:
+    return blake2b(record, digest_size=_VERSION_SIZE // 2).hexdigest().encode()
+
+
+def _versions(found: list[bytes]) -> dict[bytes, bytes]:
+    if not found or not found[0].startswith(_VERSION):
+        return dict.fromkeys(found, b"")
+    behind = 1 + _VERSION_SIZE
+    return {record[behind:]: record[1:behind] for record in found}
 
 
 class Packed:
@@ -198,6 +227,26 @@ class ByBucket:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a consumer holds of one bucket: keys with the versions of their rows, and those keys whose rows are deleted ones."""
+
+    rows: dict[bytes, bytes]
+    dead: set[bytes]
+
+    @classmethod
+    def of(cls, found: list[bytes]) -> Held:
+        """Return what the sorted records of `Held.records` say."""
+        marks = len(found) - bisect_left(found, _DEAD)
+        plain = found[:-marks] if marks else found
+        return cls(_versions(plain), {record[1:] for record in found[len(plain) :]})
+
+    def records(self) -> list[bytes]:
+        """Return the keys, with their versions and the marks of deleted rows, in the order of their bytes."""
+        rows = (_VERSION + version + key if version else key for key, version in self.rows.items())
+        return sorted([*rows, *map(_DEAD.__add__, self.dead)])
+
+
+@dataclass(frozen=True)
 class Step:
     """The change of one delivery to its consumer's keys: first `gone`, then `added`. If `whole`, nothing before it counts.
 
@@ -209,33 +258,30 @@ class Step:
     gone: ByBucket
 
 
-def consumer_keys(steps: list[Step]) -> Callable[[int], set[bytes]]:
+def consumer_keys(steps: list[Step]) -> Callable[[int], Held]:
     """Return a reader of the keys after all steps, bucket by bucket, in rising order."""
 
-    def at(bucket: int) -> set[bytes]:
-        keys: set[bytes] = set()
+    def at(bucket: int) -> Held:
+        held = Held({}, set())
         for step in steps:
+            gone, added = Held.of(step.gone.at(bucket)), Held.of(step.added.at(bucket))
             if step.whole:
-                keys.clear()
-            keys.difference_update(step.gone.at(bucket))
-            added = step.added.at(bucket)
-            if not step.whole:
-                keys.difference_update(map(_DEAD.__add__, added))
-            keys.update(added)
-        return keys
+                held = added
+                continue
+            for key in gone.rows:
+                held.rows.pop(key, None)
+            held.dead.difference_update(gone.dead, added.rows)
+            held.rows.update(added.rows)
+            held.dead.update(added.dead)
+        return held
 
     return at
 
 
-def unmarked(keys: Iterable[bytes]) -> set[bytes]:
-    """Return the keys without the marks of deleted rows."""
-    return {key for key in keys if not key.startswith(_DEAD)}
-
-
 @dataclass
 class Comparison:
-    """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now, or that
-    were delivered as deleted and live again.
+    """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now, or in
+    another version, or as deleted while they are live again.
 
     `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came. `departed` is `gone` with the
     marks that go.
@@ -251,7 +297,7 @@ class Comparison:
 
 
 def compare(
-    before: Callable[[int], set[bytes]],
+    before: Callable[[int], Held],
     here: Buckets,
     now: Buckets,
     later: Buckets,
@@ -270,40 +316,40 @@ def compare(
     found = Comparison(Packed(folder), Packed(folder), Packed(folder), [])
     for bucket in range(BUCKETS):
         stopping.check()
-        held, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
-        delivered_before = unmarked(held)
-        marked = {mark[1:] for mark in held - delivered_before}
-        was_dead = marked if live else set()
-        dead = there.difference(live.at(bucket)) if live else set()
-        gone = delivered_before - there
-        missing = (there - delivered_before - delivered) | ((was_dead & there) - dead - delivered)
+        held, there, delivered = before(bucket), here.at(bucket), now.at(bucket)
+        was_dead = held.dead if live else set()
+        dead = there.keys() - live.at(bucket) if live else set()
+        gone = held.rows.keys() - there.keys()
+        missing = (_unlike(there, held.rows) | ((was_dead & there.keys()) - dead)) - delivered.keys()
         if missing:
             missing.difference_update(later.at(bucket))
             found.missing += len(missing)
             if found.missing <= most_back:
                 found.back += map(key_digest, sorted(missing))
-        kept = delivered_before - gone if gone else delivered_before
-        new = delivered - kept
-        is_dead = dead & ((kept | new).difference(later.at(bucket)) | was_dead) if dead else dead
-        departed, added = gone | _marks(marked - is_dead), new | _marks(is_dead - was_dead)
-        found.kept += len(kept) + len(new)
+        kept = {key: version for key, version in held.rows.items() if key not in gone} if gone else held.rows
+        new = {key: delivered[key] for key in _unlike(delivered, kept)}
+        after = kept | new
+        is_dead = dead & (after.keys() - later.at(bucket).keys() | was_dead) if dead else dead
+        departed, added = Held(dict.fromkeys(gone, b""), held.dead - is_dead).records(), Held(new, is_dead - was_dead).records()
+        found.kept += len(after)
         found.changed += len(departed) + len(added)
         found.gone.add(bucket, sorted(gone))
-        found.departed.add(bucket, sorted(departed))
-        found.added.add(bucket, sorted(kept | new | _marks(is_dead) if whole else added))
+        found.departed.add(bucket, departed)
+        found.added.add(bucket, Held(after, is_dead).records() if whole else added)
     return found
 
 
-def _marks(keys: set[bytes]) -> set[bytes]:
-    return set(map(_DEAD.__add__, keys))
+def _unlike(some: dict[bytes, bytes], others: dict[bytes, bytes]) -> set[bytes]:
+    """Return the keys that others do not hold, or hold in another version. Without a version, a key is like every version of it."""
+    return {key for key, version in some.items() if (held := others.get(key)) is None or (version and held != version)}
 
 
 def packed(keys: Buckets, folder: Path, live: Buckets | None = None) -> Packed:
     """Return each of these keys once, packed, with the marks of those that are not `live`."""
     done = Packed(folder)
     for bucket in range(BUCKETS):
-        found = set(keys.at(bucket))
-        done.add(bucket, sorted(found if live is None else found | _marks(found.difference(live.at(bucket)))))
+        found = keys.at(bucket)
+        done.add(bucket, Held(found, found.keys() - live.at(bucket) if live else set()).records())
     return done
 
 

@@ -24,10 +24,14 @@ _AT_ONCE = 8
 
 
 class KeySpelling(TypedDict, total=False):
-    """What decides the text of a key: its columns as [source, type, export], and the native types of decimals. A redelivery has none."""
+    """What decides the text of a key: its columns as [source, type, export], and the native types of decimals. A redelivery has none.
+
+    Where whole rows are compared, also what decides their versions: `rows` has the delivered columns, those of the key first.
+    """
 
     key: list[list[str]]
     natives: dict[str, str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
