@@ -159,7 +159,7 @@ PROMISE_MUTANTS = [
     Mutant(
         "a new column waits for changes where it is to be filled",
         "registrations/filling.py",
-        'if not new or entity.fill != "full_load":',
+        "if not new or not entity.fills_new_columns:",
         "if True:",
         joined_by_a_column("full_load"),
     ),
