@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.destinations.sftp_places import password_connection
-from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place, read_csv
 from waybill import housekeeping
 from waybill.canonical import parse_timestamp
 from waybill.deliveries import full_load_requests, repairs, running
@@ -303,6 +303,56 @@ def test_deliveries_in_compressed_parts_are_sent_again_as_they_were_even_after_t
     assert redeliver(place, original["delivery_id"]).error is None
     found = sorted(path.name for path in (place.out / "exports/acme/2026/06/02/user").rglob("*.gz"))
     assert found == sorted(f"user{mark}-000{part}.csv.gz" for mark in ("", ".g1.3.r1", ".g1.3.r2") for part in (1, 2, 3))
+    check(place)
+
+
+def columns_but(*names: str) -> dict[str, Any]:
+    return {name: column for name, column in USER["columns"].items() if name not in names}
+
+
+SINCE: dict[str, dict[str, Any]] = {
+    "a column is gone": {**USER, "columns": columns_but("name")},
+    "a column has another name": {**USER, "columns": columns_but("name") | {"label": {"type": "string", "from": "name"}}},
+    "a column took the name of another": {**USER, "columns": columns_but("name") | {"name": {"type": "timestamp", "from": "updated_at"}}},
+    "a column is new": {**USER, "columns": {**USER["columns"], "born": {"type": "date"}}},
+    "a column has another type": {**USER, "columns": {**USER["columns"], "id": {"type": "decimal"}}},
+    "the key is another": {**USER, "key": ["name"]},
+    "the mode is another": {**USER, "changes": {"mode": "full"}},
+    "nothing marks deleted rows": {name: value for name, value in USER.items() if name != "deleted_column"},
+    "keys are compared": {**USER, "deletes": "compare"},
+}
+
+
+@pytest.mark.parametrize("since", SINCE)
+@pytest.mark.parametrize("is_delivered", [False, True], ids=["before the next run", "after the next run"])
+def test_a_delivery_is_sent_again_as_it_was_whatever_the_catalog_became_since(place: Place, since: str, *, is_delivered: bool) -> None:
+    original = committed(place, sequence=1)
+    place.sql('alter table "user" add column born date')
+    place.write("catalog.yaml", catalog(user=SINCE[since]))
+    if is_delivered:
+        assert [result.error for result in place.run(NOON + 2 * DAY) if result.error] == []
+    assert redeliver(place, original["delivery_id"]).error is None
+    folder = place.out / "exports/acme/2026/05/31/user"
+    one, again = (json.loads((folder / f"user{mark}.manifest.json").read_text()) for mark in ("", ".g1.1.r1"))
+    own = {"delivery_id", "files", "possible_duplicate", "redelivers"}
+    told = [{name: value for name, value in manifest.items() if name not in own} for manifest in (one, again)]
+    assert told[0] == told[1]
+    assert [result.error for result in place.run(NOON + 3 * DAY) if result.error] == []
+    check(place)
+
+
+def test_a_delivery_of_an_entity_that_left_the_catalog_is_refused_and_leaves_nothing_open(place: Place) -> None:
+    original = committed(place, sequence=1)
+    place.write("catalog.yaml", catalog(theme=THEME))
+    place.tenant(entityList=["theme"])
+    place.run(NOON + 2 * DAY)
+    with pytest.raises(PermanentError, match=r"no entity 'user' any more.*Put it back into the catalog until this one is sent"):
+        redeliver(place, original["delivery_id"])
+    with pytest.raises(PermanentError, match="no entity 'user' any more"):
+        queue_redelivery(place.installation(), "acme", original["delivery_id"], actor="test")
+    assert [result.error for result in place.run(NOON + 3 * DAY) if result.error] == []
+    place.write("catalog.yaml", catalog(theme=THEME, user=USER))
+    assert redeliver(place, original["delivery_id"]).error is None
     check(place)
 
 

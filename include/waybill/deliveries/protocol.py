@@ -283,7 +283,7 @@ class _AttemptRun:
         gone, spooled = None, self.spool / self.target.deletes.rpartition("/")[2]
         if extracted.key_changes:
             gone = deletes_file.write(extracted.key_changes, spooled, SpoolFile, job.file_style, job.recipient)
-        if gone or job.key_store:
+        if gone or (job.key_store and extracted.facts is None):
             facts["deletes"] = gone
         if self.claim.made_of:
             facts["made_of"] = self.claim.made_of

@@ -84,6 +84,9 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
 
 def _plan_redelivery(installation: Installation, family: Sequence[Delivery], actor: str) -> Delivery:
     original = family[0]
+    if installation.catalog.entity(original.entity) is None:
+        what = f"the catalog has no entity {original.entity!r} any more, so its deliveries cannot be sent again"
+        raise PermanentError(what, next_step="Put it back into the catalog until this one is sent", code="unknown_entity")
     # A ledger of version 0.1.0 has names that begin at 2, so the next number follows the highest one in use.
     number = 1 + max((layout.repetition(delivery.stem) for delivery in family), default=0)
     stem = layout.repeated_stem(original.entity, original.generation, original.sequence, number)

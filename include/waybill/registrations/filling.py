@@ -67,9 +67,12 @@ def kept_empty(new: list[str]) -> str:
 
 
 def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], sequence: int) -> dict[str, int]:
-    """Return, by column, the first delivery that carried it, for the columns that older rows may lack."""
+    """Return, by column, the first delivery that carried it, for the columns that older rows may lack.
+
+    A redelivery may have columns that are gone since.
+    """
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return {}
     new, before = new_columns(stream, entity), followed(stream.columns, columns)
-    found = {name: sequence if name in new else before[name].get("filled_from_sequence") for name in columns}
+    found = {name: sequence if name in new else before.get(name, {}).get("filled_from_sequence") for name in columns}
     return {name: first for name, first in found.items() if first}
