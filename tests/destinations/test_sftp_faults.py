@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -315,6 +316,26 @@ def test_a_server_that_forbids_writing_is_told_as_such() -> None:
         for call in (lambda: session.prepare("/exports"), lambda: session.upload(PART, [b"x"]), lambda: session.probe("/exports")):
             with pytest.raises(PermanentError, match=r"permission denied.*waybill probe"):
                 call()
+
+
+def test_a_session_at_rest_lists_the_tenants_folder_so_that_no_server_ends_it(tmp_path: Path) -> None:
+    """ProFTPD does after `TimeoutNoTransfer`, and counts neither keepalives nor looks at files."""
+    listed = threading.Event()
+
+    class Listed(TenantFolder):
+        def scandir(self, path: bytes) -> Any:
+            if path == b"/exports/acme":
+                listed.set()
+            return super().scandir(path)
+
+    def slow() -> Iterator[bytes]:
+        yield b"first"
+        assert listed.wait(60)
+        yield b"last"
+
+    with embedded(tmp_path, Listed, cmd_timeout=2) as place, place.destination.connect() as session:
+        session.prepare("/exports/acme/2026/05/31/user")
+        assert session.upload("/exports/acme/2026/05/31/user/.user.csv.part", slow()).bytes == len("firstlast")
 
 
 def test_a_failed_upload_leaves_no_open_file_that_keeps_its_space(tmp_path: Path) -> None:

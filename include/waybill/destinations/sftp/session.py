@@ -159,6 +159,8 @@ class SftpSession(Reading):
                 self._make_one(prefix)
             elif not facts.is_folder:
                 raise in_the_way(self.label, prefix, facts)
+        if self._sees:
+            self._wire.at_rest = self._at(prefixes[:2][-1])  # the tenant's folder: it holds little, and stays
 
     async def _look_at_all(self, paths: list[str]) -> list[Attributes | BaseException | None]:
         """Check all of it in one round trip. What a server says of a path only matters if all before it are folders."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
 from typing import Protocol
 
@@ -33,6 +34,9 @@ class Wire:
 
     Servers answer in order or nearly so, and the request that waits longest shows how the server is. If it stays unanswered for `stall`
     seconds, everything that waits fails with Lost, and the channel is given up.
+
+    While nothing is asked, as when a source takes long for its first row, the folder `at_rest` is listed now and then. Some servers end a
+    session that neither transfers nor lists for minutes, whatever else it asks (`TimeoutNoTransfer` of ProFTPD).
     """
 
     def __init__(self, stall: float) -> None:
@@ -44,6 +48,8 @@ class Wire:
         self._outgoing: list[bytes] = []
         self._received = bytearray()
         self._watch: asyncio.TimerHandle | None = None
+        self.at_rest = ""
+        self._glancing: asyncio.Task[None] | None = None
         self._lost: Lost | None = None
         """Why it was given up. Whoever waits gets an exception of its own."""
         self._channel: Channel | None = None
@@ -80,6 +86,12 @@ class Wire:
             self.give_up(Lost(f"the server did not answer for {self.stall:g} seconds"))
         else:
             self._watch = self._loop.call_later(self.stall / 4, self._look)
+            if self.at_rest and not self._waiting:
+                self._glancing = self._loop.create_task(self._glance())
+
+    async def _glance(self) -> None:
+        with suppress(Status, Lost):
+            await self.list(self.at_rest)
 
     def data_received(self, data: bytes) -> None:
         received = self._received
