@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from waybill.deliveries.planning import plan
 from waybill.deliveries.reports import describing
 from waybill.deliveries.running import deliver_batch
 from waybill.destinations.resend_store import KeptInFolder
+from waybill.errors import TransientError
 from waybill.installation import Installation
 from waybill.registrations.applying import apply
 
@@ -128,15 +130,34 @@ def test_parts_keep_their_order_past_9999(store: tuple[Place, str], tmp_path: Pa
     assert [b"".join(blocks()).decode() for blocks in kept.files("a" * 32)] == names
 
 
-def test_bytes_from_another_disk_appear_whole(tmp_path: Path) -> None:
-    memory = Path("/dev/shm") / uuid4().hex
-    memory.mkdir()
-    (memory / "user.csv").write_text("id\n1\n")
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is to be, on another disk than the test's own."""
+    disk = next(disk for disk in map(Path, ("/dev/shm", "/var/tmp")) if disk.stat().st_dev != tmp_path.stat().st_dev)
+    folder = disk / f"waybill-{uuid4().hex}"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_bytes_from_another_disk_appear_whole(tmp_path: Path, elsewhere: Path) -> None:
+    elsewhere.mkdir()
+    (elsewhere / "user.csv").write_text("id\n1\n")
+    kept = KeptInFolder(tmp_path / "deliveries")
+    kept.keep("a" * 32, elsewhere)
+    (blocks,) = kept.files("a" * 32)
+    assert b"".join(blocks()) == b"id\n1\n"
+    assert [path.name for path in kept.root.iterdir()] == ["a" * 32]
+
+
+def test_an_archive_on_another_disk_that_fills_up_is_told_as_full_and_keeps_no_half(tmp_path: Path, elsewhere: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool/user-0001.csv").write_bytes(bytes(9_000))
+    kept = KeptInFolder(elsewhere)
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, allowed[1]))
     try:
-        kept = KeptInFolder(tmp_path / "deliveries")
-        kept.keep("a" * 32, memory)
-        (blocks,) = kept.files("a" * 32)
-        assert b"".join(blocks()) == b"id\n1\n"
-        assert [path.name for path in kept.root.iterdir()] == ["a" * 32]
+        with pytest.raises(TransientError, match="the archive is full") as caught:
+            kept.keep("a" * 32, tmp_path / "spool")
     finally:
-        shutil.rmtree(memory, ignore_errors=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert (caught.value.code, list(elsewhere.iterdir())) == ("storage_full", [])

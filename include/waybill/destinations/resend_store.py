@@ -82,7 +82,9 @@ class KeptInFolder:
         """Copy from another disk under a hidden name first, so that what is there is always whole."""
         hidden = place.with_name(f".{place.name}.{os.getpid()}.part")
         try:
-            shutil.copytree(folder, hidden)
+            private.make_folder(hidden)
+            for path in folder.iterdir():  # one by one: what copies a whole folder hides why one file fails
+                shutil.copy2(path, hidden / path.name)
             hidden.rename(place)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
