@@ -5,6 +5,7 @@ Files that are delivered to a `folder` destination belong to the consumer and fo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -13,10 +14,26 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
+from waybill.errors import PermanentError, TransientError
+
 FILE, FOLDER = 0o600, 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+
 log = logging.getLogger(__name__)
+
+
+def not_written(error: OSError, what: str, where: str, setting: str, code: str) -> PermanentError | TransientError:
+    """Return the error for a disk of this machine that did not take what Waybill wrote. `setting` is the variable that names its folder."""
+    what = f"{what}: {error.strerror}"
+    if error.errno in RIGHTS | _NO_FOLDER:
+        step = f"Let {setting} name a folder that this account may write to"
+        return PermanentError(what, where=where, next_step=step, code=code)
+    step = f"Free disk space or set {setting} to a larger disk" if error.errno in FULL else f"Check {setting} and the disk behind it"
+    return TransientError(what, where=where, next_step=step, code=code)
 
 
 def opener(path: str, flags: int) -> int:

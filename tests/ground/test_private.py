@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -18,7 +19,10 @@ from tests.installations import DAY, NOON, Place, make_place
 from waybill import private
 from waybill.airflow import open_installation
 from waybill.configuration.loading import Settings
+from waybill.deliveries.publishing.upload import SpoolFile
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.ledger import Ledger
+from waybill.ledger.database.engine import new_id
 from waybill.sources.duckdb.spill import spill_folder
 from waybill_demo.stage import swept
 
@@ -150,3 +154,27 @@ def test_what_another_account_left_in_the_temporary_folder_holds_nobody_up(open_
     script = "from waybill.sources.duckdb.spill import spill_folder\nwith spill_folder(): pass"
     subprocess.run([sys.executable, "-c", script], env=os.environ | {"TMPDIR": str(open_folder)}, check=True, timeout=60)
     assert {path.name for path in open_folder.iterdir()} <= {"waybill-duckdb-theirs"}
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "step"),
+    [
+        (errno.ENOSPC, TransientError, "Free disk space or set WAYBILL_SPOOL_DIR to a larger disk"),
+        (errno.EDQUOT, TransientError, "Free disk space or set WAYBILL_SPOOL_DIR to a larger disk"),
+        (errno.EIO, TransientError, "Check WAYBILL_SPOOL_DIR and the disk behind it"),
+        (errno.EMFILE, TransientError, "Check WAYBILL_SPOOL_DIR and the disk behind it"),
+        (errno.EROFS, PermanentError, "Let WAYBILL_SPOOL_DIR name a folder that this account may write to"),
+        (errno.EACCES, PermanentError, "Let WAYBILL_SPOOL_DIR name a folder that this account may write to"),
+        (errno.ENOTDIR, PermanentError, "Let WAYBILL_SPOOL_DIR name a folder that this account may write to"),
+    ],
+)
+def test_what_a_disk_of_this_machine_refuses_is_tried_again_only_if_that_can_help(number: int, kind: type[WaybillError], step: str) -> None:
+    found = private.not_written(OSError(number, os.strerror(number)), "cannot write", "spool", "WAYBILL_SPOOL_DIR", "spool")
+    assert (type(found), found.next_step) == (kind, step)
+    assert found.what == f"cannot write: {os.strerror(number)}"
+
+
+def test_a_spool_that_is_no_folder_needs_somebody(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()
+    with pytest.raises(PermanentError, match="cannot write the spool file"):
+        SpoolFile(tmp_path / "spool" / new_id() / "user.csv")

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from waybill import private
 from waybill.connection import Connections
-from waybill.destinations.local_files import FULL, RIGHTS
 from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
 
@@ -170,10 +169,10 @@ def _sync_folder(folder: Path) -> None:
 
 def unavailable(error: OSError) -> PermanentError | TransientError:
     """Return why an archive folder does not do what it is asked, as the error that says what recovers from it."""
-    if error.errno in FULL:
+    if error.errno in private.FULL:
         step = "Free space on the disk of WAYBILL_ARCHIVE_URL, or keep less (archive_days, archive_life in policy.yaml)"
         return TransientError("the archive is full", next_step=step, code="storage_full")
-    if error.errno in RIGHTS:
+    if error.errno in private.RIGHTS:
         step = "Give this account the right to write below WAYBILL_ARCHIVE_URL, or mount that disk writable"
         what = f"the archive refuses this account: {error.strerror}"
         return PermanentError(what, next_step=step, code="storage_unavailable")

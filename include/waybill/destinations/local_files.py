@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from waybill.errors import PermanentError, TransientError
+from waybill.private import FULL, RIGHTS
 
 _RENAME_NOREPLACE = 1
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED = RIGHTS | {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTDIR, errno.ELOOP}
 
 

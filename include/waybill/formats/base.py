@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -136,7 +135,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "storage_unavailable"
+        code = "storage_full" if error.errno in private.FULL else "storage_unavailable"
         what = f"cannot write {path.name}: {error.strerror}"
         raise TransientError(what, where=str(path.parent), code=code, next_step="Free disk space, then ask again") from error
 

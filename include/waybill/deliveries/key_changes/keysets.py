@@ -22,10 +22,10 @@ from zlib import crc32
 
 import zstandard
 
+from waybill import private
 from waybill.canonical import key_digest
 from waybill.configuration.selection import Block
 from waybill.deliveries import stopping
-from waybill.errors import TransientError
 
 _BITS = 10
 BUCKETS = 1 << _BITS
@@ -62,7 +62,7 @@ def records(block: bytes | memoryview) -> list[bytes]:
 
 
 class Scratch:
-    """A file without a name on this machine's disk. It goes with the process. Raises TransientError if the disk is full."""
+    """A file without a name on this machine's disk. It goes with the process. Raises what `private.not_written` returns."""
 
     def __init__(self, folder: Path) -> None:
         with _disk(folder):
@@ -95,12 +95,7 @@ def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TransientError(
-            f"cannot part keys on disk: {error.strerror}",
-            where=f"spool folder {folder}",
-            next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk",
-            code="spool",
-        ) from error
+        raise private.not_written(error, "cannot part keys on disk", f"spool folder {folder}", "WAYBILL_SPOOL_DIR", "spool") from error
 
 
 class Buckets:

@@ -15,7 +15,7 @@ from typing import Self
 from waybill import private
 from waybill.deliveries import stopping
 from waybill.destinations import Session, Stored
-from waybill.errors import TransientError
+from waybill.errors import TransientError, WaybillError
 from waybill.ledger.facts import FileFacts
 
 TRIES = 3
@@ -167,7 +167,7 @@ class SpoolFile(Spool):
         return self._hash.hexdigest()
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append a block. Raises TransientError if the disk is full or fails, or if the process must stop."""
+        """Append a block. Raises what `private.not_written` returns for the disk, and TransientError if the process must stop."""
         stopping.check()
         try:
             view = memoryview(block)
@@ -181,7 +181,7 @@ class SpoolFile(Spool):
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Make the bytes durable and tell followers that the file is complete. Raises TransientError if the disk fails."""
+        """Make the bytes durable and tell followers that the file is complete. Raises what `private.not_written` returns."""
         try:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -225,10 +225,7 @@ class SpoolFile(Spool):
             return self.bytes, self._finished
 
 
-def _disk_error(error: OSError, path: Path) -> TransientError:
-    return TransientError(
-        f"cannot write the spool file {path.name}: {error.strerror}",
-        where=f"spool folder {path.parent}",
-        next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk",
-        code="spool",
+def _disk_error(error: OSError, path: Path) -> WaybillError:
+    return private.not_written(
+        error, f"cannot write the spool file {path.name}", f"spool folder {path.parent}", "WAYBILL_SPOOL_DIR", "spool"
     )
