@@ -8,6 +8,7 @@ import yaml
 from waybill.configuration import loading
 from waybill.configuration.loading import Settings
 from waybill.configuration.rules.seldom_meant import warnings
+from waybill.errors import ConfigError
 
 pytestmark = pytest.mark.fast
 
@@ -264,6 +265,36 @@ def test_relative_paths_are_resolved_against_the_folder_above_the_configuration(
     absolute = Settings.from_environment({"WAYBILL_LEDGER_URL": "postgresql+psycopg://u@h/d"})
     assert absolute.ledger_url == "postgresql+psycopg://u@h/d"
     assert "postgresql" not in repr(absolute)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", " ", "\r\n"])
+def test_a_line_end_behind_a_variable_names_no_other_place(tmp_path, end):
+    """A ledger `l.db\\r` would be another, empty one."""
+    values = {"CONFIG_DIR": str(tmp_path / "etc"), "SPOOL_DIR": "spool", "LEDGER_URL": "sqlite:///l.db", "ARCHIVE_URL": "s3://store@kept"}
+    plain = {f"WAYBILL_{name}": value for name, value in values.items()}
+    assert Settings.from_environment({name: value + end for name, value in plain.items()}) == Settings.from_environment(plain)
+    assert Settings.from_environment(dict.fromkeys(plain, end)) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("WAYBILL_CONFIG_DIR", "~/config", "begins with ~"),
+        ("WAYBILL_SPOOL_DIR", "~/spool", "begins with ~"),
+        ("WAYBILL_SPOOL_DIR", "file:///spool", "has a scheme that is not known here: file://"),
+        ("WAYBILL_SPOOL_DIR", "'/spool'", "holds its quotes"),
+        ("WAYBILL_SPOOL_DIR", "/spool\n/other", "holds a line end"),
+        ("WAYBILL_LEDGER_URL", "sqlite:///~/ledger.db", "begins with ~"),
+        ("WAYBILL_LEDGER_URL", '"sqlite:///ledger.db"', "holds its quotes"),
+        ("WAYBILL_ARCHIVE_URL", "~/archive", "begins with ~"),
+        ("WAYBILL_ARCHIVE_URL", "file://~/archive", "begins with ~"),
+        ("WAYBILL_ARCHIVE_URL", "gs://bucket/archive", "has a scheme that is not known here: gs://"),
+        ("WAYBILL_ARCHIVE_URL", "S3://store@bucket", "has a scheme that is not known here: S3://"),
+    ],
+)
+def test_a_variable_that_would_make_a_folder_nobody_means_is_refused(name, value, reason):
+    with pytest.raises(ConfigError, match=f"{name}: {reason}.*allowed: "):
+        Settings.from_environment({name: value})
 
 
 def test_a_deletion_that_consumers_could_not_tell_is_a_warning_and_no_problem(folder):

@@ -178,3 +178,11 @@ def test_a_spool_that_is_no_folder_needs_somebody(tmp_path: Path) -> None:
     (tmp_path / "spool").touch()
     with pytest.raises(PermanentError, match="cannot write the spool file"):
         SpoolFile(tmp_path / "spool" / new_id() / "user.csv")
+
+
+def test_a_folder_that_the_ledgers_url_names_by_mistake_keeps_its_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    Ledger(f"sqlite:///{folder}").close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755

@@ -41,17 +41,21 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        config_dir = Path(environment.get("WAYBILL_CONFIG_DIR") or "config").absolute()
+        """Raises ConfigError for values that would name another place than they are meant to."""
+        given = {name: value.strip() for name, value in environment.items() if name.startswith("WAYBILL_")}  # files may end lines with CR
+        if found := [*filter(None, (_misplaced(name, given[name]) for name in _PLACES if given.get(name)))]:
+            raise ConfigError(found)
+        config_dir = Path(given.get("WAYBILL_CONFIG_DIR") or "config").absolute()
         base = config_dir.parent
         return cls(
             config_dir=config_dir,
             base=base,
-            ledger_url=_ledger_url(environment.get("WAYBILL_LEDGER_URL") or "sqlite:///.waybill/ledger.db", base),
-            spool_dir=base / (environment.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
-            archive_url=environment.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
-            public_url=(environment.get("WAYBILL_PUBLIC_URL") or "").rstrip("/"),
-            link_keys=_listed(environment.get("WAYBILL_LINK_KEYS")),
-            trusted_proxies=_listed(environment.get("WAYBILL_TRUSTED_PROXIES")),
+            ledger_url=_ledger_url(given.get("WAYBILL_LEDGER_URL") or "sqlite:///.waybill/ledger.db", base),
+            spool_dir=base / (given.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
+            archive_url=given.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
+            public_url=given.get("WAYBILL_PUBLIC_URL", "").rstrip("/"),
+            link_keys=_listed(given.get("WAYBILL_LINK_KEYS")),
+            trusted_proxies=_listed(given.get("WAYBILL_TRUSTED_PROXIES")),
         )
 
     @property
@@ -59,6 +63,30 @@ class Settings:
         """Return the local folders that hold tenants' rows and nothing of anybody else's: spool and archive."""
         archive = self.archive_url.removeprefix("file://")
         return (self.spool_dir, *(() if "://" in archive else (self.base / archive,)))
+
+
+_PLACES = {
+    "WAYBILL_CONFIG_DIR": "a folder",
+    "WAYBILL_LEDGER_URL": "sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host:port/database",
+    "WAYBILL_SPOOL_DIR": "a folder",
+    "WAYBILL_ARCHIVE_URL": "a folder, file:///folder or s3://CONNECTION@BUCKET/PREFIX",
+}
+
+
+def _misplaced(name: str, value: str) -> Finding | None:
+    """Return what is wrong with a place that some folder would be made for, though nobody means it."""
+    scheme, has_scheme, path = value.partition("://")
+    if not value.isprintable():
+        reason = "holds a line end or another character that cannot be printed"
+    elif value[0] in "'\"" and value[-1] == value[0]:
+        reason = "holds its quotes, as files given to docker --env-file do"
+    elif (path.removeprefix("/") if has_scheme else value).startswith("~"):
+        reason = "begins with ~, which only a shell resolves: write the whole path"
+    elif (has_scheme and scheme not in ("file", "s3") and name == "WAYBILL_ARCHIVE_URL") or (has_scheme and name.endswith("_DIR")):
+        reason = f"has a scheme that is not known here: {scheme}://"
+    else:
+        return None
+    return Finding(name, "", reason, _PLACES[name])
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Issuer:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
         """Raises PermanentError that names every missing variable, or an address that anybody on the way could change."""
+        environment = {name: value.strip() for name, value in environment.items()}  # files of variables may end lines with CR
         names = ("WAYBILL_OAUTH_ISSUER", "WAYBILL_OAUTH_AUDIENCE", "WAYBILL_OAUTH_JWKS_URL")
         missing = [name for name in names if not environment.get(name)]
         if missing:

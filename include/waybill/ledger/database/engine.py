@@ -188,14 +188,16 @@ def _engine(url: str) -> Engine:
 def _own_file(path: Path) -> None:
     """Make an empty ledger that only this account can read: SQLite gives its -wal and -shm the mode of the file they belong to.
 
-    One that is there already is narrowed. Where nothing can be made, opening it says so in the ledger's own words.
+    One that is there already is narrowed, but no folder that the URL names by mistake. Where nothing can be made, opening it says so
+    in the ledger's own words.
     """
     try:
         private.make_folder(path.parent)
         private.create(path).close()
     except OSError:
         mine = [path.parent] if path.parent.name == ".waybill" else []
-        private.narrow([*mine, path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))])
+        files = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")))
+        private.narrow([*mine, *(file for file in files if not file.is_dir())])
 
 
 def _prepare_psycopg(connection: Any, _record: Any) -> None:
