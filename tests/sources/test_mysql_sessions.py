@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +16,7 @@ from tests.servers.mariadb import MariaDatabase
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import DbApiSource, Entity
 from waybill.configuration.selection import FileStyle, Selection
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError
 from waybill.sources.dbapi.source import DbApi
 
 TABLE = """create table orders (id int primary key, tenant_id varchar(20) not null, name char(10) character set utf8mb4,
@@ -35,7 +37,10 @@ def connect(database: MariaDatabase, **options: Any) -> Any:
 
 def read(database: MariaDatabase, mode: str = "lookback", between: Callable[[], object] = lambda: None, **options: Any) -> bytes:
     """What an extraction reads; something happens between its statements."""
-    wanted: Entity = entity(mode, columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+    return read_of(database, entity(mode, columns={"id": {"type": "integer"}, "name": {"type": "string"}}), between, **options)
+
+
+def read_of(database: MariaDatabase, wanted: Entity, between: Callable[[], object] = lambda: None, **options: Any) -> bytes:
     selection = Selection(wanted, "acme", wanted.columns)
     with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(database, **options)).snapshot([wanted]) as snapshot:
         snapshot.check(selection)
@@ -182,14 +187,58 @@ def test_views_and_functions_are_asked_for_once_in_a_snapshot(mariadb):
     assert [sum(f"information_schema.{name}" in query for query in asked) for name in ("views", "routines")] == [1, 1]
 
 
-@pytest.mark.parametrize("replacement", ["truncate orders", "alter table orders force", "alter table orders modify name varchar(20)"])
-def test_a_table_replaced_while_it_is_read_is_read_again(mariadb, replacement):
+SWAP = "rename table {0} to old, z_new to {0}"
+REPLACED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a table": ({}, "", SWAP.format("orders")),
+    "a table in mode full": ({"changes": {"mode": "full"}}, "", SWAP.format("orders")),
+    "behind a view": ({"relation": "shown"}, "", SWAP.format("orders")),
+    "behind a view with a temporary table": ({"relation": "gathered"}, "", SWAP.format("orders")),
+    "behind a query": ({"relation": "", "query": "select * from shown"}, "", SWAP.format("orders")),
+    "the view": ({"relation": "shown"}, "", "create or replace view shown as select * from z_new"),
+    "a parent": (
+        {"relation": "children", "tenant_column": "", "tenant_through": [{"table": "orders", "on": "id", "column": "tenant_id"}]},
+        "create table children as select id, name, updated_at from orders",
+        SWAP.format("orders"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_a_table_that_is_swapped_while_an_extraction_waits_for_it_is_delivered_whole(mariadb, what):
+    """What is swapped in was made before and is filled meanwhile, as tools that change a schema do."""
+    shape, made, replacement = REPLACED[what]
+    views = ["create view shown as select * from orders", "create view gathered as select distinct * from orders"]
+    execute(mariadb, TABLE.format("InnoDB"), ROWS, "create table z_new like orders", *views, *filter(None, [made]))
+    wanted = entity("lookback", columns={"id": {"type": "integer"}, "name": {"type": "string"}}, **shape)
+    with ThreadPoolExecutor(2) as threads, closing(connect(mariadb)) as reader, reader.cursor() as cursor:
+        cursor.execute("select * from shown limit 1")
+        replacing = threads.submit(execute, mariadb, replacement)
+        wait_for_waiting(mariadb, 1)
+        reading = threads.submit(read_of, mariadb, wanted)
+        wait_for_waiting(mariadb, 2)
+        execute(mariadb, "set lock_wait_timeout = 60", ROWS.replace("orders", "z_new"))
+        reader.rollback()
+        replacing.result(120)
+        assert reading.result(120) == BYTES
+
+
+def wait_for_waiting(database: MariaDatabase, count: int) -> None:
+    """Return when so many sessions wait for somebody who uses a table."""
+    waiting = "select count(*) from information_schema.processlist where db = database() and state = 'Waiting for table metadata lock'"
+    deadline = time.monotonic() + 60
+    with closing(connect(database)) as connection, connection.cursor() as cursor:
+        while cursor.execute(waiting) and cursor.fetchone()[0] < count:
+            assert time.monotonic() < deadline, f"nobody waits but {count - 1}"
+            time.sleep(0.02)
+
+
+def test_what_is_wrong_with_one_relation_is_told_when_it_is_read(mariadb):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)
-    wanted = entity("lookback", columns={"id": {"type": "integer"}})
-    with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb)).snapshot([wanted]) as snapshot:
-        execute(mariadb, replacement)
-        with pytest.raises(TransientError):
-            snapshot.check(Selection(wanted, "acme", wanted.columns))
+    missing = entity("lookback", relation="nowhere", columns={"id": {"type": "integer"}})
+    with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb)).snapshot([missing, entity("lookback")]) as snapshot:
+        assert "name" in snapshot.columns(entity("lookback"))
+        with pytest.raises(PermanentError, match="no relation nowhere"):
+            snapshot.columns(missing)
 
 
 @pytest.mark.parametrize(

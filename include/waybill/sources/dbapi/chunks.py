@@ -17,6 +17,10 @@ from waybill import canonical
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 
+FIRST_ROWS = 8
+FETCH_ROWS = 2_000
+CHUNK_BYTES = 16 << 20
+"""The size of a chunk. Few rows stay in the processor's caches while they become columns, but the engine plans every chunk again."""
 _Values = Sequence[Any]
 _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 """Text that is already the canonical spelling of a decimal."""
@@ -45,6 +49,13 @@ def table(
     by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
     filled = zip(columns.items(), by_column, strict=True)
     return pa.table({name: array(name, values, kind, native, binding, name in times) for (name, (kind, native)), values in filled})
+
+
+def as_many(fetched: pa.Table) -> int:
+    """Return how many rows to fetch next: an eighth of a chunk, if they are as long as these. A row may be megabytes long."""
+    rows: int = fetched.num_rows
+    size = max(1, int(fetched.nbytes))
+    return max(1, min(CHUNK_BYTES // 8 * rows // size, 8 * rows, FETCH_ROWS))
 
 
 class _TooFineError(ValueError):

@@ -7,17 +7,20 @@ character that the server cannot convert, it gives a question mark and says noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.errors import PermanentError
-from waybill.sources.dbapi.drivers import TableFlavour
+from waybill.sources.dbapi.drivers import Cursor, TableFlavour
+from waybill.sources.dbapi.refusals import errors
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, integer_bounds, join, sql
 
+OPEN = "SELECT 1 FROM {} WHERE 1 = 0"
 _GEOMETRIES = frozenset(
     ["geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection"]
 )
@@ -76,6 +79,20 @@ class MySqlTable(TableFlavour):
             return f"CASE WHEN TO_DAYS({x}) IS NULL THEN CAST({x} AS CHAR) ELSE {moment} END"
         is_spelt = natural in (ColumnType.DATE, ColumnType.TIMESTAMP) or declared.startswith("set(")
         return f"CAST({x} AS CHAR)" if is_spelt else x
+
+
+def hold(cursor: Cursor, openings: Collection[tuple[str, list[Any]]], where: str) -> None:
+    """Hold relations against replacement until the transaction ends, by statements that open their tables, before its snapshot is taken.
+
+    A table that is swapped in later (RENAME, EXCHANGE PARTITION, another view) may hold rows that an older snapshot does not show. The
+    statements read no row: the first row that it reads gives a transaction its snapshot.
+    """
+    if openings:
+        cursor.execute("START TRANSACTION READ ONLY")
+    for opening in openings:
+        with suppress(PermanentError), errors(where):  # what is wrong with a relation is told where it is read
+            cursor.execute(*opening)
+            cursor.fetchall()
 
 
 def times_of_result(description: Iterable[Any]) -> dict[str, str]:

@@ -41,10 +41,6 @@ Connect = Callable[[str], Any]
 Raises PermanentError when there is no such connection.
 """
 
-FIRST_ROWS = 8
-FETCH_ROWS = 2_000
-CHUNK_BYTES = 16 << 20
-"""The size of a chunk. Few rows stay in the processor's caches while they become columns, but the engine plans every chunk again."""
 UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
@@ -105,6 +101,9 @@ class DbApiSnapshot:
                 cursor.execute(statement)
             held = over_postgres.lock(cursor, [name for found in behind.values() for name in found.lockable()])
             self._unheld = {name: found.unheld(held) for name, found in behind.items()}
+            if self.database.name == "MySQL":
+                read = [self._from(table) for entity in entities for table in (entity, *entity.parents())]
+                over_mysql.hold(cursor, [self.database.render(sql(over_mysql.OPEN, relation)) for relation in read], where)
             cursor.execute(self.database.clock)
             self.clock, *replayed = map(replicas.instant, cursor.fetchone()[:2])
             self.taken_at: datetime = min(self.clock, self.replica.replayed or self.clock, *replayed)
@@ -371,10 +370,10 @@ class DbApiSnapshot:
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
             gathered: list[pa.Table] = []
-            size, wanted = 0, FIRST_ROWS
+            size, wanted = 0, chunks.FIRST_ROWS
             while (fetched := chunks.table(cursor.fetchmany(wanted), columns, self.database.binding, times)).num_rows:
-                wanted = _as_many(fetched)
-                if gathered and (fetched.schema != gathered[0].schema or size >= CHUNK_BYTES):
+                wanted = chunks.as_many(fetched)
+                if gathered and (fetched.schema != gathered[0].schema or size >= chunks.CHUNK_BYTES):
                     yield pa.concat_tables(gathered)
                     gathered, size = [], 0
                 gathered.append(fetched)
@@ -415,13 +414,6 @@ class DbApiSnapshot:
 
     def _at(self, selection: Selection) -> str:
         return drift.place(selection, self.where)
-
-
-def _as_many(fetched: pa.Table) -> int:
-    """Return how many rows to fetch next: an eighth of a chunk, if they are as long as these. A row may be megabytes long."""
-    rows: int = fetched.num_rows
-    size = max(1, int(fetched.nbytes))
-    return max(1, min(CHUNK_BYTES // 8 * rows // size, 8 * rows, FETCH_ROWS))
 
 
 def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Query, ask: Callable[[Query], Sql]) -> list[pa.RecordBatch]:
