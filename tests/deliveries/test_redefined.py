@@ -358,6 +358,8 @@ VARYING = {
     "today": (SHOWN.format("updated_at < current_date"), {"relation": "shown"}, "shown"),
     "age": (SHOWN.format("age(updated_at) > interval '1 day'"), {"relation": "shown"}, "shown"),
     "view behind a view": (f"{SHOWN.format('random() < 2')}; create view seen as select * from shown", {"relation": "seen"}, "shown"),
+    "setting": (SHOWN.format("current_setting('app.tenant', true) is null"), {"relation": "shown"}, "shown"),
+    "sample": (SHOWN.replace("thing", "thing tablesample bernoulli (100)").format("true"), {"relation": "shown"}, "shown"),
     "function": (
         "create function f() returns timestamptz language plpgsql as 'begin return clock_timestamp();end'; "
         + SHOWN.format("f() > updated_at"),
@@ -389,7 +391,7 @@ def test_what_shows_other_rows_as_time_passes_is_told(books: Books, what: str) -
     statements, more, *named = VARYING.get(what) or STEADY[what]
     books.begin(*statements.split("; "), **more)
     [note] = [manifest.get("note", "") for _, manifest in books.manifests()]
-    said = "take the time or chance into account"
+    said = "take the time, chance or a setting into account"
     assert note.startswith(f"{named[0]} {said}") if named else said not in note
     books.close()
 

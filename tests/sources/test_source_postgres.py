@@ -312,7 +312,7 @@ def test_a_policy_that_shows_rows_as_time_passes_is_told(orders: Database) -> No
         for login, told in ((role, True), (orders.user, False)):
             with source(orders, login=login).snapshot([entity("lookback")]) as snapshot:
                 remarks = snapshot.extent(entity("lookback"), "acme", None, NOW).remarks
-            assert ("orders take the time or chance into account" in remarks) is told
+            assert ("orders take the time, chance or a setting into account" in remarks) is told
 
 
 def test_append_by_id_holds_nothing_back_and_brings_the_ids_that_were_committed_late(orders: Database) -> None:

@@ -25,11 +25,12 @@ _PARSED_BODIES = 140_000
 """The version since which functions may have a parsed body."""
 _SYMBOLS = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _CHANCE = (
-    r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random|gen_random_uuid)\s*\(\s*\)"
+    r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|gen_random_uuid)\s*\(\s*\)"
+    r"|\b(?:random|nextval|current_setting)\s*\(|\btablesample\b"
     r"|\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b"
     r"|\bage\((?:[^(),]|\([^(),]*\))*\)"
 )
-"""What gives another value each time. `age` of one time counts from today."""
+"""What gives another value each time, or whenever somebody sets it. `age` of one time counts from today."""
 _LOCKABLE = ("r", "p", "v")
 _STORING = ("r", "p", "m")
 _HEAPS = ("r", "m", "f")
@@ -174,7 +175,7 @@ class Thing:
     policies: str | None
     storage: int
     varies: bool
-    """Whether the text of a view or function, or a policy of a table, takes time or chance into account."""
+    """Whether the text of a view or function, or a policy of a table, takes time, chance or a setting into account."""
 
     @property
     def key(self) -> Key:
@@ -324,7 +325,7 @@ class Behind:
         """Return what shows other rows or values by itself, in words. The text is empty if nothing does."""
         found = [thing for thing in self._live if thing.varies and (thing.kind in ("", "v") or thing in self._hiding)]
         names = [*(["the query"] if re.search(_CHANCE, self._query, re.IGNORECASE) else []), *sorted(thing.name for thing in found)]
-        said = "take the time or chance into account (now(), random()): what changes, appears or vanishes by that alone may be missed"
+        said = "take the time, chance or a setting into account: what changes, appears or vanishes by that alone may be missed"
         return f"{', '.join(names)} {said}; mode full misses nothing" if names else ""
 
     def views(self) -> dict[str, str]:
