@@ -78,6 +78,21 @@ def test_a_known_hosts_file_pins_too(openssh: SftpAccess, tmp_path: Path) -> Non
     assert "does not name 127.0.0.1" in str(refusal(with_extra(connection, known_hosts=str(tmp_path / "empty"))))
 
 
+@pytest.mark.parametrize("host", ["localhost", "LocalHost"])
+@pytest.mark.parametrize(
+    "form", ["[localhost]:{port} {key}", "other,[LOCALHOST]:{port} {key}", "@revoked * {other}\n[Local*]:* {key}", "hashed"]
+)
+def test_a_known_hosts_file_names_a_host_in_any_letters(openssh: SftpAccess, tmp_path: Path, form: str, host: str) -> None:
+    file = tmp_path / "known_hosts"
+    plain = "[localhost]:{port} {key}" if form == "hashed" else form
+    file.write_text(plain.format(port=openssh.port, key=openssh.host_key, other=new_key(tmp_path / "other")) + "\n")
+    if form == "hashed":
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", file], check=True, capture_output=True)
+    connection = replace(key_connection(openssh, host_key=None, known_hosts=str(file)), host=host)
+    with Sftp(connection).connect() as session:
+        assert session.size("/no/such/file") is None
+
+
 def test_a_revoked_key_pins_nothing(openssh: SftpAccess, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(openssh.known_hosts.read_text() + f"@revoked * {openssh.host_key}\n")
@@ -152,6 +167,7 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
             {"extra": {"private_key": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none"}},
             "is in PuTTY's format. Convert it with `puttygen",
         ),
+        ({"extra": {"private_key": "\ufeffPuTTY-User-Key-File-2: ssh-rsa\r\n"}}, "is in PuTTY's format. Convert it with `puttygen"),
         ({"extra": {"private_key": "ssh-ed25519 AAAA me@example.com"}}, "what stands in private_key is a public key"),
         ({"extra": {"private_key": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nAAAA"}}, "is in the format of SSH Tectia"),
         ({"extra": {"private_key": "-----BEGIN CERTIFICATE-----\nAAAA"}}, "what stands in private_key is a certificate"),
@@ -170,8 +186,14 @@ def test_missing_settings_are_told_before_anything_is_opened(demo: RunningServer
     assert says in str(error)
 
 
-def test_line_breaks_as_a_file_of_the_environment_spells_them_and_comments_of_ssh_keyscan_do_no_harm(openssh: SftpAccess) -> None:
-    spelt = openssh.private_key.read_text().replace("\n", "\\n")
+@pytest.mark.parametrize(("mark", "end"), [("", "\\n"), ("", "\\r\\n"), ("\ufeff", "\n"), ("\ufeff", "\r\n")])
+def test_line_breaks_as_a_file_of_the_environment_spells_them_and_comments_of_ssh_keyscan_do_no_harm(
+    openssh: SftpAccess, tmp_path: Path, mark: str, end: str
+) -> None:
+    spelt = mark + openssh.private_key.read_text().replace("\n", end)
+    (tmp_path / "key").write_text(spelt.replace("\\r\\n", "\r\n").replace("\\n", "\n"), newline="")
+    with Sftp(key_connection(openssh, private_key=None, key_file=str(tmp_path / "key"))).connect():
+        pass
     with Sftp(key_connection(openssh, private_key=spelt, host_key=f"# {openssh.host}:22 SSH-2.0\n{openssh.host_key}\n")).connect():
         pass
 

@@ -6,6 +6,7 @@ follows, and the old key is removed.
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ MOST_KEYS = 4
 
 LEAST_BITS = 2048
 """RSA keys with fewer bits are refused as weak, and DSA keys always are. Today's servers accept neither."""
+
+_HOSTS = re.compile(r"^(\s*(?:@\S+\s+)?)([^|@\s]\S*)", re.MULTILINE)
+"""The hosts of a line of known_hosts, unless they are hashed. OpenSSH hashes small letters, and compares without regard to case."""
 
 _BLOCK = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
 
@@ -64,7 +68,8 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
     if file and str(file).lower() != "none":
         try:
             lines_of_file = Path(str(file)).expanduser().read_text("utf-8-sig", errors="replace")  # a comment may be in any encoding
-            known, authorities, revoked, *_ = asyncssh.match_known_hosts(lines_of_file.encode(), host, "", port)
+            lowered = _HOSTS.sub(_lowered, lines_of_file).encode()
+            known, authorities, revoked, *_ = asyncssh.match_known_hosts(lowered, host.lower(), "", port)
         except (OSError, RuntimeError) as error:
             raise unusable(label, f"the known_hosts file {file} cannot be read: {_unread(error)}", how) from error
         except ValueError as error:
@@ -79,6 +84,10 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
             what = f"names only a certificate authority for {host} (@cert-authority), and certificates of hosts are not read"
         raise unusable(label, f"the known_hosts file {file} {what}", how)
     raise unusable(label, "the connection pins no host key", how)
+
+
+def _lowered(found: re.Match[str]) -> str:
+    return found[1] + found[2].lower()
 
 
 def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
@@ -153,7 +162,7 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 def _no_key(label: str, place: str, text: str, error: Exception, passphrase: str | None) -> PermanentError:
     """Return the error for a private key that cannot be used, by how it begins and what the parser missed."""
-    begin = text.strip()
+    begin = text.strip("\ufeff \t\r\n")
     if begin.startswith("PuTTY-User-Key-File"):
         step = "Convert it with `puttygen key.ppk -O private-openssh -o key`, or in PuTTYgen: Conversions, Export OpenSSH key"
         return unusable(label, f"the private key in {place} is in PuTTY's format", step)
@@ -179,10 +188,11 @@ def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: s
     text, file = given.get("private_key"), given.get("key_file")
     try:
         if text:
-            lines = str(text).strip().replace("\\n", "\n")  # a file of the environment keeps line breaks as they are spelt
+            # A file of the environment keeps line breaks as they are spelt, and Windows begins a text with a byte order mark.
+            lines = str(text).strip("\ufeff \t\r\n").replace("\\r\\n", "\n").replace("\\n", "\n")
             return asyncssh.import_private_key(lines + "\n", passphrase)
         if file:
-            return asyncssh.read_private_key(str(Path(str(file)).expanduser()), passphrase)
+            return asyncssh.import_private_key(Path(str(file)).expanduser().read_bytes().removeprefix(codecs.BOM_UTF8), passphrase)
     except (OSError, RuntimeError) as error:
         raise unusable(label, f"the key file {file} cannot be read: {_unread(error)}", "Correct key_file in extra") from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
