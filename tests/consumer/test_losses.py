@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.consumer.copies import consumer, rows, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
 from tests.consumer.test_gaps import write_feed
 from tests.consumer.test_pull import tree
+from tests.installations import NOON, make_place
 from tests.products import pairs
 
 pytestmark = pytest.mark.fast
@@ -180,6 +182,28 @@ def test_what_is_loaded_may_be_moved_away_whole(sender: Sender, tmp_path: Path) 
     assert well("pull", sender.root, copy)["deliveries"] == 6
     well("load", copy, "--to", f"sqlite:{tmp_path}/second.db")
     assert rows(f"sqlite:{tmp_path}/second.db", "user") == [*WHOLE["user"], (6, "day 4")]
+
+
+def test_verify_takes_what_a_database_holds_for_moved_away_and_nothing_else(tmp_path: Path) -> None:
+    copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
+    with closing(make_place(tmp_path / "place")) as place:
+        place.user(1, "Ada", NOON - 2 * DAY)
+        for day in range(2):
+            place.run(NOON + day * DAY)
+        place.out.rename(tmp_path / "out")
+    well("pull", tmp_path / "out/exports/acme", copy)
+    shutil.rmtree(copy / "2026/06/01/theme")
+    said = consumer("verify", copy)
+    assert (said.code, "lists theme/theme.manifest.json, which is missing" in said.out) == (1, True), said
+    well("load", copy, "--to", to, "--only", "user")
+    for moved in ("2026/05/31/user", "2026/06/01/user"):
+        shutil.rmtree(copy / moved)
+        assert [problem["path"] for problem in consumer("verify", copy, "--json").json["problems"]] == ["/2026/06/01/_MANIFEST.json"]
+    well("pull", tmp_path / "out/exports/acme", copy)
+    well("load", copy, "--to", to)
+    for moved in ("2026/05/31/theme", "2026/06/01/theme", "2026"):
+        shutil.rmtree(copy / moved)
+        assert well("verify", copy)["problems"] == []
 
 
 def test_who_loads_by_other_means_moves_files_away_with_once(sender: Sender, tmp_path: Path) -> None:

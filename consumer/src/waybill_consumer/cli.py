@@ -156,6 +156,7 @@ def _load(arguments: argparse.Namespace) -> Outcome:
 
 
 def _verify(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.folder.last_loads import Loads
     from waybill_consumer.folder.lock import is_pulled
     from waybill_consumer.folder.status import remember_damage
     from waybill_consumer.places.folder import folder_place
@@ -166,8 +167,10 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
     progress = Progress(shown=not arguments.json)
     with folder_place(arguments.dir) as tree:
         progress.begin("verify", 0)
-        number = count(1)
-        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(f"{next(number)}: {path}", 0), signers)
+        number, loaded = count(1), Loads(arguments.dir).reached()
+        report = verify(
+            tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(f"{next(number)}: {path}", 0), signers, loaded
+        )
         progress.end()
     remember_damage(arguments.dir, report)
     again = ["Pull once more, which fetches again what is damaged or lost here"] if report.problems and is_pulled(arguments.dir) else []

@@ -74,17 +74,24 @@ class Report:
         return {"whole": self.is_whole, **counts, **remarks}
 
 
-def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda path: None, signers: Sequence[Key] | None = None) -> Report:
+def verify(
+    tree: Tree,
+    base: str = "",
+    progress: Callable[[str], None] = lambda path: None,
+    signers: Sequence[Key] | None = None,
+    loaded: Mapping[str, tuple[int, int]] | None = None,
+) -> Report:
     """Check everything below the tree's root, which is at `base` (a root, a tenant's folder, a day: any depth).
 
     With `signers`, one of them must have signed every manifest. Without, an existing signature must be of its manifest. Files are read
-    once, in constant memory. What reading raises passes through, except Refused.
+    once, in constant memory. `loaded` says how far databases hold each `tenant/entity`: until there, deliveries may be gone whole. What
+    reading raises passes through, except Refused.
     """
     work = _Verification(tree, base.rstrip("/"), progress, signers or ())
     for folder, items in _folders(tree.walk("/")):
         work.folder(folder, items)
     work.remark(chain.check(work.links))
-    work.remark(work.taken_away())
+    work.remark(work.taken_away(loaded or {}))
     report = work.report
     if report.signed and not signers:
         what = f"{report.signed} manifests are signed, by whom was not checked: name the signer's key with --signer"
@@ -93,7 +100,7 @@ def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda 
         what = f"{report.encrypted} files are encrypted: their bytes are compared with the manifests, their records are not counted"
         work.remark([Remark("/", what, is_problem=False)])
     report.streams = len({link.stream for link in work.links if link.manifest.kind != "backfill"})
-    if not report.manifests and not report.problems:
+    if not report.manifests and not report.problems and not loaded:
         work.remark([Remark("/", "there is no manifest here: nothing was delivered to this place")])
     return report
 
@@ -289,9 +296,9 @@ class _Verification:
                 self.remark([Remark(path, f"says other {', '.join(wrong)} than {entry['manifest']}")])
         return day
 
-    def taken_away(self) -> Iterator[Remark]:
-        """Report what day manifests list and nobody finds. A delivery that is gone whole, while a later one or its redelivery is there, was
-        collected.
+    def taken_away(self, loaded: Mapping[str, tuple[int, int]]) -> Iterator[Remark]:
+        """Report what day manifests list and nobody finds. A delivery that is gone whole, while a later one or its redelivery is there or a
+        database holds it, was collected.
         """
         latest: dict[tuple[str, str], tuple[int, int]] = {}
         repeated = {link.manifest.redelivers for link in self.links}
@@ -302,7 +309,10 @@ class _Verification:
             folder = path.rpartition("/")[0]
             names = [entry["manifest"], *(str(file.get("path")) for file in entry["files"])]
             is_gone = all(self._tree.size(f"{folder}/{name}") is None for name in names)
-            is_past = (entry["generation"], entry["sequence"]) < latest.get((tenant, str(entry["entity"])), (0, 0))
+            place = entry["generation"], entry["sequence"]
+            is_past = place < latest.get((tenant, str(entry["entity"])), (0, 0)) or place <= loaded.get(
+                f"{tenant}/{entry['entity']}", (0, 0)
+            )
             collected = is_gone and (is_past or entry["delivery_id"] in repeated)
             what = "which was taken away" if collected else "which is missing or not a manifest"
             yield Remark(path, f"lists {entry['manifest']}, {what}", is_problem=not collected)
