@@ -74,5 +74,5 @@ def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], s
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return {}
     new, before = new_columns(stream, entity), followed(stream.columns, columns)
-    found = {name: sequence if name in new else before.get(name, {}).get("filled_from_sequence") for name in columns}
-    return {name: first for name, first in found.items() if first}
+    found = {name: fact.get("filled_from_sequence") for name, fact in before.items()} | dict.fromkeys(new, sequence)
+    return {name: first for name, first in found.items() if first and name in columns}
