@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -203,6 +204,19 @@ def test_what_nobody_can_hold_is_read_again_if_it_is_replaced_meanwhile(orders: 
         if replacement != MADE_BEFORE:
             with through.snapshot([wanted]) as snapshot:
                 assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 20
+
+
+@pytest.mark.parametrize(("body", "is_read"), [("SELECT 'x' AS notes FROM orders", False), ("SELECT text FROM notes", True)])
+def test_only_what_a_function_reads_is_read_again(orders: Database, body: str, is_read: bool) -> None:
+    """Its text may name a table and not mean it."""
+    orders.psql("CREATE TABLE notes AS SELECT 'x' AS text")
+    orders.psql(f"CREATE FUNCTION f() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER AS $$ {body} $$")
+    orders.psql("CREATE VIEW shown AS SELECT * FROM orders WHERE EXISTS (SELECT FROM f())")
+    wanted = entity("lookback", relation="shown")
+    refused = pytest.raises(TransientError, match="was replaced while") if is_read else nullcontext()
+    with Role(orders, "GRANT SELECT ON shown TO {0}") as role, refused, source(orders, login=role).snapshot([wanted]) as snapshot:
+        orders.psql("TRUNCATE notes; INSERT INTO notes VALUES ('y')")
+        assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == (0 if is_read else 20)
 
 
 def test_a_table_that_stays_locked_is_waited_for_no_longer_than_a_statement_may_take(orders: Database) -> None:

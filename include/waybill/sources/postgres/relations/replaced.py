@@ -17,10 +17,14 @@ SELECT n.name
   FROM (VALUES {}) AS n(name)
   LEFT JOIN (pg_namespace AS s JOIN pg_class AS c ON c.relnamespace = s.oid)
     ON s.nspname = (parse_ident(n.name))[1] AND c.relname = (parse_ident(n.name))[2]
- WHERE c.oid IS DISTINCT FROM to_regclass(n.name) OR c.relkind = 'r' AND c.relfilenode <> pg_relation_filenode(c.oid)
+ WHERE (c.oid IS DISTINCT FROM to_regclass(n.name) OR c.relkind = 'r' AND c.relfilenode <> pg_relation_filenode(c.oid))
+   AND EXISTS (SELECT FROM pg_locks AS l
+                WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.relation IN (c.oid, to_regclass(n.name)))
  ORDER BY n.name
 """
-"""Compares pg_class in the snapshot with the server now: another oid or another heap under a name means that it was replaced."""
+"""Compares pg_class in the snapshot with the server now: another oid or another heap under a name means that it was replaced. Who has read
+a relation holds it from then on: the text of a function may name what nobody reads.
+"""
 
 
 def require_kept(ask: Ask, names: Collection[str]) -> None:
