@@ -242,6 +242,24 @@ def test_what_is_wrong_with_one_relation_is_told_when_it_is_read(mariadb):
 
 
 @pytest.mark.parametrize(
+    ("grants", "hidden"),
+    [(["select on shown"], "shown"), (["select, show view on shown"], "orders"), (["select, show view on shown", "select on orders"], "")],
+)
+def test_a_view_that_a_login_may_not_look_into_is_told(mariadb, grants, hidden):
+    """MariaDB shows such a view without its text, and lists no table that the login may not read."""
+    user = f"reader_of_{mariadb.name}"
+    execute(mariadb, TABLE.format("InnoDB"), ROWS, "create view shown as select * from orders", f"create user {user}")
+    try:
+        execute(mariadb, *(f"grant {grant} to {user}" for grant in grants))
+        wanted = entity("lookback", relation="shown", columns={"id": {"type": "integer"}})
+        with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb, user=user)).snapshot([wanted]) as snapshot:
+            remarks = snapshot.extent(wanted, "acme", None, snapshot.taken_at).remarks
+    finally:
+        execute(mariadb, f"drop user {user}")
+    assert (f"{hidden} is made, so that nobody notices" in remarks) if hidden else not remarks
+
+
+@pytest.mark.parametrize(
     ("zone", "look_back", "told"), [("-05:00", "1h", True), ("-05:00", "24h", False), ("+09:00", "1h", False), ("+00:00", "1h", False)]
 )
 def test_a_server_west_of_utc_is_told_where_the_look_back_is_too_short(mariadb, zone, look_back, told):

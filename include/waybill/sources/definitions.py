@@ -197,6 +197,14 @@ def _altered(before: str, now: str) -> bool:
     return bool(kind and new_kind) and (kind != new_kind or bool(mark and new_mark and mark != new_mark))
 
 
+def hidden_from_login(names: list[str]) -> str:
+    """Return what nobody would notice of views and tables that the login may not look into, in words."""
+    return (
+        f"the login may not see how {', '.join(names[:_MOST_NAMED])} is made, so that nobody notices if it is made otherwise, and rows of a"
+        " table without transactions may be missed: grant SHOW VIEW on the views, and SELECT on the tables behind them"
+    )
+
+
 def _listed(what: str, names: list[str]) -> str:
     return f"the {what} {names[0]} is" if len(names) == 1 else f"the {what}s {', '.join(names[:_MOST_NAMED])} are"
 

@@ -34,6 +34,7 @@ SELECT t.table_schema, t.table_name, t.engine, t.table_schema = DATABASE()
   JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
  WHERE t.table_schema IN ({})
 """
+_MYSQL_SHOWN = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ({})"
 _SQLITE_VIEWS = "SELECT name, sql FROM {}.sqlite_master WHERE type = 'view'"
 _SQLITE_COLUMNS = """
 SELECT m.name, x.name, x.type
@@ -142,6 +143,16 @@ class Structure:
             for whole, bare in [((schema.casefold(), table.casefold()), (table.casefold(),))]
             if f"`{schema}`.`{table}`" in texts or whole in named | inside or (is_own and bare in named) or bare in inside
         ]
+
+    def unseen(self, entity: Entity) -> str:
+        """Return which views, or tables behind them, MySQL hides from the login, in words. Such a view has an empty text."""
+        views = definitions.behind(definitions.text_of(entity), self._of(entity).views)
+        if self._database != "MySQL" or not views:
+            return ""
+        shown = {(schema.casefold(), table.casefold()) for schema, table in self._ask(sql(_MYSQL_SHOWN, _names(self._of(entity).schemas)))}
+        tables = {name for text in views.values() for name in tables_named(text) if len(name) > 1} - shown
+        hidden = sorted([*(name for name, text in views.items() if not text), *map(".".join, tables)])
+        return definitions.hidden_from_login(hidden) if hidden else ""
 
     def _of(self, entity: Entity) -> _Told:
         text = definitions.text_of(entity)

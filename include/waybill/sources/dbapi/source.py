@@ -188,10 +188,12 @@ class DbApiSnapshot:
             return self._look_behind(entity).hidden() if self._is_postgres else []
 
     def _unseen(self, entity: Entity) -> str:
-        if entity.changes.mode is Mode.FULL or not self._is_postgres:
+        if entity.changes.mode is Mode.FULL:
             return ""
         with errors(f"{entity.id} in {self.where}"):
-            return over_postgres.unseen(self._rows, entity, self._look_behind(entity), self._cluster)
+            if self._is_postgres:
+                return over_postgres.unseen(self._rows, entity, self._look_behind(entity), self._cluster)
+            return self._structure.unseen(entity)
 
     @cached_property
     def _cluster(self) -> over_postgres.Cluster:
