@@ -84,9 +84,11 @@ def plan(tenant: str) -> list[tasks.Batch]:
         )
     due = tasks.plan(tenant, context)
     context["ti"].xcom_push(key=tasks.PLANNED, value=due.planned)
-    begun = tasks.begin(due, context["dag_run"].start_date if context["ti"].try_number > 1 else None)
+    is_repeated = context["ti"].try_number > 1
+    begun = tasks.begin(due, context["dag_run"].start_date if is_repeated else None)
     announce_all(tenant, begun.events)
-    if begun.closed:
+    # A cleared run still has the mapped tasks of its first try. Airflow removes them by the length of this list, not if they are skipped.
+    if begun.closed and not is_repeated:
         raise DownstreamTasksSkipped(tasks=["deliver", "announce", "close_day"])  # type: ignore[no-untyped-call]
     return begun.batches
 

@@ -87,4 +87,4 @@ def tree(fetched: Path, paths: list[str]) -> Iterator[str]:
 
 def _facts(folder: Path, names: list[str]) -> str:
     found = [json.loads((folder / name).read_text("utf-8")) for name in names if name.endswith(".manifest.json")]
-    return "".join(f"   ({manifest['kind']}, {manifest['rows']:,} rows)" for manifest in found)
+    return "".join(f"   ({manifest['kind']}, {manifest['rows']:,} row{'' if manifest['rows'] == 1 else 's'})" for manifest in found)

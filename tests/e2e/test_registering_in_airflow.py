@@ -100,6 +100,8 @@ def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_his
     assert started.json()["when"] == "now"
     newcomer.wait("the full load did not run", RUN_WITHIN, lambda: any(delivery["generation"] == 2 for delivery in newcomer.committed()))
 
+    clear_whole_run_with_mapped_tasks(newcomer)
+
     again = newcomer.api("POST", f"/deliveries/{newcomer.committed()[0]['deliveryId']}/redeliver")
     assert (again.status_code, again.json()["when"]) == (202, "now")
     newcomer.wait(
@@ -114,6 +116,32 @@ def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_his
         "the schedule did not stop", DAG_WITHIN, lambda: not ((newcomer.dag() or {}).get("timetable_summary") or "").endswith("1")
     )
     assert len(newcomer.committed()) == before
+
+
+def clear_whole_run_with_mapped_tasks(newcomer: Newcomer) -> None:
+    """The second time, `plan` has nothing left for a mapped task, and Airflow still has the one of the first time."""
+    runs = f"/dags/export__{NEWCOMER}/dagRuns"
+
+    def tasks_of(run: str) -> dict[tuple[str, int], tuple[str, int]]:
+        found = ask(newcomer.house, "GET", f"{runs}/{run}/taskInstances").json()["task_instances"]
+        return {(each["task_id"], each["map_index"]): (each["state"], each["try_number"]) for each in found}
+
+    run = next(
+        run["dag_run_id"]
+        for run in ask(newcomer.house, "GET", f"{runs}?order_by=-run_after").json()["dag_runs"]
+        if ("deliver", 0) in tasks_of(run["dag_run_id"])
+    )
+
+    def ended() -> bool:
+        return bool(ask(newcomer.house, "GET", f"{runs}/{run}").json()["state"] == "success")
+
+    newcomer.wait("the full load did not end", RUN_WITHIN, ended)
+    before = newcomer.committed()
+    body = {"dry_run": False, "dag_run_id": run, "only_failed": False, "reset_dag_runs": True}
+    assert ask(newcomer.house, "POST", f"/dags/export__{NEWCOMER}/clearTaskInstances", json=body).is_success
+    newcomer.wait("the cleared run did not end", RUN_WITHIN, lambda: ended() and tasks_of(run)["plan", -1][1] > 1)
+    assert tasks_of(run)["deliver", 0][0] == "removed"
+    assert newcomer.committed() == before
 
 
 def _schedule(house: House, tenant: str) -> str | None:
