@@ -362,6 +362,19 @@ def test_a_misspelt_parameter_of_a_trigger_is_refused_and_nothing_is_planned(pla
     assert place.files() == []
 
 
+def test_a_trigger_up_to_a_time_that_lies_ahead_delivers_up_to_now_and_says_so(place, caplog):
+    apply(place.installation(), actor="test")
+    with caplog.at_level("INFO"):
+        found = tasks.plan("acme", context("manual", None, until="2999-01-01T00:00:00Z"))
+    assert [delivery.planned_to <= found.until <= datetime.now(UTC) for delivery in found.due] == [True, True]
+    assert "until 2999-01-01 00:00:00+00:00 lies ahead: delivering up to now, " in caplog.text
+    finish(place.installation(), "acme", found.until, [delivery.id for delivery in found.due])
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        tasks.plan("acme", context("manual", None, until="2999-01-01T00:00:00Z"))
+    assert "nothing more is due up to 20" in caplog.text
+
+
 def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(run, place):
     seen = last_event()
     apply(place.installation(), actor="test")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from waybill import logs
 from waybill.airflow import open_installation
 from waybill.airflow.names import APPLY_DAG, asset_name
-from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
+from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError, counted
 from waybill.states import DeliveryStatus
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
         what = f"there is no parameter {', '.join(map(repr, unknown))}"
         raise PermanentError(what, allowed=", ".join(PARAMETERS), next_step=step, code="unknown_parameter")
     installation, until, params = open_installation(), until_of(context), context["params"]
+    if until > (now := installation.now()):
+        log.warning("until %s lies ahead: delivering up to now, %s", until, now)
+        until = now
     found = running.begin(
         installation,
         tenant,
@@ -103,7 +106,7 @@ def plan(tenant: str, context: Mapping[str, Any]) -> PlannedRun:
         what = f"{delivery.kind} {delivery.entity} #{delivery.sequence}"
         log.info("%s up to %s -> %s", what, delivery.planned_to, places[delivery.id])
     if not found.due:
-        log.info("nothing is due before %s", until)
+        log.info("nothing more is due up to %s", until)
     for delivery in found.repairs:
         log.info("%s of %s #%s -> %s", delivery.purpose, delivery.entity, delivery.sequence, places[delivery.id])
     return found
@@ -215,7 +218,7 @@ def log_results(installation: Installation, results: Sequence[Result]) -> list[W
         with logs.about(delivery.tenant, delivery.entity, delivery.id):
             if done:
                 what = f"{done.status} {delivery.entity} #{delivery.sequence}"
-                log.info("%s: %s rows, %s bytes, sha256 %s", what, done.rows, done.bytes, done.sha256)
+                log.info("%s: %s, %s, sha256 %s", what, counted(done.rows, "row"), counted(done.bytes, "byte"), done.sha256)
             if result.error:
                 log.error("%s", result.error)
     metrics.deliveries(installation, results)
@@ -304,7 +307,8 @@ def fulfil(named: Named, worker: str) -> None:
             code="export_failed",
         )
     else:
-        log.info("export %s: %s, %s rows, %s bytes, archive %s", done.id, done.status, done.rows, done.bytes, done.archive)
+        size = f"{counted(done.rows or 0, 'row')}, {counted(done.bytes or 0, 'byte')}"
+        log.info("export %s: %s, %s, archive %s", done.id, done.status, size, done.archive)
 
 
 def tell() -> None:
