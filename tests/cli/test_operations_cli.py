@@ -81,6 +81,7 @@ def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_messag
     assert "is no date" in waybill("backfill", "acme", "user", *span[:2], "--to", "9999-12-31", status=2)
     assert "--from" in waybill("backfill", "acme", "user", *span[2:], status=2)
     assert "does not receive site" in waybill("backfill", "acme", "site", *span, status=1)
+    assert "does not receive usr (allowed: user; did you mean user?)" in waybill("backfill", "acme", "usr", *span, status=1)
     delivery = json.loads(waybill("deliveries", "acme", "--json"))[-1]["delivery_id"]
     assert "/user.g1.1.r1.csv" in waybill("redeliver", delivery)
     assert "there is no delivery" in waybill("redeliver", "0" * 32, status=1)

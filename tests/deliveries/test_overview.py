@@ -68,7 +68,7 @@ NEXT = "No run is under way; the next one is at 2026-01-02T00:00:00+00:00, “Ru
             "Airflow tries again by itself at 2026-01-02T00:00:00+00:00; “Run what is due” tries at once.",
             ...,
         ),
-        (UNKNOWN, "Its DAG is not in Airflow yet; it appears there within seconds.", ...),
+        (UNKNOWN, "Its DAG is not in Airflow yet; it appears there once Airflow has parsed the DAG file again.", ...),
         (SchedulerState(paused=True, run="running"), "", ""),
     ],
 )

@@ -203,15 +203,19 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for note in narrowed(installation, [delivery.entity for delivery in planned]):
         complain(f"warning: {note}")
     file = installation.configuration.file_of(tenant)
-    style = (file or installation.registered(tenant)).registration.file_style
-    due = describing.describe(installation, [*planned, *repairs.unfinished_repairs(installation, tenant)], style)
+    registration = (file or installation.registered(tenant)).registration
+    due = describing.describe(installation, [*planned, *repairs.unfinished_repairs(installation, tenant)], registration.file_style)
     if as_json:
         dump(due)
         return
     if not due:
-        write(f"{tenant}: nothing is due")
+        _nothing_due(tenant, registration)
     else:
         table_of_plan(due)
+
+
+def _nothing_due(tenant: str, registration: Registration) -> None:
+    write(f"{tenant}: exports are disabled" if registration.is_disabled else f"{tenant}: nothing is due")
 
 
 @app.command()
@@ -245,8 +249,7 @@ def run(
     for message in dict.fromkeys(str(result.error) for result in failed):
         complain(message)
     if not results and not as_json:
-        off = installation.registered(tenant).registration.is_disabled
-        write(f"{tenant}: exports are disabled" if off else f"{tenant}: nothing is due")
+        _nothing_due(tenant, installation.registered(tenant).registration)
     if failed:
         passing = all(isinstance(result.error, TransientError) for result in failed)
         advice = "the next run finishes them" if passing else "mend the cause and run again"

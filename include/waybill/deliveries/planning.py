@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from waybill import layout
-from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.catalog import Catalog, Entity, Mode, closest
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
@@ -118,9 +118,11 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
         active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()
     wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
     if unknown := sorted(wanted - active):
+        meant = closest(unknown[0], active)
+        allowed = ", ".join(sorted(active)) + (f"; did you mean {meant}?" if meant else "")
         raise PermanentError(
             tell("call.not_received", tenant=tenant, entities=", ".join(unknown)),
-            allowed=", ".join(sorted(active)) or tell("call.nothing_registered"),
+            allowed=allowed or tell("call.nothing_registered"),
             code="not_registered",
         )
     return wanted

@@ -144,7 +144,7 @@ class Row:
         if self.troubles:
             return self.causes[0].next_step
         unseen = self.state is State.LATE and self.scheduler_state is None
-        return tell("advice.unseen") if unseen else ""
+        return tell("advice.unseen", tenant=self.tenant) if unseen else ""
 
     @property
     def wanting(self) -> bool:
