@@ -22,6 +22,7 @@ from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations, streams
 from waybill.ledger.database.rows import UNREADABLE
+from waybill.ledger.delivered import keys
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import encryption_keys, locking_columns, redefining
 from waybill.registrations.locking_columns import FrozenColumns
@@ -109,6 +110,7 @@ def apply(
         before = {registered.tenant: registered for registered in found if registered}
         active = streams.active_entities(connection, only)
         samples = [] if only else streams.samples(connection)
+        keyed = keys.known(connection, [stream.id for stream in samples])
     others = None if only else without_files(files, before, active)
     unusable = [found for file in files.tenants.values() for found in _unusable(installation, file, before.get(file.tenant), others)]
     refused = {tenant_of(finding) for finding in unusable}
@@ -130,7 +132,7 @@ def apply(
         changes = [change for change in carried if isinstance(change, Change)]
         unusable += [finding for finding in carried if isinstance(finding, Finding)]
     findings = (*files.findings, *frozen.waiting.values(), *unusable)
-    notes = (*frozen.sentences, *redefining.announced(installation.catalog, samples, before), *consequences)
+    notes = (*frozen.sentences, *redefining.announced(installation.catalog, samples, before, keyed), *consequences)
     return Applied(changes, findings, refusal, notes)
 
 

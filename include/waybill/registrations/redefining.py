@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.errors import PermanentError
 from waybill.language import tell
+from waybill.ledger.delivered.keys import KeySpelling
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations import filling
@@ -55,10 +56,17 @@ def _is_other_row(stream: Stream, entity: Entity) -> bool:
     return len(kept) < len(delivered) or any(fact["type"] != entity.columns[name].type.value for name, fact in kept.items())
 
 
-def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered]) -> list[str]:
-    """Return what `apply` prints: a line for each entity with new columns or another meaning.
+def _uncompared(entity: Entity, made_of: KeySpelling | None) -> str:
+    """Return why nothing can be compared with what was delivered, if the catalog asks for that. Else empty."""
+    if entity.compares_keys and made_of is None:
+        return tell("redefined.uncompared")
+    return tell("redefined.uncompared_rows") if entity.compares_rows and "rows" not in (made_of or {}) else ""
 
-    One stream of the entity is looked at, with the columns that its tenant chose.
+
+def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered], keyed: Mapping[int, KeySpelling]) -> list[str]:
+    """Return what `apply` prints: a line for each entity with new columns or another meaning, or whose keys are compared from now on.
+
+    One stream of the entity is looked at, with the columns that its tenant chose. `keyed` has the streams whose delivered keys are known.
     """
     lines = []
     for stream in samples:
@@ -69,10 +77,15 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
             except PermanentError as error:
                 lines.append(str(error.located(f"tenant {stream.tenant}")))
                 continue
-        if entity and (why := catalog_change(stream, entity)):
+        if entity is None:
+            continue
+        why = _uncompared(entity, keyed.get(stream.id)) or catalog_change(stream, entity, lambda before, now: True)
+        if why:
             lines.append(tell("redefined.full_load", entity=entity.id, why=why))
-        new = filling.new_columns(stream, entity) if entity else []
-        if entity and new:
+        elif why_unless_renamed := catalog_change(stream, entity):
+            lines.append(tell("redefined.full_load_unless_renamed", entity=entity.id, why=why_unless_renamed))
+        new = filling.new_columns(stream, entity)
+        if new and not why:
             filled = tell("new_columns.full_load", len(new), columns=", ".join(new))
             note = filled if entity.fills_new_columns else filling.kept_empty(new)
             lines.append(f"{entity.id}: {note} ({filling.rule(entity)})")

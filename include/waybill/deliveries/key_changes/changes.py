@@ -25,6 +25,7 @@ from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.key_changes import keysets
 from waybill.deliveries.key_changes.keysets import Buckets, ByBucket, Comparison, Held, Packed, Step
 from waybill.files.records import fields_of
+from waybill.language import tell
 from waybill.ledger import Ledger
 from waybill.ledger.delivered import keys
 from waybill.ledger.delivered.keys import Change, KeySpelling, NewChange
@@ -264,11 +265,11 @@ def _key_spelling(entity: Entity, snapshot: Snapshot) -> KeySpelling:
 
 def _why_lost(before: list[Change], stream: Stream, spelling: KeySpelling) -> str:
     if not before or max(change.sequence for change in before) != stream.sequence:
-        return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
+        return tell("redefined.uncompared")
     if any(change.made_of.get(part) != spelling.get(part) for change in before for part in ("key", "natives")):
         return "the key, or the type of a key column, is another one than before, so delivered keys cannot be compared"
     if "rows" in spelling and any(change.made_of.get("rows") != spelling["rows"] for change in before):
-        return "the catalog asks for deletes: compare_rows, and which values of these columns were delivered before is not known"
+        return tell("redefined.uncompared_rows")
     return ""
 
 

@@ -6,7 +6,7 @@ all changes up to the number in `after`. Blobs are opaque here: `added`, `gone`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import count, islice
@@ -80,6 +80,13 @@ def changes(connection: Connection, stream: int) -> list[Change]:
     if base is None:
         return []
     return [base, *(change for change in found if change is not base and (change.number or 0) > base.after)]
+
+
+def known(connection: Connection, those: Sequence[int]) -> dict[int, KeySpelling]:
+    """Return those of these streams whose delivered keys are known, with what their keys are made of."""
+    counting = key_change.c.whole, key_change.c.number.is_not(None)
+    query = select(key_change.c.stream, key_change.c.made_of).where(key_change.c.stream.in_(those), *counting)
+    return {row.stream: row.made_of for row in connection.execute(query.order_by(key_change.c.number))}
 
 
 def blobs(ledger: Ledger, change: Change, kind: str) -> Iterator[bytes]:
