@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,9 +12,11 @@ import pytest
 
 from tests.copies import Copy
 from tests.deliveries.test_redefined import Books, books  # noqa: F401 (a fixture)
-from tests.installations import DAY, read_csv
+from tests.installations import DAY, NOON, read_csv
+from waybill.configuration.selection import Selection
 from waybill.deliveries import repairs
 from waybill.deliveries.recovery.reconciling import reconcile
+from waybill.errors import PermanentError
 
 ZONES = {
     "UTC": date(2026, 5, 10),
@@ -198,3 +201,24 @@ def test_a_date_of_zeros_is_no_time_whatever_the_catalog_calls_the_column(books:
     assert result.error is None
     assert len(list(books.manifests())) == 1
     books.close()
+
+
+NO_TIMES = {"id": "bigint", "clock": "time", "is_new": "boolean", "amount": "decimal(12, 2)", "word": "varchar(40)"}
+
+
+def test_a_range_by_a_column_that_tells_no_time_is_refused_by_every_source(dated: Books) -> None:
+    """MariaDB compares numbers and texts with a time as well as it can, and finds no row. SQLite keeps times as texts."""
+    columns = ", ".join(f"{name} {native}" for name, native in NO_TIMES.items())
+    dated.happens(f"create table other (tenant_id varchar(20), {columns}, day date)")
+    catalogued(dated, "UTC", relation="other", changes={"mode": "full"}, time_column="day")
+    installation = dated.installation()
+    entity = installation.entity("dated")
+    ranged = Selection(entity, "acme", entity.columns, time_from=NOON)
+    with installation.source("books").snapshot([entity]) as snapshot:
+        snapshot.check(ranged)
+    texts = {"clock", "word"} if dated.spec.get("connection") == "lite" else set()
+    for name in NO_TIMES.keys() - texts:
+        other = entity.model_copy(update={"time_column": name})
+        with installation.source("books").snapshot([other]) as snapshot, pytest.raises(PermanentError) as refused:
+            snapshot.check(replace(ranged, entity=other))
+        assert (refused.value.code, f"the time column {name} is" in str(refused.value)) == ("schema_drift", True)

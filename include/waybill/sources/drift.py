@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Mode, closest
+from waybill.configuration.catalog import Entity, Mode, closest
 from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.errors import PermanentError, counted
@@ -32,7 +32,8 @@ _SHAPES = frozenset(["point", "line", "lseg", "box", "path", "polygon", "circle"
 _IDS = "a column of text, whole numbers, decimal numbers or UUIDs"
 _HOURS = re.compile(r"(time|time_ns|timetz|interval)\b", re.IGNORECASE)
 """Times of a day and spans, of which the same one is written in many ways: an id in another way than it is delivered would find no row."""
-_CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
+_TIMES = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
+_CHANGE_KINDS = _TIMES | {ColumnType.INTEGER}
 _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IGNORECASE)
 """Numbers without declared decimals. Each value shows whether it is whole."""
 
@@ -77,8 +78,9 @@ def check_columns(
     needed = dict.fromkeys(
         [*entity.needed_columns, *sources(selection.columns), *scoped, *(condition.column for condition in selection.where)]
     )
-    if selection.time_from or selection.time_to or selection.time_cut:
-        needed[entity.time_column] = None
+    by_time = entity.time_column if selection.time_from or selection.time_to or selection.time_cut else ""
+    if by_time:
+        needed[by_time] = None
     types = catalogued_types(selection)
     for name in needed:
         if name not in natives:
@@ -89,6 +91,8 @@ def check_columns(
             fits = excepted(natives[name], kind)
             if not (holds(natives[name], flavour.kind(natives[name]), kind) if fits is None else fits):
                 raise _retyped(selection, name, natives[name], kind, flavour.kind(natives[name]))
+    if by_time and flavour.kind(natives[by_time]) not in _TIMES:
+        raise _timeless(entity, by_time, natives[by_time])
     change = entity.changes.column
     if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:
         raise PermanentError(
@@ -98,6 +102,16 @@ def check_columns(
             code="schema_drift",
             next_step=f"Set entities.{entity.id}.changes.column to such a column",
         )
+
+
+def _timeless(entity: Entity, name: str, native: str) -> PermanentError:
+    return PermanentError(
+        f"the time column {name} is {native or 'a column without a type'}, which tells no time",
+        where=entity.id,
+        allowed="a timestamp or date column",
+        code="schema_drift",
+        next_step=f"Set entities.{entity.id}.time_column to such a column; a view or query can cast it",
+    )
 
 
 def check_tenant(query: Query) -> None:
