@@ -611,8 +611,11 @@ def test_redeliveries_count_from_one_and_on_from_those_of_earlier_versions(place
 
 
 def test_a_backfill_names_the_column_of_its_range_and_its_generation(place: Place) -> None:
+    place.user(4, "deleted in the range", MIDNIGHT - 9 * DAY, deleted=MIDNIGHT - HOUR)
+    place.user(5, "deleted before", MIDNIGHT - 9 * DAY, deleted=MIDNIGHT - 8 * DAY)
     place.run(NOON + DAY, full_load=True, entities=["user"])
     backfill(place, MIDNIGHT - DAY, MIDNIGHT)
     (path,) = place.out.rglob("backfill-*/user.manifest.json")
     manifest = json.loads(path.read_text())
     assert (manifest["range_column"], manifest["generation"], manifest["sequence"]) == ("updated_at", 2, 0)
+    assert [row[1] for row in backfilled(place)] == ["Bob", "deleted in the range"]
