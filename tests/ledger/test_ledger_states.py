@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -45,6 +48,41 @@ def test_a_sqlite_ledger_that_cannot_be_written_needs_somebody(sqlite: Ledger) -
     assert caught.value.code == "ledger_read_only"
     assert "mount the disk writable" in str(caught.value)
     assert status_of(caught.value) == 503
+
+
+_AS_NOBODY = """
+import os, sys
+from waybill.errors import WaybillError
+from waybill.ledger import Ledger
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    Ledger(sys.argv[1]).ready()
+except WaybillError as error:
+    print(type(error).__name__, error.code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [(0o000, 0o755), (0o600, 0o000), (None, 0o755)],
+    ids=["a closed file", "a file in a closed folder", "a folder in its place"],
+)
+def test_a_sqlite_ledger_of_another_account_needs_somebody(file: int | None, folder: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+        Path(scratch).chmod(0o755)
+        path = Path(scratch) / "state/ledger.db"
+        if file is None:
+            path.mkdir(parents=True)
+        else:
+            with closing(Ledger(f"sqlite:///{path}")) as ledger:
+                ledger.ready()
+            path.chmod(file)
+        path.parent.chmod(folder)
+        done = subprocess.run([sys.executable, "-c", _AS_NOBODY, f"sqlite:///{path}"], capture_output=True, text=True, check=False)
+        path.parent.chmod(0o755)
+    assert (done.returncode, done.stdout.strip()) == (0, "PermanentError ledger_refused"), done.stderr
 
 
 def test_a_sqlite_ledger_whose_disk_is_full_goes_on_when_there_is_room(sqlite: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from waybill import private
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger.database.failures import READ_ONLY, sqlstate, translated
+from waybill.ledger.database.failures import READ_ONLY, refused, sqlstate, translated
 from waybill.ledger.database.rows import json_or_text
 from waybill.ledger.denials import Denials
 
@@ -80,7 +81,10 @@ class Ledger:
 
     def unreachable(self, error: DBAPIError) -> TransientError | PermanentError | None:
         """Return what a database error means for the caller. None if it says nothing about the ledger's state."""
-        return translated(error, f"ledger {self.url.render_as_string(hide_password=True)}")
+        where = f"ledger {self.url.render_as_string(hide_password=True)}"
+        if self.url.get_backend_name() == "sqlite" and self.url.database and _is_closed(Path(self.url.database)):
+            return refused(where)
+        return translated(error, where)
 
     def is_pooled(self) -> bool:
         """Return whether something stands between here and PostgreSQL, as far as the server's own port tells."""
@@ -157,6 +161,19 @@ class Ledger:
         self.engine.dispose()
 
 
+def _is_closed(path: Path) -> bool:
+    """Return whether this account may not open the file of a ledger, or there is a folder in its place. One that is gone may come back."""
+    place = path if os.path.lexists(path) else path.parent
+    return _is_folder(path) or (os.access(place, os.F_OK) and not os.access(place, os.R_OK))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # nobody but its owner may look
+        return False
+
+
 def _unusable(what: str) -> PermanentError:
     return PermanentError(
         f"WAYBILL_LEDGER_URL {what}",
@@ -197,7 +214,7 @@ def _own_file(path: Path) -> None:
     except OSError:
         mine = [path.parent] if path.parent.name == ".waybill" else []
         files = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")))
-        private.narrow([*mine, *(file for file in files if not file.is_dir())])
+        private.narrow([*mine, *(file for file in files if not _is_folder(file))])
 
 
 def _prepare_psycopg(connection: Any, _record: Any) -> None:

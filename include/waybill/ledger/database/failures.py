@@ -86,6 +86,12 @@ def _sqlite(error: sqlite3.Error, where: str) -> TransientError | PermanentError
     return _silent(reason, where) if isinstance(error, sqlite3.OperationalError | sqlite3.InterfaceError) else None
 
 
+def refused(where: str) -> PermanentError:
+    """The file of a ledger is another account's, or no file."""
+    step = "Let WAYBILL_LEDGER_URL name a file that this account may read and write, in a folder where it may make files"
+    return PermanentError("this account may not open the ledger's file", where=where, next_step=step, code="ledger_refused")
+
+
 def _no_tables(where: str) -> PermanentError:
     return PermanentError("the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
 
