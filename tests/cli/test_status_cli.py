@@ -148,6 +148,10 @@ def test_plan_shows_what_the_file_asks_for_and_writes_nothing(waybill: Waybill, 
     assert waybill("plan", "acme") == "acme: nothing is due\n"
     place.tenant(exportOption="disable export")
     assert waybill("plan", "acme") == "acme: exports are disabled\n"
+    place.tenant()
+    place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare"}))
+    assert "note: user: the catalog asks for deletes: compare, and which keys" in waybill("plan", "acme")
+    place.write("catalog.yaml", catalog(user=USER))
     place.tenant(entityList=["user"], sourceTenant="other")
     planned = json.loads(waybill("plan", "acme", "--json"))
     assert [(delivery["generation"], delivery["kind"]) for delivery in planned] == [(2, "full")]

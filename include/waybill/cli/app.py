@@ -195,6 +195,7 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     from waybill.deliveries import planning, repairs
     from waybill.deliveries.reports import describing
     from waybill.doctor import narrowed
+    from waybill.registrations import redefining
 
     installation = open_installation()
     for finding in broken.findings if tenant in (broken := installation.configuration.files_of(tenant)).broken else ():
@@ -202,6 +203,8 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
     for note in narrowed(installation, [delivery.entity for delivery in planned]):
         complain(f"warning: {note}")
+    for note in redefining.announced_to(installation, tenant):
+        complain(f"note: {note}")
     file = installation.configuration.file_of(tenant)
     registration = (file or installation.registered(tenant)).registration
     due = describing.describe(installation, [*planned, *repairs.unfinished_repairs(installation, tenant)], registration.file_style)

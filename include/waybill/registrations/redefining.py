@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 
 from waybill.configuration.catalog import Catalog, Entity, Mode
 from waybill.errors import PermanentError
+from waybill.installation import Installation
 from waybill.language import tell
+from waybill.ledger import registrations, streams
+from waybill.ledger.delivered import keys
 from waybill.ledger.delivered.keys import KeySpelling
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -54,6 +57,15 @@ def _is_other_row(stream: Stream, entity: Entity) -> bool:
     delivered = stream.columns or []
     kept = followed(delivered, entity.columns)
     return len(kept) < len(delivered) or any(fact["type"] != entity.columns[name].type.value for name, fact in kept.items())
+
+
+def announced_to(installation: Installation, tenant: str) -> list[str]:
+    """Return what `announced` says of a tenant's own streams, for its plan: only the source shows whether its next delivery is a delta."""
+    with installation.ledger.read() as connection:
+        begun = [stream for stream in streams.active(connection, tenant) if stream.watermark is not None]
+        registered = registrations.current(connection, tenant)
+        keyed = keys.known(connection, [stream.id for stream in begun])
+    return announced(installation.catalog, begun, {tenant: registered} if registered else {}, keyed)
 
 
 def _uncompared(entity: Entity, made_of: KeySpelling | None) -> str:
