@@ -295,6 +295,22 @@ def test_a_time_as_text_that_cannot_be_read_stops_the_stream_instead_of_losing_i
         read(DbApi(SPEC, lambda _: sqlite3.connect(lite)), deleting)
 
 
+@pytest.mark.parametrize("odd", ["seven", b"\0", 2.5, 1e300], ids=repr)
+def test_what_is_no_whole_number_among_ids_stops_its_tenant_and_moves_nobody_elses_position(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "ids.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER, tenant_id TEXT, note TEXT, updated_at TEXT)")
+        connection.executemany("INSERT INTO events VALUES (?, ?, 'x', '2026-01-01')", [(1, "acme"), (7, "acme"), (odd, "globex")])
+        connection.commit()
+    counting = Entity.model_validate(ENTITY.model_dump(by_alias=True) | {"changes": {"mode": "append", "column": "id"}})
+    source = DbApi(SPEC, lambda _: sqlite3.connect(path))
+    with source.snapshot([counting]) as snapshot:
+        assert snapshot.extent(counting, "acme", None, snapshot.taken_at).position == 8
+    assert read(source, counting) == "1,x\n7,x\n"
+    with pytest.raises(PermanentError, match="1 row of the tenant holds something in id that is not a whole number"):
+        read(source, counting, "globex")
+
+
 def test_times_as_text_are_read_in_every_usual_spelling(tmp_path: Path) -> None:
     path = tmp_path / "spelled.sqlite"
     spelled = ["", " 05:00", " 05:00:00", "T05:00:00Z", " 05:00:00.123456", "T05:00:00+02:00", " 05:00:00-05:00", " 05:00:00+00"]

@@ -10,7 +10,7 @@ from waybill.configuration.values.columns import sources
 from waybill.configuration.values.conditions import Condition
 from waybill.sources.dbapi import over_sqlite
 from waybill.sources.dbapi.drivers import TableFlavour
-from waybill.sources.query import Query
+from waybill.sources.query import Query, counts_by_tenant
 from waybill.sources.sql import Bind, Sql, join, sql
 
 _DAY = timedelta(days=1)
@@ -88,18 +88,37 @@ class TableQuery(Query):
             return super().precedes(name, value)
         return sql("{} < {}", self.flavour.name(name), Bind((value.astimezone(UTC) + 2 * _DAY).date().isoformat()))
 
-    def textual_times(self) -> list[str]:
-        """Return the columns of change positions that hold text. A text that is no time would still compare, and its row be passed over."""
+    def loose_positions(self) -> list[str]:
+        """Return the columns of change positions that may hold anything else, which would still compare, and its row be passed over."""
         kinds = (ColumnType.TIMESTAMP, ColumnType.DATE)
-        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) in kinds]
+        return [name for name in self.change_columns() if self._as_text(name) and (self.kind(name) in kinds or self.counts(name))]
+
+    def counts(self, name: str) -> bool:
+        """Return whether a column is declared to hold whole numbers."""
+        return self.flavour.kind(self.natives[name]) is ColumnType.INTEGER
 
     def unreadable(self, name: str) -> Sql:
-        """Return how many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
+        """Return how many of the tenant's rows hold something else in such a column than a whole number if it is declared so, or than a
+        date and time that SQLite, too, can read.
+        """
         x = self.flavour.name(name)
         whole = f"CASE WHEN length({x}) > 10 AND {x} GLOB '*[+-][0-9][0-9]' THEN {x} || ':00' ELSE {x} END"
         shape = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
-        strange = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
+        no_time = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
+        strange = f"typeof({x}) <> 'integer'" if self.counts(name) else no_time
         return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NOT NULL AND ({})", self.relation, self.tenant(), x, strange)
+
+    def greatest_id(self) -> Sql:
+        """In SQLite a text is greater than each number, and may be another tenant's: only whole numbers are ids."""
+        found = super().greatest_id()
+        if not self.flavour.dynamic:
+            return found
+        return sql(
+            "{} {} typeof({}) = 'integer'",
+            found,
+            "AND" if counts_by_tenant(self.entity) else "WHERE",
+            self.flavour.name(self.entity.changes.column),
+        )
 
     def _as_text(self, name: str) -> bool:
         return bool(name) and self.flavour.database.dynamic

@@ -223,10 +223,10 @@ class DbApiSnapshot:
                 [(nulls,)] = self._rows(query.without([entity.changes.column], query.tenant()))
                 if nulls:
                     raise drift.null_changes(selection, nulls)
-                for name in query.textual_times():
+                for name in query.loose_positions():
                     [(strange,)] = self._rows(query.unreadable(name))
                     if strange:
-                        raise drift.unreadable_times(selection, name, strange)
+                        raise drift.unreadable_positions(selection, name, strange, whole=query.counts(name))
             self._structure.require_transactions(entity, self.database)
             over_mysql.refuse_unconvertible(self.database.name, query, self._rows)
             row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
