@@ -19,6 +19,7 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources.duckdb import table_formats
 from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 
 pytestmark = pytest.mark.fast
 
@@ -72,8 +73,42 @@ def cut(path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, change, relation):
     path = tmp_path / "lake/orders/a.parquet"
     write(path, 1)
-    with pytest.raises(TransientError, match=r"a\.parquet was written again or removed") as busy:
+    with pytest.raises(TransientError, match=r"a\.parquet was written again, removed or added") as busy:
         read_while(tmp_path, lambda: change(path), orders(relation))
+    assert busy.value.code == "source_busy"
+
+
+def joined(path: Path) -> None:
+    write(path.with_name("b.parquet"), 2)
+
+
+BEHIND = {
+    "a view": "create view orders as select * from read_parquet('{}')",
+    "a view that names the files alone": "create view orders as select * from '{}'",
+    "a view of a view": "create view files as select * from read_parquet(['{}']); create view orders as select * from files",
+    "a macro": "create macro files() as table select * from read_parquet('{}'); create view orders as select * from files()",
+    "a query": "",
+}
+
+
+@pytest.mark.parametrize("change", [rewritten, renamed_over, removed, cut, joined])
+@pytest.mark.parametrize("what", BEHIND)
+def test_a_file_behind_a_view_that_changes_while_it_is_read_is_read_again(tmp_path, what, change):
+    """What was read last would be remembered as delivered, and never come."""
+    path, files = tmp_path / "lake/orders/a.parquet", f"{tmp_path}/lake/orders/*.parquet"
+    write(path, 1)
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        for statement in filter(None, BEHIND[what].split(";")):
+            connection.execute(statement.format(files))
+    more = {"relation": "", "query": f"select * from read_parquet('{files}') where version < 9"} if what == "a query" else {}
+    wanted = entity("lookback", **{"relation": "orders", **more})
+    selection = Selection(wanted, "acme", wanted.columns)
+    with DuckDB(tmp_path / "shop.duckdb").snapshot([wanted]) as snapshot:
+        snapshot.check(selection)
+        assert sum(rows for _, rows in snapshot.csv(selection, FileStyle())) == 5
+        change(path)
+        with pytest.raises(TransientError, match=r"\.parquet was written again, removed or added while") as busy:
+            list(snapshot.digests(selection))
     assert busy.value.code == "source_busy"
 
 

@@ -14,10 +14,10 @@ import duckdb
 from waybill import aws
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Block, FileStyle, Selection
+from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
-from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.errors import PermanentError
 from waybill.sources.base import Rows, Slice
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import bounds, engine, parquet_schema, partitions, storage, table_formats
@@ -26,13 +26,9 @@ from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _READ_AHEAD = 1 << 20
-
-
-Stamp = tuple[str, ...]
-"""Size, times and identity of a file, from its storage."""
 
 
 class Lake:
@@ -134,46 +130,19 @@ class LakeSnapshot(EngineSnapshot):
         self._untyped: dict[str, set[str]] = {}
         self._types: Mapping[str, str] = {}
         """Of columns that have no type in the files, where another snapshot knows it."""
-        self._seen: dict[str, dict[str, Stamp]] = {}
+        self._seen: dict[str, dict[str, storage.Stamp]] = {}
         self._tenants: dict[str, str] = {}
         """The tenant that was asked for last, by relation."""
         self._plain: frozenset[str] = frozenset()
         self._disordered: dict[tuple[str, str], set[str]] = {}
 
-    def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
-        with self._unchanging():
-            yield from super().csv(selection, style)
-
-    def digests(self, selection: Selection) -> Iterator[list[bytes]]:
-        with self._unchanging():
-            yield from super().digests(selection)
-
-    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
-        with self._unchanging():
-            yield from super().batches(selection, typed)
-
-    @contextmanager
-    def _unchanging(self) -> Iterator[None]:
-        try:
-            yield
-        except PermanentError as error:
-            self._require_unchanged(error)
-            raise
-        self._require_unchanged()
-
-    def _require_unchanged(self, cause: WaybillError | None = None) -> None:
-        """Raise TransientError when a file that was listed is not what it was: two of our statements may have read different rows."""
+    def changed_file(self) -> str:
         for relation, seen in self._seen.items():
             with storage.errors(self.where):
                 now = self._matches(relation)
-            changed = [path for path, stamp in seen.items() if now.get(path) != stamp]
-            if changed:
-                raise TransientError(
-                    f"{changed[0]} was written again or removed while it was read",
-                    where=self.where,
-                    code="source_busy",
-                    next_step="It is tried again; write new files, and leave those that are there alone",
-                ) from cause
+            if changed := [path for path, stamp in seen.items() if now.get(path) != stamp]:
+                return changed[0]
+        return ""
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         return self._relation(entity, tenant)
@@ -260,7 +229,7 @@ class LakeSnapshot(EngineSnapshot):
                 beside._cut = {path: piece for path, piece in share.items() if piece}
                 beside._types, beside._disordered = self.query(selection).natives, self._disordered
                 slices.append(Rows(beside, selection))
-            with self._unchanging():
+            with self.unchanging():
                 yield slices
 
     def _shares(self, selection: Selection, most: int) -> list[dict[str, tuple[int, int] | None]]:
@@ -367,14 +336,14 @@ class LakeSnapshot(EngineSnapshot):
         fixed = root + partitions.PATTERN_MARKS.split(relation, maxsplit=1)[0]
         return f"{root}{relation}", fixed, fixed.count("/")
 
-    def _matches(self, relation: str) -> dict[str, Stamp]:
+    def _matches(self, relation: str) -> dict[str, storage.Stamp]:
         """Return the file a relation names, else those its pattern matches, in order, each with what changes when it is written again.
 
         A folder that the pattern matches stands for the files below it.
         """
         named, _, _ = self._place(relation)
         if self.files.isfile(named):
-            return {named: _stamp(self.files.info(named))}
+            return {named: storage.stamp(self.files.info(named))}
         listed = self.files.glob(partitions.literal(named.removesuffix(relation)) + relation, detail=True)
         folders = [path for path, info in listed.items() if info["type"] == "directory"]
         for folder in folders:  # the engine would read what is below in its own way: unfinished files, and no partitions
@@ -382,7 +351,7 @@ class LakeSnapshot(EngineSnapshot):
             listed |= self.files.find(folder, detail=True)
         found = sorted(path for path in listed if not path.endswith("/"))  # an object of S3's of that name marks an empty folder
         protocol = "" if "://" in named else "file://"
-        return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in found}
+        return {self.files.unstrip_protocol(path).removeprefix(protocol): storage.stamp(listed[path]) for path in found}
 
     def every_file(self, most: int) -> list[str]:
         """Return at most `most` Parquet files below the root, as paths from there, by name. Unfinished ones are left out."""
@@ -416,7 +385,3 @@ def pattern_entity(pattern: str) -> Entity:
 def _these(paths: list[str]) -> Bind:
     """Return the files for DuckDB, which reads every path as a pattern."""
     return Bind(tuple(map(partitions.literal, paths)), "VARCHAR[]")
-
-
-def _stamp(info: dict[str, Any]) -> Stamp:
-    return tuple(str(info.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sources import definitions, drift, extents
 from waybill.sources.base import Rows, Slice
 from waybill.sources.definitions import NOTHING, Definition
-from waybill.sources.duckdb import engine
+from waybill.sources.duckdb import engine, storage
 from waybill.sources.parents import Parent
 from waybill.sources.query import Query, counts_by_tenant, with_ids
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
@@ -71,6 +73,28 @@ class EngineSnapshot(ABC):
     def flavour_of(self, entity: Entity) -> engine.DuckDBFlavour:
         return _FLAVOUR
 
+    @abstractmethod
+    def changed_file(self) -> str:
+        """Return a file that was read and is not what it was when the snapshot first looked at its entity. Empty if there is none."""
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Raise TransientError if a file changed: two of our statements may have read different rows."""
+        cause: PermanentError | None = None
+        try:
+            yield
+        except PermanentError as error:
+            cause = error
+        if changed := self.changed_file():
+            raise TransientError(
+                f"{changed} was written again, removed or added while its rows were read",
+                where=self.where,
+                code="source_busy",
+                next_step="It is tried again; write new files, and leave those that are there alone",
+            ) from cause
+        if cause:
+            raise cause
+
     def heaps(self, entity: Entity) -> list[int]:
         return []
 
@@ -111,8 +135,9 @@ class EngineSnapshot(ABC):
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity, tenant)) if by_id else None)
 
     def csv(self, selection: Selection, style: FileStyle) -> Iterator[Block]:
-        lines = engine.unknown(self._read(selection, lambda query: query.csv(style)), selection.changed.known)
-        yield from engine.blocks(lines, style.max_rows_per_file)
+        with self.unchanging():
+            lines = engine.unknown(self._read(selection, lambda query: query.csv(style)), selection.changed.known)
+            yield from engine.blocks(lines, style.max_rows_per_file)
 
     @contextmanager
     def slices(self, selection: Selection, most: int) -> Iterator[list[Slice]]:
@@ -123,11 +148,12 @@ class EngineSnapshot(ABC):
         return self.query(selection).changes_by_time()
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
-        for batch in self._stream(selection, self.query(selection).digests(), ()):
-            yield batch.column(0).to_pylist()
+        with self.unchanging():
+            for batch in self._stream(selection, self.query(selection).digests(), ()):
+                yield batch.column(0).to_pylist()
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
-        with drift.fitting(selection, self.columns(selection.entity)):
+        with self.unchanging(), drift.fitting(selection, self.columns(selection.entity)):
             yield from self._read(selection, lambda query: engine.arrow(query, typed))
 
     def count(self, selection: Selection) -> int:
@@ -280,6 +306,8 @@ class DuckDB:
             yield DuckDBSnapshot(connection, where)
 
 
+_QUOTED = re.compile(r"""'((?:[^']|'')+)'|"((?:[^"]|"")+)\"""")
+_FILE = re.compile(r"[/.]")
 _VIEWS = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'warehouse' AND NOT internal"
 _MACROS = """
 SELECT function_name, string_agg(concat_ws(' ', parameters, macro_definition), chr(10) ORDER BY parameters::text)
@@ -301,7 +329,44 @@ SELECT DISTINCT unnest(constraint_column_names) FROM duckdb_constraints()
 
 
 class DuckDBSnapshot(EngineSnapshot):
-    """One transaction over the attached file."""
+    """One transaction over the attached file, and the files that its views read."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
+        super().__init__(connection, where)
+        self._seen: dict[tuple[str, ...], dict[str, storage.Stamp]] = {}
+
+    @cached_property
+    def _views(self) -> dict[str, str]:
+        return dict(engine.run(self.connection, sql(_VIEWS)))
+
+    @cached_property
+    def _macros(self) -> dict[str, str]:
+        return dict(engine.run(self.connection, sql(_MACROS)))  # some 20 ms: the engine lists all of its own
+
+    def changed_file(self) -> str:
+        for names, seen in self._seen.items():
+            now = self._stamps(names)
+            if changed := sorted(path for path in seen.keys() | now.keys() if seen.get(path) != now.get(path)):
+                return changed[0]
+        return ""
+
+    def _look_behind(self, entity: Entity) -> None:
+        """Note the files that the entity's views, macros and query name. The engine opens them anew for each statement."""
+        text = definitions.text_of(entity)
+        behind = definitions.behind(text, self._views)
+        if entity.query or behind:
+            behind = definitions.behind(text, {**self._macros, **self._views})
+        quoted = [a or b for each in (entity.query, *behind.values()) for a, b in _QUOTED.findall(each)]
+        names = tuple(sorted({name.replace("''", "'") for name in quoted if _FILE.search(name) and "://" not in name}))
+        if names and names not in self._seen:
+            self._seen[names] = self._stamps(names)
+
+    def _stamps(self, names: tuple[str, ...]) -> dict[str, storage.Stamp]:
+        files, found = storage.LocalFiles(), {}
+        for (path,) in engine.run(self.connection, sql("SELECT file FROM glob({})", Bind(names, "VARCHAR[]"))):
+            with suppress(FileNotFoundError):
+                found[path] = storage.stamp(files.info(path))
+        return found
 
     def never_null(self, entity: Entity) -> frozenset[str]:
         """What the engine describes of a view or a query is no promise: it passes NOT NULL on through a LEFT JOIN."""
@@ -316,13 +381,13 @@ class DuckDBSnapshot(EngineSnapshot):
         entity = selection.entity
         with engine.errors(f"{entity.id} in {self.where}"):
             text = definitions.text_of(entity)
-            views = dict(engine.run(self.connection, sql(_VIEWS)))
             columns = engine.run(self.connection, sql(_TABLES))
-            calls = entity.query or definitions.behind(text, views) or any(expression for *_, expression in columns)
-            macros = dict(engine.run(self.connection, sql(_MACROS))) if calls else {}  # some 20 ms: the engine lists all of its own
-            return definitions.by_words(entity, views, macros, columns)
+            calls = entity.query or definitions.behind(text, self._views) or any(expression for *_, expression in columns)
+            return definitions.by_words(entity, self._views, self._macros if calls else {}, columns)
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        with engine.errors(f"{entity.id} in {self.where}"):
+            self._look_behind(entity)
         if entity.query:
             return sql("({}) AS q", entity.query)
         parts: list[Any] = split_name(entity.relation)

@@ -19,6 +19,12 @@ from waybill.sources.base import AGAIN
 from waybill.sources.duckdb import engine
 
 _SERVER_ERROR = 500
+Stamp = tuple[str, ...]
+"""Size, times and identity of a file, from its storage."""
+
+
+def stamp(info: dict[str, Any]) -> Stamp:
+    return tuple(str(info.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
 
 
 def raise_unless_removed(error: OSError) -> None:
