@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
+from sqlalchemy import Connection
+
 from waybill import __version__
 from waybill.access import tenant_id
 from waybill.configuration import loading
@@ -157,7 +159,10 @@ class Installation:
 
     def reach(self, registered: Registered) -> Reach:
         with self.ledger.read() as connection:
-            profile = destinations.profile(connection, registered.tenant)
+            return self._reach(connection, registered)
+
+    def _reach(self, connection: Connection, registered: Registered) -> Reach:
+        profile = destinations.profile(connection, registered.tenant)
         spec = self.destination_spec(registered).model_dump_json()
         return Reach(spec, Profile(profile or Profile.FULL), self._is_tenants_own(registered))
 
@@ -179,14 +184,15 @@ class Installation:
 
         Raises TransientError `destination_paused` in that case, without connecting. The first try after the pause connects again.
         """
-        reach = self.reach(registered)
         kept = self._sessions[-1] if self._sessions else None
-        if kept and reach in kept.open:
-            yield kept.open[reach]
-            return
-        key = hashlib.sha256(reach.spec.encode()).hexdigest()
         with self.ledger.read() as connection:
-            failures, paused = destinations.failures_of(connection, key)
+            reach = self._reach(connection, registered)
+            key = hashlib.sha256(reach.spec.encode()).hexdigest()
+            session = kept.open.get(reach) if kept else None
+            failures, paused = (0, None) if session else destinations.failures_of(connection, key)
+        if session:
+            yield session
+            return
         if rest_failing and paused is not None and paused > self.now():
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
             next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"

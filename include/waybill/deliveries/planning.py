@@ -60,10 +60,22 @@ def plan(installation: Installation, tenant: str, until: datetime, *, entities: 
     if registered.registration.is_disabled:
         return []
     chosen = entity_ids(installation, tenant, entities)
-    clocks = _source_clocks(installation, _due(installation, registered, until, chosen), until)
+    wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(tenant), "")
+    with installation.ledger.read() as connection:
+        active = streams.active(connection, tenant)
+        due = _due(connection, installation, registered, active, until) | {*wanted}.difference(stream.entity for stream in active)
+    clocks = _source_clocks(installation, due & chosen if chosen else due, until)
     with installation.ledger.begin() as connection:
-        _sync_streams(connection, installation, registered)
-        return _plan_streams(connection, installation, registered, clocks, until, chosen)
+        active = _synchronized(connection, installation, registered)
+        return _plan_streams(connection, installation, registered, active, clocks, until, chosen)
+
+
+def plan_after(installation: Installation, tenant: str, until: datetime, delivered: Collection[str]) -> list[Delivery]:
+    """Plan what is due once these entities are delivered. Nothing is written, and no source is asked, where that is nothing."""
+    registered = installation.registered(tenant)
+    with installation.ledger.read() as connection:
+        due = _due(connection, installation, registered, streams.active(connection, tenant), until).intersection(delivered)
+    return plan(installation, tenant, until, entities=due) if due else []
 
 
 def preview(installation: Installation, tenant: str, until: datetime) -> list[Delivery]:
@@ -83,20 +95,21 @@ def preview(installation: Installation, tenant: str, until: datetime) -> list[De
         registered = registrations.current(connection, tenant)
         if registered is None or registered.registration.is_disabled:
             return []
-        _sync_streams(connection, installation, registered)
-        return _plan_streams(connection, installation, registered, clocks, until, set())
+        synchronized = _synchronized(connection, installation, registered)
+        return _plan_streams(connection, installation, registered, synchronized, clocks, until, set())
 
 
 def _plan_streams(
     connection: Connection,
     installation: Installation,
     registered: Registered,
+    active: Iterable[Stream],
     clocks: Mapping[str, _SourceTime],
     until: datetime,
     chosen: set[str],
 ) -> list[Delivery]:
     found: list[Delivery] = []
-    for stream in streams.active(connection, registered.tenant):
+    for stream in active:
         if not chosen or stream.entity in chosen:
             entity = installation.catalog.entity(stream.entity)
             time = clocks.get(entity.source) if entity else _SourceTime(until, None)
@@ -113,9 +126,11 @@ def undelivered(installation: Installation, tenant: str) -> list[str]:
 
 def entity_ids(installation: Installation, tenant: str, words: Collection[str]) -> set[str]:
     """Return the ids of entities that are given by id or display name. Raises PermanentError for one that the tenant does not receive."""
+    if not words:
+        return set()
     names = installation.catalog.ids_by_name()
     with installation.ledger.read() as connection:
-        active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()
+        active = {stream.entity for stream in streams.active(connection, tenant)}
     wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
     if unknown := sorted(wanted - active):
         meant = closest(unknown[0], active)
@@ -128,24 +143,24 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
     return wanted
 
 
-def _sync_streams(connection: Connection, installation: Installation, registered: Registered) -> None:
-    """Activate the entities that joined the catalog later, for a tenant with `export all`. Planning never deactivates one."""
+def _synchronized(connection: Connection, installation: Installation, registered: Registered) -> list[Stream]:
+    """Return the active streams, with the entities that joined the catalog later for a tenant with `export all`. Planning never
+    deactivates one.
+    """
     wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
-    active = {stream.entity for stream in streams.active(connection, registered.tenant)}
-    new = [entity for entity in wanted if entity not in active]
+    active = streams.active(connection, registered.tenant)
+    new = [entity for entity in wanted if entity not in {stream.entity for stream in active}]
+    if not new:
+        return active
     streams.activate(connection, registered.tenant, new, installation.now(), GenerationReason.CATALOGUED)
+    return streams.active(connection, registered.tenant)
 
 
-def _due(installation: Installation, registered: Registered, until: datetime, chosen: set[str]) -> set[str]:
-    """Return the chosen entities for which a delivery may be due. Those of a source whose clock is behind `until` are due no sooner."""
-    tenant, registration, here = registered.tenant, registered.registration, _SourceTime(until, installation.now())
-    with installation.ledger.read() as connection:
-        active = streams.active(connection, tenant)
-        next_of = partial(_window, connection, registration, installation.configuration.catalog, here)
-        due = {stream.entity for stream in active if stream.full_load or here.passed(stream) or next_of(stream)}
-    wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
-    due |= {*wanted} - {stream.entity for stream in active}
-    return due & chosen if chosen else due
+def _due(connection: Connection, installation: Installation, registered: Registered, active: Iterable[Stream], until: datetime) -> set[str]:
+    """Return the entities for which a delivery may be due. Those of a source whose clock is behind `until` are due no sooner."""
+    here = _SourceTime(until, installation.now())
+    next_of = partial(_window, connection, registered.registration, installation.configuration.catalog, here)
+    return {stream.entity for stream in active if stream.full_load or here.passed(stream) or next_of(stream)}
 
 
 def _source_clocks(installation: Installation, entities: Iterable[str], until: datetime) -> dict[str, _SourceTime]:

@@ -22,7 +22,7 @@ from waybill.deliveries import full_load_requests, generations, kept_bytes, prot
 from waybill.deliveries.generations import NewGenerationNeeded
 from waybill.deliveries.job import DeliveryJob, source_connections
 from waybill.deliveries.key_changes.changes import KeyStore
-from waybill.deliveries.planning import plan
+from waybill.deliveries.planning import plan, plan_after
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing.days import publish_listings
 from waybill.deliveries.recovery.stale_ledger import refuse_unknown
@@ -30,7 +30,7 @@ from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError, located_at, unexpected
 from waybill.installation import PRODUCED_BY, Installation
-from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus, GenerationReason, Purpose
@@ -68,9 +68,9 @@ def deliver_batch(
     Raises PermanentError for an unknown id, and for one of another tenant, which would be sent to a stranger. An error while connecting
     becomes the error of every delivery.
     """
-    found = _find(installation, delivery_ids)
-    if not found:
+    if not delivery_ids:
         return []
+    found = _find(installation, delivery_ids)
     registered = installation.registered(found[0].tenant)
     try:
         with installation.session(registered, rest_failing=rest_failing) as session:
@@ -91,9 +91,9 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
     if unknown := next((wanted for wanted in ids if wanted not in found), None):
         step = "`waybill deliveries` lists them. If the ledger was restored or failed over meanwhile, run the tenant again: that plans anew"
         raise PermanentError(f"there is no delivery {unknown!r}", next_step=step, code="unknown_delivery")
-    first = next(iter(found.values()), None)
-    strange = next((other for other in found.values() if first and other.tenant != first.tenant), None)
-    if first and strange:
+    first, *others = found.values()
+    strange = next((other for other in others if other.tenant != first.tenant), None)
+    if strange:
         what = f"delivery {strange.id} belongs to {strange.tenant}, and {first.id} to {first.tenant}"
         raise PermanentError(what, next_step="Deliver each tenant's on its own", code="unknown_delivery")
     return [found[wanted] for wanted in ids]
@@ -306,10 +306,8 @@ def finish(
     while fresh:
         for result in deliver_batch(installation, fresh, progress, rest_failing=rest_failing):
             results[result.delivery.id] = result
-        with installation.ledger.read() as connection:
-            active = {stream.entity for stream in streams.active(connection, tenant)}
-        done = {result.delivery.entity for result in results.values() if result.error is None} & active
-        following = plan(installation, tenant, until, entities=done) if done else []
+        done = {result.delivery.entity for result in results.values() if result.error is None}
+        following = plan_after(installation, tenant, until, done) if done else []
         fresh = [delivery.id for delivery in following if _is_new(delivery, results)]
     return list(results.values())
 

@@ -58,8 +58,8 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
     tenant = registered.tenant
     with installation.ledger.begin() as connection:
         for export_date in days.unlisted_dates(connection, tenant):
-            if _is_complete(connection, installation, registered, export_date):
-                _freeze_day(connection, tenant, export_date, installation.now())
+            if complete := _complete(connection, installation, registered, export_date):
+                _freeze_day(connection, tenant, export_date, complete, installation.now())
         waiting = days.unpublished(connection, tenant)
     if not waiting:
         return []
@@ -67,15 +67,17 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
         return [_publish_day(installation, registered, session, day) for day in waiting]
 
 
-def _is_complete(connection: Connection, installation: Installation, registered: Registered, export_date: str) -> bool:
-    """Return whether nothing of the date is open and every active stream has reached the boundary of its own frequency on that date."""
+def _complete(connection: Connection, installation: Installation, registered: Registered, export_date: str) -> list[Delivery]:
+    """Return what is committed on the date, or nothing unless all of it is there: nothing of the date is open, and every active stream has
+    reached the boundary of its own frequency on that date.
+    """
     if days.count_open(connection, registered.tenant, export_date):
-        return False
+        return []
     here = days.committed(connection, registered.tenant, export_date)
     boundary = max(delivery.planned_to for delivery in here)
     delivered = {delivery.entity for delivery in here}
     registration, catalog = registered.registration, installation.configuration.catalog
-    return all(
+    is_complete = all(
         stream.entity in delivered
         or (
             stream.watermark is not None
@@ -83,10 +85,10 @@ def _is_complete(connection: Connection, installation: Installation, registered:
         )
         for stream in streams.active(connection, registered.tenant)
     )
+    return here if is_complete else []
 
 
-def _freeze_day(connection: Connection, tenant: str, export_date: str, now: datetime) -> None:
-    listed = days.committed(connection, tenant, export_date)
+def _freeze_day(connection: Connection, tenant: str, export_date: str, listed: list[Delivery], now: datetime) -> None:
     adopted = deliveries.adopted_of(connection, listed)
     number = days.next_number(connection, tenant, export_date)
     entries = [_day_entry(delivery, adopted[delivery.id]) for delivery in listed]
