@@ -3,6 +3,7 @@
     python -m tests.faults.launcher SOCKET
 
 Each connection is one run: a JSON line with what to run, answered by `{"pid": ...}`, lines about traced calls, and `{"status": ...}`.
+Or it is a server like this one over another source tree of the product, which ends with the connection.
 What runs is the whole command line, `waybill.cli.app.main`, in a process of its own that signals and limits act on.
 """
 
@@ -30,13 +31,22 @@ def serve(path: Path) -> None:
     _import([*DEPENDENCIES, *PRODUCT])
     # Airflow brings in the rest of what a connection needs when the first one is made.
     importlib.import_module("airflow.sdk").Connection.from_json('{"conn_type": "sftp", "extra": {}}', conn_id="warm")
+    _listen(path)
+
+
+def _listen(path: Path, owner: socket.socket | None = None) -> None:
+    """Fork for each connection, for as long as the owner keeps its own open. Never returns."""
     gc.enable()
     gc.freeze()  # to look through what all runs share would copy it into each of them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen(64)
+        if owner:
+            owner.sendall(b"\n")
         while True:
+            if owner and owner in select.select([server, owner], [], [])[0]:
+                os._exit(0)
             connection, _ = server.accept()
             if os.fork() == 0:
                 server.close()
@@ -79,11 +89,15 @@ PRODUCT = [
 ]
 
 
-def _use(tree: str) -> None:
-    """Take the product from another source tree, although it has been imported already."""
+def _serve_another(tree: str, path: Path, owner: socket.socket) -> None:
+    """Take the product from another source tree, although it has been imported already, and listen. Never returns."""
+    end_with_parent()
+    gc.disable()
     for name in [name for name in sys.modules if name.partition(".")[0] == "waybill"]:
         del sys.modules[name]
     sys.path.insert(0, tree)
+    _import(PRODUCT)
+    _listen(path, owner)
 
 
 def _import(names: list[str]) -> None:
@@ -96,6 +110,8 @@ def _supervise(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     stream = connection.makefile("rw", encoding="utf-8")
     wanted: dict[str, Any] = json.loads(stream.readline())
+    if tree := wanted.get("product"):
+        _serve_another(tree, Path(wanted["address"]), connection)
     worker = os.fork()
     if worker == 0:
         _work(wanted)
@@ -148,8 +164,6 @@ def _work(wanted: dict[str, Any]) -> None:
         for name, limit in wanted.get("limits", {}).items():
             resource.setrlimit(getattr(resource, name), (limit, limit))
         sys.argv = ["waybill", *wanted["argv"]]
-        if wanted["product"]:
-            _use(wanted["product"])
         if wanted.get("trace"):
             be_traced()
         elif wanted.get("stopped"):

@@ -97,16 +97,23 @@ def _text(path: Path) -> str:
 class Launcher:
     """See `launcher`. Safe to use from several threads."""
 
-    def __init__(self, address: Path, folder: Path, pid: int, product: str = "") -> None:
-        self._product = product
+    def __init__(self, address: Path, folder: Path, pid: int) -> None:
         self._address = address
         self._pid = pid
         self._folder = folder
         self._tracers: list[subprocess.Popen[bytes]] = []
 
-    def of(self, product: Path) -> Launcher:
-        """The same launcher for another source tree of the product."""
-        return Launcher(self._address, self._folder, self._pid, str(product))
+    @contextlib.contextmanager
+    def of(self, product: Path) -> Iterator[Launcher]:
+        """A launcher for another source tree of the product, for the length of the block. It imports that once for all its runs."""
+        address = self._folder.parent / f"{time.monotonic_ns():x}"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(RUN_SECONDS)
+            connection.connect(str(self._address))
+            connection.sendall(json.dumps({"product": str(product), "address": str(address)}).encode() + b"\n")
+            if not connection.recv(1):
+                raise RuntimeError(f"{product} cannot be imported: the launcher's log says why")
+            yield Launcher(address, self._folder, self._pid)
 
     def close(self) -> None:
         for tracer in self._tracers:
@@ -133,7 +140,6 @@ class Launcher:
         serial = f"{time.monotonic_ns():x}"
         out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
         wanted = {
-            "product": self._product,
             "cwd": str(root),
             "argv": argv,
             "env": {"PATH": os.environ["PATH"], "HOME": str(root), "TZ": "UTC", "WAYBILL_CONFIG_DIR": str(root / "config"), **env},

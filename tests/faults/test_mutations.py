@@ -19,7 +19,8 @@ def found_in_the_product(launcher, tmp_path_factory) -> Callable[[Attack], list[
 
 @pytest.mark.parametrize("mutant", [*MUTANTS, *PROMISE_MUTANTS, *ROW_MUTANTS, *SECRECY_MUTANTS], ids=lambda mutant: mutant.name)
 def test_a_known_bad_variant_is_caught_and_the_product_is_not(launcher, tmp_path, mutant, found_in_the_product):
-    caught = mutant.attack(launcher.of(mutant.plant(tmp_path)), tmp_path / "mutant")
+    with launcher.of(mutant.plant(tmp_path)) as of_the_mutant:
+        caught = mutant.attack(of_the_mutant, tmp_path / "mutant")
     print(f"{mutant.name}: {len(caught)} violations, as {caught[:1]}")
     assert caught != []
     assert found_in_the_product(mutant.attack) == []
