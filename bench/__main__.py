@@ -26,6 +26,7 @@ MODULES = (
     "delivery",
     "deletes",
     "parents",
+    "lakes",
     "loading",
     "memory",
     "push",
