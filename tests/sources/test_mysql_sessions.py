@@ -102,6 +102,13 @@ def test_no_limit_of_a_session_hides_a_row(mariadb, setting):
     assert read(mariadb, init_command=f"set session {setting}") == BYTES
 
 
+def test_no_limit_of_a_session_cuts_what_a_view_gathers(mariadb):
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    gathered = "select 1 as id, 'acme' as tenant_id, group_concat(name order by id) as name, max(updated_at) as updated_at from orders"
+    wanted = entity("lookback", relation="", query=gathered, columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+    assert read_of(mariadb, wanted, init_command="set session group_concat_max_len = 4") == '1,"ab,漢é🚀"\n'.encode()
+
+
 def test_the_isolation_level_of_a_server_changes_no_row(mariadb):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)
     numbers = iter(range(3, 9))

@@ -68,12 +68,14 @@ _POSTGRES_COLLATED = """
 SELECT EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic) OR EXISTS (SELECT FROM pg_type WHERE typname = 'citext')
 """
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
-_MYSQL_ROWS = f"""SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615, sql_big_selects = 1
+_MYSQL_ROWS = f"""SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615, sql_big_selects = 1,
+    group_concat_max_len = 4294967295
 /*!50708 , max_execution_time = {int(STATEMENT_TIMEOUT.total_seconds() * 1000)} */
 /*M!100100 , max_statement_time = {int(STATEMENT_TIMEOUT.total_seconds())} */ /*M!100305 , system_versioning_asof = DEFAULT */"""
 """What decides which rows a session of MySQL or MariaDB sees, and how long it may look.
 
-A limit for all sessions cuts every result without a word. MySQL takes the lines of MariaDB's for comments, and MariaDB that of MySQL's.
+A limit for all sessions cuts every result, or the texts that a view gathers, without a word. MySQL takes the lines of MariaDB's
+for comments, and MariaDB that of MySQL's.
 """
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change the text of a value."""
