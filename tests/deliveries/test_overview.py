@@ -39,6 +39,13 @@ def test_failures_that_say_the_same_are_one_cause_and_a_spared_destination_count
     ]
 
 
+def test_an_error_of_all_that_names_one_of_them_is_one_cause_and_its_advice_is_its_own() -> None:
+    behind = "tenant acme, destination: entity b, folder /out: the ledger does not know d-1. Run: waybill reconcile acme"
+    (cause,) = causes([trouble(name, behind, "ledger_behind") for name in "abc"])
+    assert cause.entities == ["a", "b", "c"]
+    assert cause.next_step == "Do what the message says; the log of the delivery's task has more."
+
+
 def test_spared_destinations_alone_are_one_cause() -> None:
     found = causes([trouble(name, f"not tried before 2026-01-02T00:0{at}:00+00:00", "destination_paused") for at, name in enumerate("ab")])
     assert [cause.entities for cause in found] == [["a", "b"]]

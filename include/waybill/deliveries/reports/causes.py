@@ -10,7 +10,7 @@ from waybill.language import table
 from waybill.ledger.reports.overviews import Trouble
 
 NEXT_STEPS = table("next_steps")
-"""The next step for an error that names none itself, by its code."""
+"""The next step for an error, by its code."""
 
 OUTSIDE = table("outside")
 """What people with a tenant's token read about an error, by its code: no host, login, connection or path of the operator."""
@@ -52,14 +52,14 @@ class Cause:
 
 
 def causes(troubles: Sequence[Trouble]) -> list[Cause]:
-    """Return the causes. Failures with the same message, apart from their own names, are one cause.
+    """Return the causes. Failures with the same message, apart from the names of what failed, are one cause.
 
     A failure that only follows from a silent destination belongs to the cause of that.
     """
     groups: dict[tuple[str, str], list[Trouble]] = {}
+    names = "|".join(re.escape(name) for trouble in troubles for name in (trouble.entity, trouble.delivery))
     for trouble in sorted(troubles, key=lambda candidate: candidate.code == _DERIVED):
         silent = next((key for key in groups if key[0] in _SILENT), None) if trouble.code == _DERIVED else None
-        own = rf"\b(?:{re.escape(trouble.entity)}|{trouble.delivery})\b"
-        key = silent or (trouble.code, "" if trouble.code == _DERIVED else re.sub(own, "", trouble.error))
+        key = silent or (trouble.code, "" if trouble.code == _DERIVED else re.sub(rf"\b(?:{names})\b", "", trouble.error))
         groups.setdefault(key, []).append(trouble)
     return [Cause(tuple(found)) for found in groups.values()]
