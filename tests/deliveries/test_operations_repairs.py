@@ -356,6 +356,56 @@ def test_a_delivery_of_an_entity_that_left_the_catalog_is_refused_and_leaves_not
     check(place)
 
 
+def asked(place: Place, kind: str) -> str:
+    """Ask for a repair of the first day, and return its id."""
+    installation = place.installation()
+    if kind == "backfill":
+        return repairs.queue_backfill(installation, "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test").id
+    return queue_redelivery(installation, "acme", committed(place, sequence=1)["delivery_id"], actor="test").id
+
+
+@pytest.mark.parametrize("kind", ["backfill", "redelivery"])
+def test_a_repair_whose_entity_leaves_the_catalog_ends_with_a_sentence_and_fails_no_later_run(place: Place, kind: str) -> None:
+    repair = asked(place, kind)
+    place.write("catalog.yaml", catalog(theme=THEME))
+    place.tenant(entityList=["theme"])
+    errors = [str(result.error) for result in place.run(NOON + 2 * DAY) if result.error]
+    assert len(errors) == 1
+    assert f"the catalog has no entity 'user' any more, so this {kind} is abandoned" in errors[0]
+    assert committed(place, delivery_id=repair)["status"] == "abandoned"
+    assert [result.error for result in place.run(NOON + 3 * DAY) if result.error] == []
+    (cleared,) = running.deliver_batch(place.installation(), [repair])
+    assert f"this {kind} was abandoned: the catalog has no entity 'user' any more. Ask for it again" in str(cleared.error)
+    place.write("catalog.yaml", catalog(theme=THEME, user=USER))
+    place.tenant(entityList=["theme", "user"])
+    place.run(NOON + 4 * DAY)
+    assert redeliver(place, committed(place, entity="user", sequence=1, generation=1)["delivery_id"]).error is None
+    check(place)
+
+
+@pytest.mark.parametrize("kind", ["backfill", "redelivery"])
+def test_a_repair_that_may_be_visible_waits_for_its_entity_and_is_finished_then(place: Place, kind: str) -> None:
+    repair = asked(place, kind)
+    with place.installation().ledger.read() as connection:
+        planned = deliveries.get(connection, repair)
+    assert planned is not None
+    folder = place.out / planned.folder.lstrip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    foreign = folder / f"{planned.stem}.manifest.json"
+    foreign.write_text("not ours")
+    place.run(NOON + 2 * DAY)
+    assert (folder / f"{planned.stem}.csv").is_file(), "the file is visible and has no manifest yet"
+    foreign.unlink()
+    place.write("catalog.yaml", catalog(theme=THEME))
+    place.tenant(entityList=["theme"])
+    (waiting,) = [str(result.error) for result in place.run(NOON + 3 * DAY) if result.error]
+    assert "the catalog has no entity 'user' (allowed: theme). Put it back" in waiting
+    place.write("catalog.yaml", catalog(theme=THEME, user=USER))
+    assert [result.error for result in place.run(NOON + 4 * DAY) if result.error] == []
+    assert committed(place, delivery_id=repair)["status"] == "committed"
+    check(place)
+
+
 def backup(place: Place) -> Path:
     kept = place.root / "backup"
     shutil.copytree(place.root / ".waybill", kept)

@@ -131,9 +131,10 @@ def _try(
 
 
 def _deliver(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
-    job = job_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
-        raise _abandoned()
+        raise _abandoned(delivery)
+    _end_without_entity(installation, delivery)
+    job = job_of(installation, delivery)
     resources = Resources(
         installation.ledger,
         installation.source(job.entity.source),
@@ -171,11 +172,32 @@ def _replaced(installation: Installation, delivery: Delivery, reason: str) -> De
         return committed
     if planned := plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity]):
         return planned[0]
-    raise _abandoned()
+    raise _abandoned(delivery)
 
 
-def _abandoned() -> PermanentError:
-    return PermanentError("this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned")
+def _abandoned(delivery: Delivery) -> PermanentError:
+    if delivery.purpose == Purpose.SCHEDULE:
+        what, step = "this delivery was abandoned when its stream ended", "The next run plans what is due"
+    else:
+        what, step = f"this {delivery.purpose} was abandoned: {delivery.note}", "Ask for it again if it is still wanted"
+    return PermanentError(what, next_step=step, code="abandoned")
+
+
+def _end_without_entity(installation: Installation, delivery: Delivery) -> None:
+    """Abandon a repair whose entity has left the catalog, and raise PermanentError.
+
+    One that may be visible stays open, because its manifest is owed.
+    """
+    known = installation.catalog.entities.keys() | installation.configuration.unfrozen.keys()
+    if delivery.purpose == Purpose.SCHEDULE or delivery.status != DeliveryStatus.OPEN or delivery.entity in known:
+        return
+    gone = f"the catalog has no entity {delivery.entity!r} any more"
+    with installation.ledger.begin() as connection:
+        if any(attempt.publishing_at for attempt in deliveries.attempts(connection, delivery.id)):
+            return
+        deliveries.abandon(connection, delivery.id, gone)
+    what = f"{gone}, so this {delivery.purpose} is abandoned, and no run tries it again"
+    raise PermanentError(what, next_step="Ask for it again once the entity is back", code="unknown_entity")
 
 
 def job_of(installation: Installation, delivery: Delivery) -> DeliveryJob:
