@@ -51,11 +51,12 @@ class WaybillError(Exception):
 
 @contextmanager
 def located_at(place: str) -> Iterator[None]:
-    """Add this place to every error that is raised inside the block."""
+    """Add this place to every error that is raised inside the block and does not name it itself."""
     try:
         yield
     except WaybillError as error:
-        error.located(place)
+        if place not in str(error).replace("'", ""):  # which quote what somebody wrote
+            error.located(place)
         raise
 
 

@@ -82,6 +82,9 @@ def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_messag
     assert "--from" in waybill("backfill", "acme", "user", *span[2:], status=2)
     assert "does not receive site" in waybill("backfill", "acme", "site", *span, status=1)
     assert "does not receive usr (allowed: user; did you mean user?)" in waybill("backfill", "acme", "usr", *span, status=1)
+    refused = waybill("run", "acme", "--entity", "usr", status=1)
+    assert refused.strip() == "the tenant acme does not receive usr (allowed: user; did you mean user?)"
+    assert waybill("run", "nobody", status=1).startswith("the tenant 'nobody' is not registered")
     delivery = json.loads(waybill("deliveries", "acme", "--json"))[-1]["delivery_id"]
     assert "/user.g1.1.r1.csv" in waybill("redeliver", delivery)
     assert "there is no delivery" in waybill("redeliver", "0" * 32, status=1)
