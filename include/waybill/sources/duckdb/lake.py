@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
@@ -24,9 +24,6 @@ from waybill.sources.duckdb import bounds, engine, parquet_schema, partitions, s
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
-
-if TYPE_CHECKING:
-    pass
 
 _READ_AHEAD = 1 << 20
 
