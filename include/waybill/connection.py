@@ -25,5 +25,8 @@ class Connection:
     address: str = ""
 
 
+POOL_OF_STATEMENTS = "statement pooling mode"
+"""What PgBouncer says of a transaction where every statement may go to another server connection."""
+
 Connections = Callable[[str], Connection]
 """Looks a connection up by id. Raises PermanentError if there is none, and names the id and how to add it."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from waybill.connection import POOL_OF_STATEMENTS
 from waybill.errors import PermanentError, TransientError
 
 READ_ONLY = ("25006", "0A000")
 """A write to a read-only database, and to a standby: it does not know a transaction that writes."""
 
-_POOL_OF_STATEMENTS = "statement pooling mode"
 _NO_TABLE = "42P01"
 _NO_RIGHT = "42501"
 _NO_SPACE = "53100"
@@ -36,10 +36,10 @@ def translated(error: DBAPIError, where: str) -> TransientError | PermanentError
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite(error.orig, where)
     state = sqlstate(error)
-    if _POOL_OF_STATEMENTS in str(error.orig):
+    if POOL_OF_STATEMENTS in str(error.orig):
         step = "Set pool_mode to transaction or session for this database in the pool"
         what = "the pool in front of the ledger's database gives every statement another connection, and no transaction can be made"
-        return PermanentError(f"{what} ({_POOL_OF_STATEMENTS})", where=where, next_step=step, code="ledger_refused")
+        return PermanentError(f"{what} ({POOL_OF_STATEMENTS})", where=where, next_step=step, code="ledger_refused")
     if state == _NO_TABLE:
         return _no_tables(where)
     if state in READ_ONLY:

@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
+from waybill.connection import POOL_OF_STATEMENTS
 from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
@@ -59,7 +60,7 @@ def _beginning(address: Mapping[str, Any]) -> Exception | None:
         with psycopg.connect(**{name: value for name, value in address.items() if value}, autocommit=True) as again:
             again.execute("BEGIN")
     except psycopg.Error as error:
-        return error if session.POOL_OF_STATEMENTS in str(error) else None
+        return error if POOL_OF_STATEMENTS in str(error) else None
     return None
 
 

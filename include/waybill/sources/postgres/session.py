@@ -15,7 +15,7 @@ import psycopg
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from waybill.connection import Connection
+from waybill.connection import POOL_OF_STATEMENTS, Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
 from waybill.sources.base import AGAIN
@@ -33,8 +33,6 @@ _REFUSED = (
     *("invalid sslmode value", "invalid connection option", "invalid integer value", "invalid port number"),
 )
 """What a server, a pooler or the library says of a login that cannot succeed. Only what is said before a session begins has no SQLSTATE."""
-POOL_OF_STATEMENTS = "statement pooling mode"
-"""What PgBouncer says of a transaction where every statement may go to another server connection."""
 _MAY_PASS = frozenset(["OperationalError", "InterfaceError"])
 """Errors of the drivers, where the server says no SQLSTATE."""
 _PASSING = ("08", "40", "53", "55006", "55P03", "57", "58", "HV001", "HV00N")
