@@ -322,12 +322,19 @@ def changes_ahead(selection: Selection, count: int, example: str) -> PermanentEr
     )
 
 
-def unreadable_positions(selection: Selection, column: str, count: int, *, whole: bool) -> PermanentError:
-    what = "whole number" if whole else "time"
+def unreadable_times(selection: Selection, column: str, count: int) -> PermanentError:
+    return _unreadable(selection, column, count, "time", "text such as 2026-01-31 12:00:00 or 2026-01-31T12:00:00Z")
+
+
+def unreadable_ids(selection: Selection, column: str, count: int) -> PermanentError:
+    return _unreadable(selection, column, count, "whole number", "whole numbers")
+
+
+def _unreadable(selection: Selection, column: str, count: int, what: str, allowed: str) -> PermanentError:
     return PermanentError(
         f"{counted(count, 'row')} of the tenant {'holds' if count == 1 else 'hold'} something in {column} that is not a {what}",
         where=selection.entity.id,
-        allowed="whole numbers" if whole else "text such as 2026-01-31 12:00:00 or 2026-01-31T12:00:00Z",
+        allowed=allowed,
         code="change_column_unreadable",
         next_step=f"Correct {column} in these rows; no row of the entity is delivered before",
     )

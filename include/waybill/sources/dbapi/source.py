@@ -226,7 +226,8 @@ class DbApiSnapshot:
                 for name in query.loose_positions():
                     [(strange,)] = self._rows(query.unreadable(name))
                     if strange:
-                        raise drift.unreadable_positions(selection, name, strange, whole=query.counts(name))
+                        unreadable = drift.unreadable_ids if query.counts(name) else drift.unreadable_times
+                        raise unreadable(selection, name, strange)
             self._structure.require_transactions(entity, self.database)
             over_mysql.refuse_unconvertible(self.database.name, query, self._rows)
             row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
