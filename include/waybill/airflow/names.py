@@ -6,7 +6,7 @@ import os
 import zlib
 from pathlib import Path
 
-PREFIX = os.environ.get("WAYBILL_DAG_PREFIX", "")
+PREFIX = os.environ.get("WAYBILL_DAG_PREFIX", "").strip()
 """The prefix of every DAG id of ours, for an Airflow that has DAGs of the same names or sorts its own by prefix."""
 
 DAG_PREFIX = f"{PREFIX}export__"
