@@ -28,12 +28,11 @@ log = logging.getLogger(__name__)
 
 def not_written(error: OSError, what: str, where: str, setting: str, code: str) -> PermanentError | TransientError:
     """Return the error for a disk of this machine that did not take what Waybill wrote. `setting` is the variable that names its folder."""
-    what = f"{what}: {error.strerror}"
     if error.errno in RIGHTS | _NO_FOLDER:
         step = f"Let {setting} name a folder that this account may write to"
-        return PermanentError(what, where=where, next_step=step, code=code)
+        return PermanentError(f"{what}: {error.strerror}", where=where, next_step=step, code=code)
     step = f"Free disk space or set {setting} to a larger disk" if error.errno in FULL else f"Check {setting} and the disk behind it"
-    return TransientError(what, where=where, next_step=step, code=code)
+    return TransientError(f"{what}: {error.strerror}", where=where, next_step=step, code=code)
 
 
 def opener(path: str, flags: int) -> int:

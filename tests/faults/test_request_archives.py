@@ -57,3 +57,18 @@ def test_an_archive_that_takes_nothing_fails_the_export_as_what_it_is(launcher: 
     assert launcher.run(office.place.root, "fulfil", env=env).status == 0
     assert (root / "requests" / archive_name("acme", again.id, 1)).exists()
     office.place.close()
+
+
+def test_a_spool_that_is_no_folder_fails_the_export_and_says_what_to_set(launcher: Launcher, tmp_path: Path) -> None:
+    office = make_office(tmp_path / "office")
+    office.measure(1)
+    export = office.ask()
+    office.place.close()
+    (tmp_path / "spool").touch()
+    done = launcher.run(office.place.root, "fulfil", env={"WAYBILL_SPOOL_DIR": str(tmp_path / "spool")})
+    assert "Let WAYBILL_SPOOL_DIR name a folder that this account may write to" in done.said
+    with office.installation().ledger.read() as connection:
+        found = requests.get(connection, export.id)
+    assert found is not None
+    assert (found.status, found.error_code, found.error_message) == ("failed", "internal", "The archive could not be stored.")
+    office.place.close()

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from waybill import private
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Writer(Protocol):
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows. The batch has the columns the writer was opened with, as `Snapshot.batches` yields them. Its size is free.
 
-        Raises PermanentError `row_limit_format` if the format cannot hold a value, and TransientError `storage_full` if the disk is full.
+        Raises PermanentError `row_limit_format` if the format cannot hold a value, and what `disk_errors` raises.
         """
         ...
 
@@ -131,13 +131,13 @@ class Output:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, setting: str = "WAYBILL_SPOOL_DIR") -> Iterator[None]:
+    """Raises what `private.not_written` returns for a file of this machine. `setting` names what decides where it is."""
     try:
         yield
     except OSError as error:
         code = "storage_full" if error.errno in private.FULL else "storage_unavailable"
-        what = f"cannot write {path.name}: {error.strerror}"
-        raise TransientError(what, where=str(path.parent), code=code, next_step="Free disk space, then ask again") from error
+        raise private.not_written(error, f"cannot write {path.name}", str(path.parent), setting, code) from error
 
 
 def does_not_fit(what: str, entity_id: str, limit: str) -> PermanentError:

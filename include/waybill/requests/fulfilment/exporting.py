@@ -25,7 +25,7 @@ from waybill.configuration.selection import ChangeSpan, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.formats import SUFFIXES, TYPED, open_writer
-from waybill.formats.base import Writer, WriterOptions, Written
+from waybill.formats.base import Writer, WriterOptions, Written, disk_errors
 from waybill.language import tell
 from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
@@ -173,7 +173,8 @@ def _extract(job: ExportJob, resources: Resources, folder: Path, pulse: Heartbea
     """Return all files of the archive. A busy source is tried a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
-        private.make_folder(folder)
+        with disk_errors(folder):
+            private.make_folder(folder)
         try:
             return _extract_once(job, resources, folder, pulse)
         except TransientError as error:
@@ -292,7 +293,8 @@ def _open(job: ExportJob, wanted: Selection, folder: Path, paths: Mapping[str, s
     )
     try:
         for name, path in paths.items():
-            private.make_folder((folder / path).parent)
+            with disk_errors(folder / path):
+                private.make_folder((folder / path).parent)
             writers[name] = open_writer(name, folder / path, wanted.entity.id, wanted.columns, options)
         yield writers
     finally:

@@ -26,6 +26,8 @@ from waybill.requests.ranges import spoken
 
 FORMAT_VERSION = 1
 BLOCK = 1 << 20
+_PLACES = "WAYBILL_ARCHIVE_URL or WAYBILL_SPOOL_DIR"
+"""An archive is built where its folder is, and one for a bucket in the spool."""
 _PACKED_ALREADY = frozenset({"xlsx", "parquet"})
 
 
@@ -60,12 +62,12 @@ def pack(
 ) -> tuple[int, str]:
     """Write the archive, make it durable, and return its size and SHA-256. `scope_labels` words the levels of a scope.
 
-    Raises AttemptLost, TransientError when the disk is full.
+    Raises AttemptLost, and what `disk_errors` raises.
     """
     scope_words = table("scopes") | dict(scope_labels or {})
     size, packed = sum(part.written.bytes for part in parts), 0
     moment = request.created_at.timetuple()[:6]
-    with disk_errors(target):
+    with disk_errors(target, _PLACES):
         private.make_folder(target.parent)
         with private.create(target) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, text in (
