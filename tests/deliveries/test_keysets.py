@@ -85,6 +85,12 @@ def test_a_comparison_of_rows_is_what_dictionaries_say(tmp_path, before, here, n
     assert found.kept == after.count
 
 
+@given(rows=st.dictionaries(RECORD, st.sampled_from([b"", b"0123456789abcdef"])), dead=KEYS)
+def test_keys_with_versions_keys_without_and_marks_of_deleted_rows_are_kept_apart(rows, dead):
+    held = Held(rows, dead)
+    assert Held.of(held.records()) == held
+
+
 @IN_A_FOLDER
 @given(before=KEYS, dead=KEYS, here=KEYS, whole=st.booleans())
 def test_without_marks_in_the_source_those_of_earlier_deliveries_go(tmp_path, before, dead, here, whole):

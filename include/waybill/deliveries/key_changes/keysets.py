@@ -153,6 +153,7 @@ def _version(record: bytes) -> bytes:
 
 
 def _versions(found: list[bytes]) -> dict[bytes, bytes]:
+    """Return keys with their versions. All of these records have one, or none has."""
     if not found or not found[0].startswith(_VERSION):
         return dict.fromkeys(found, b"")
     behind = 1 + _VERSION_SIZE
@@ -231,9 +232,8 @@ class Held:
     @classmethod
     def of(cls, found: list[bytes]) -> Held:
         """Return what the sorted records of `Held.records` say."""
-        marks = len(found) - bisect_left(found, _DEAD)
-        plain = found[:-marks] if marks else found
-        return cls(_versions(plain), {record[1:] for record in found[len(plain) :]})
+        versioned, dead = bisect_left(found, _VERSION), bisect_left(found, _DEAD)
+        return cls(_versions(found[:versioned]) | _versions(found[versioned:dead]), {record[1:] for record in found[dead:]})
 
     def records(self) -> list[bytes]:
         """Return the keys, with their versions and the marks of deleted rows, in the order of their bytes."""
