@@ -50,14 +50,17 @@ def records(block: bytes | memoryview) -> list[bytes]:
     lines.pop()
     if b'"' not in data:
         return lines
-    found, open_record = [], b""
+    found: list[bytes] = []
+    waiting: list[bytes] = []
     for line in lines:
-        record = open_record + line
-        if record.count(b'"') % 2:
-            open_record = record + b"\n"
-        else:
-            found.append(record)
-            open_record = b""
+        is_odd = line.count(b'"') % 2
+        if not (is_odd or waiting):
+            found.append(line)
+            continue
+        waiting.append(line)
+        if is_odd and len(waiting) > 1:
+            found.append(b"\n".join(waiting))
+            waiting = []
     return found
 
 
