@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -81,13 +81,15 @@ class _Window:
     changed: ChangeSpan
     earlier: int = 0
     """The most versions of this window that an earlier full load can have delivered, because a full load holds every visible row."""
+    later: int = 0
+    """The most versions of this window that deliveries read afterwards can hold: late ones, compared ones, and those of backfills."""
 
 
 def compare(installation: Installation, registered: Registered, session: Session, progress: Callable[[str], None]) -> list[Difference]:
     """Return each window of the tenant's active streams in which the source holds more than was delivered, and each stream with gone rows.
 
-    Windows are compared in the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared if key and
-    change column are exported as they are and the files still exist. Otherwise only counts are compared. Memory holds sixteen bytes a row.
+    Windows are compared in the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared if they are
+    exported as they are and the files still exist. Otherwise only counts are compared. Memory holds sixteen bytes a row.
     """
     found: list[Difference] = []
     with installation.ledger.read() as connection:
@@ -121,44 +123,68 @@ def _compare_stream(
     with installation.ledger.read() as connection:
         committed = restoring.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
-    identity = _identity(entity)
+    committed = [delivery for delivery in committed if delivery.purpose != Purpose.REDELIVERY]
+    identity = _identity(entity, [adopted[delivery.id] for delivery in committed])
     delivered = _delivered(installation, session, committed, adopted, entity, identity) if identity else None
     with installation.source(entity.source).snapshot([entity]) as snapshot:
-        settled = _settled(stream, entity, snapshot)
-        for delivery in [delivery for delivery in committed if delivery.purpose == Purpose.SCHEDULE]:
-            window = _window(delivery, adopted[delivery.id], settled)
+        end = _watermark(stream)
+        back = reach(entity, end, snapshot.columns(entity))
+        windows = [_window(delivery, adopted[delivery.id], end and end - back) for delivery in committed]
+        for window in [window for window in windows if window.delivery.purpose == Purpose.SCHEDULE]:
             span = window.changed
             if span.start is None or span.start < span.end:
                 source_tenant, where = registered.registration.reads(registered.tenant, installation.entity(entity.id))
                 selection = Selection(entity, source_tenant, identity or entity.columns, span, where=where)
-                yield from _compare_window(snapshot, selection, window, delivered)
+                later = sum(other.attempt.rows for other in windows if _may_repeat(other, window, entity, back))
+                yield from _compare_window(snapshot, selection, replace(window, later=later), delivered)
 
 
-def _settled(stream: Stream, entity: Entity, snapshot: Snapshot) -> Any:
-    """Return the instant or id below which everything must have been delivered. The next delta may still bring rows beyond it."""
+def _watermark(stream: Stream) -> Any:
+    """Return the instant or id up to which the stream has delivered."""
     at = (stream.position or {}).get("at")
-    end = at if isinstance(at, int) else stream.watermark
-    return None if end is None else end - reach(entity, end, snapshot.columns(entity))
+    return at if isinstance(at, int) else stream.watermark
+
+
+def _may_repeat(other: _Window, window: _Window, entity: Entity, back: Any) -> bool:
+    """Return whether a delivery that was read after a window's may hold versions of that window."""
+    if other.attempt.snapshot_time <= window.attempt.snapshot_time:
+        return False
+    start, end = other.changed.start, window.changed.end
+    if other.delivery.purpose != Purpose.BACKFILL:
+        return entity.compares_keys or start is None or start - back < end
+    by_time = isinstance(end, datetime) and isinstance(start, datetime)  # a backfill by another column may hold any version
+    return not by_time or (start < end and (window.changed.start is None or other.changed.end > window.changed.start))
 
 
 def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
-    """Return the window by id if positions are ids, else by time. The first window has no beginning."""
+    """Return the window by id if positions are ids, else by time. The first window has no beginning.
+
+    Everything below `settled` must have been delivered. The next delta may still bring rows beyond it.
+    """
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
     before = attempt.position_from or {}
     earlier = 0 if before.get("imported") else before.get("past", 0)  # after a restored one, nothing is left out
     if isinstance(end, int):
         return _Window(delivery, attempt, ChangeSpan(start, min(end, settled)), earlier)
     until = delivery.window_to or delivery.planned_to
-    return _Window(delivery, attempt, ChangeSpan(delivery.window_from, min(until, settled or until)), earlier)
+    if delivery.purpose != Purpose.BACKFILL:
+        until = min(until, settled or until)
+    return _Window(delivery, attempt, ChangeSpan(delivery.window_from, until), earlier)
 
 
-def _identity(entity: Entity) -> dict[str, Column]:
-    """Return the exported columns that identify a row version: key, change, deletion. Empty if key or change is not exported as it is."""
-    needed = {*entity.delivered_key, entity.exported(entity.changes.column)}
+def _identity(entity: Entity, attempts: list[Attempt]) -> dict[str, Column]:
+    """Return the exported columns that identify a row version: key, change, deletion. Empty if the key is not exported as it is.
+
+    Without the change column, a row is the version that its other columns show, as far as every delivery holds them.
+    """
     plain = {name: column for name, column in entity.columns.items() if column.export != "anonymize"}
-    if not needed <= plain.keys():
+    change, key = entity.exported(entity.changes.column), set(entity.delivered_key)
+    if not key <= plain.keys():
         return {}
-    return {name: column for name, column in plain.items() if name in needed or name == entity.tombstone_column}
+    if change in plain:
+        return {name: column for name, column in plain.items() if name in {*key, change, entity.tombstone_column}}
+    held = [{source_of(column) for column in attempt.columns if column.get("export") != "anonymize"} for attempt in attempts]
+    return {name: column for name, column in plain.items() if name in key or all(column.source(name) in names for names in held)}
 
 
 def _delivered(
@@ -172,8 +198,6 @@ def _delivered(
     """Return a hash of the version of each key that was delivered last. None if a file is gone, is encrypted or lacks a column."""
     keys, versions = array("q"), array("q")
     for delivery in sorted(committed, key=lambda delivery: adopted[delivery.id].snapshot_time):
-        if delivery.purpose == Purpose.REDELIVERY:
-            continue
         attempt = adopted[delivery.id]
         read = [source_of(column) for column in attempt.columns]
         if not set(sources(identity)) <= set(read) or is_encrypted(attempt):
@@ -200,7 +224,7 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
     count = snapshot.count(selection)
     start, end = delivery.window_from, delivery.window_to or delivery.planned_to
     if delivered is None:
-        missing = count - window.attempt.rows - window.earlier
+        missing = count - window.attempt.rows - window.earlier - window.later
     else:
         hashes = array("q", (_hash(record) for record in _records(snapshot, selection)))
         known = pc.is_in(_arrow(hashes), value_set=delivered)
@@ -215,11 +239,12 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
 def _narrowed(
     snapshot: Snapshot, selection: Selection, known: pa.Array, start: datetime | None, end: datetime
 ) -> tuple[datetime | None, datetime]:
-    """Return the smallest range of change positions around the missing rows, if positions are times."""
+    """Return the smallest range of change positions around the missing rows, if positions are times that are delivered."""
     names, entity = list(selection.columns), selection.entity
-    times = [
-        names.index(name) for name in dict.fromkeys((entity.exported(entity.changes.column), entity.tombstone_column)) if name in names
-    ]
+    change = entity.exported(entity.changes.column)
+    if change not in names:
+        return start, end
+    times = [names.index(name) for name in dict.fromkeys((change, entity.tombstone_column)) if name in names]
     missing = (record for record, kept in zip(_records(snapshot, selection), known, strict=True) if not kept.as_py())
     try:
         positions = [max(parse_timestamp(record[at]) for at in times if record[at]) for record in missing]
