@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Protocol
 
 from waybill.canonical import ColumnType
@@ -16,9 +17,11 @@ from waybill.sources.postgres.settings import REPLAYED, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
 from waybill.sources.sql import Bind, Sql, quote, sql
 
+CONNECTOR = "named, of MySQL's connector"
+"""The parameter style of mysql-connector-python as it is used here."""
 STATEMENT_TIMEOUT = timedelta(hours=1)
 """The time after which PostgreSQL cancels one query, whatever the role says."""
-_STREAMING_BY_NATURE = frozenset({"sqlite3", "oracledb", "pyodbc", "snowflake", "mysql", "trino", "duckdb"})
+_STREAMING_BY_NATURE = frozenset({"sqlite3", "pyodbc", "snowflake", "mysql", "trino", "duckdb"})
 """Root modules of drivers with a plain cursor that streams."""
 
 _STANDARD_COLUMNS = """
@@ -142,7 +145,10 @@ class Database:
             )
         return mark
 
-    def render(self, statement: Sql) -> tuple[str, list[Any]]:
+    def render(self, statement: Sql) -> tuple[str, Any]:
+        """Return the statement and its parameters, as the driver takes them."""
+        if self.paramstyle == CONNECTOR:
+            return _render_for_connector(statement)
         escape = str if self.paramstyle == "qmark" else (lambda text: text.replace("%", "%%"))
         return statement.render(self.placeholder, escape)
 
@@ -168,6 +174,17 @@ class Database:
         if len(relation) > 1:
             return sql("{}", Bind(relation[-2]))
         return sql(SCHEMA_IN_PATH, Bind(relation[-1])) if self.name == "PostgreSQL" else sql("{}", self.schema)
+
+
+def _render_for_connector(statement: Sql) -> tuple[str, dict[str, Any]]:
+    """Return a statement whose parameters have names, and what they stand for.
+
+    MySQL's connector makes `%` of `%(x)%` where there is a parameter, and knows no other way to write what might be one.
+    """
+    numbers = count()
+    escape = (lambda text: text.replace("%(", "%(x)%(")) if any(isinstance(part, Bind) for part in statement.parts) else str
+    text, values = statement.render(lambda _: f"%(w{next(numbers)})s", escape)
+    return text, {f"w{number}": value for number, value in enumerate(values)}
 
 
 def _attached(relation: list[str]) -> Bind:
@@ -217,6 +234,7 @@ def database(connection: Any) -> Database:
 
 
 def _mysql(root: str, style: str) -> Database:
+    is_connector = root == "mysql"
     begin = (
         "SET SESSION time_zone = '+00:00'",
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
@@ -224,16 +242,15 @@ def _mysql(root: str, style: str) -> Database:
         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
     )
     columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
-    stream = _plain if root == "mysql" else _unbuffered
     return Database(
         "MySQL",
         "`",
-        style,
+        CONNECTOR if is_connector else style,
         begin,
         "SELECT UTC_TIMESTAMP(6)",
         "DATABASE()",
         columns,
-        stream,
+        _plain if is_connector else _unbuffered,
         _settle_mysql,
         _MYSQL_OFFSET,
     )
@@ -249,6 +266,10 @@ def _settle_mysql(connection: Any) -> None:
         if hasattr(connection, name):
             getattr(connection, name)("utf8mb4")
             break
+    if hasattr(
+        connection, "can_consume_results"
+    ):  # the connector refuses a next statement, and to close a cursor, before all rows are read
+        connection.can_consume_results = True
     with closing(connection.cursor()) as cursor:
         cursor.execute(_MYSQL_ROWS)
         cursor.execute("SELECT @@SESSION.sql_mode, @@SESSION.optimizer_switch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 
@@ -23,15 +24,19 @@ class FrameConnection:
 class FrameCursor:
     """Rows of one query, frame by frame."""
 
-    description = None
     arraysize = 20_000
 
     def __init__(self, hook: Any) -> None:
+        self.description: list[tuple[str]] = []
         self._hook = hook
         self._frames: Iterator[Any] = iter(())
 
     def execute(self, statement: str, parameters: Any = None, /) -> None:
-        self._frames = iter(self._hook.get_df_by_chunks(statement, parameters=parameters, chunksize=self.arraysize))
+        """Ask for the first frame, which names the columns also where there is no row."""
+        frames = iter(self._hook.get_df_by_chunks(statement, parameters=parameters, chunksize=self.arraysize))
+        first = list(islice(frames, 1))
+        self.description = [(name,) for frame in first for name in frame.columns]
+        self._frames = chain(first, frames)
 
     def fetchmany(self, size: int = 0, /) -> list[Any]:
         """Return the rows of the next frame, however many. Missing values become None."""
