@@ -84,7 +84,10 @@ def test_question_marks_and_what_others_hold_are_no_such_texts(mariadb, charset)
     assert read(mariadb) == b"1,a? ??\n"
 
 
-@pytest.mark.parametrize("mode", ["PAD_CHAR_TO_FULL_LENGTH", "ANSI,PAD_CHAR_TO_FULL_LENGTH", "ORACLE", "NO_BACKSLASH_ESCAPES"])
+MODES = ["PAD_CHAR_TO_FULL_LENGTH", "ANSI,PAD_CHAR_TO_FULL_LENGTH", "ORACLE", "NO_BACKSLASH_ESCAPES", "TRADITIONAL,ONLY_FULL_GROUP_BY"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_the_mode_of_a_session_changes_no_byte(mariadb, mode):
     execute(mariadb, TABLE.format("InnoDB"), ROWS)
     assert read(mariadb, sql_mode=mode) == BYTES

@@ -72,12 +72,13 @@ SELECT EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic) OR EXISTS
 """
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
 _MYSQL_ROWS = f"""SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615, sql_big_selects = 1,
-    group_concat_max_len = 4294967295
+    group_concat_max_len = 1073741824
 /*!50708 , max_execution_time = {int(STATEMENT_TIMEOUT.total_seconds() * 1000)} */
 /*M!100100 , max_statement_time = {int(STATEMENT_TIMEOUT.total_seconds())} */ /*M!100305 , system_versioning_asof = DEFAULT */"""
 """What decides which rows a session of MySQL or MariaDB sees, and how long it may look.
 
-A limit for all sessions cuts every result, or the texts that a view gathers, without a word. MySQL takes the lines of MariaDB's
+A limit for all sessions cuts every result, or the texts that a view gathers, without a word. Of these, MariaDB allows no more than here,
+and a session of `STRICT_ALL_TABLES` is refused what is not allowed. MySQL takes the lines of MariaDB's
 for comments, and MariaDB that of MySQL's.
 """
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
