@@ -100,6 +100,22 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param("entityList: " + "[" * 400 + "]" * 400, "not valid YAML: nested too deeply", id="depth"),
         pytest.param("entityList: user\ncsv: {max_rows_per_file: true}", "csv.max_rows_per_file: true does not fit", id="yes as number"),
         pytest.param("entityList: user\ncsv: {bom: 'yes'}", "csv.bom: 'yes' does not fit (allowed: true or false)", id="text as truth"),
+        pytest.param(
+            "entityList: user\nwhere: {user: {id: 3}}",
+            "where.user: a mapping does not fit (allowed: a list of mappings of these keys: column, op, value)",
+            id="a mapping as conditions",
+        ),
+        pytest.param(
+            "entityList: user\nwhere: {user: [id > 3]}",
+            "where.user.0: 'id > 3' does not fit (allowed: a mapping of these keys: column, op, value)",
+            id="SQL as a condition",
+        ),
+        pytest.param(
+            "entityList: user\nlanding: status",
+            "landing: 'status' does not fit (allowed: a mapping of these keys: status, sha256sums)",
+            id="a word as a mapping",
+        ),
+        pytest.param("entityList: user\ncolumns: {user: id}", "columns.user: 'id' does not fit (allowed: a list)", id="a word as a list"),
         pytest.param("- user", "holds a list (allowed: a mapping of keys to values)", id="a list"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(shared: Api, call: str,
         ({**USER, "destination": EMPTY_ROOT}, "destination.root: is too short (allowed: at least 1 character)"),
         ({**USER, "csv": {"bom": "perhaps"}}, "csv.bom: 'perhaps' does not fit (allowed: true or false)"),
         ({**USER, "csv": {"max_rows_per_file": 0}}, "csv.max_rows_per_file: 0 is too small (allowed: at least 1)"),
-        ({**USER, "csv": [1]}, "csv: a list does not fit (allowed: a mapping of keys to values)"),
+        ({**USER, "landing": [1]}, "landing: a list does not fit (allowed: a mapping of these keys: status, sha256sums)"),
         ({**USER, "timezone": 5}, "timezone: 5 does not fit (allowed: text)"),
         (
             {**USER, "timezone": "Europe/Berln"},

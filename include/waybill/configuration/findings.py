@@ -53,6 +53,8 @@ _OTHER_NAMES = {
 """What databases call the types of the catalog."""
 MOST = 1000
 """Problems of one model that are reported one by one."""
+MOST_KEYS = 8
+"""Keys of a mapping that are named where something else was given."""
 
 _FORMS = {
     TENANT_ID.pattern.replace(r"\Z", "$"): "allowed.tenant_id",
@@ -104,6 +106,7 @@ def _explained(error: Any, model: type[BaseModel], file: str, prefix: str, *, su
             reason, allowed, path = tell("finding.required"), tell("allowed.kind"), f"{path}.kind"
         case _:
             reason, allowed, meant = _in_words(error)
+            allowed = _shape(model, error) or allowed
             path = path.removesuffix(".id") if error["type"] == "string_pattern_mismatch" else path  # an entity's id is its key in the file
     return Finding(file, path, reason, allowed, meant, _CODES.get(error["type"], "invalid"))
 
@@ -139,6 +142,17 @@ def _in_words(error: Any) -> tuple[str, str, str]:
         key = next(words for start, words in _KINDS.items() if kind.startswith(start))
         return tell("finding.does_not_fit", value=_short(given)), tell(key), ""
     return f"{_short(given)}: {error['msg'][:1].lower()}{error['msg'][1:]}", "", ""
+
+
+def _shape(model: type[BaseModel], error: Any) -> str:
+    """Return what a mapping or a list of mappings holds that was expected, or nothing if it holds anything else or too much to read."""
+    inside, key = {
+        "model_type": ((), "allowed.mapping_of"),
+        "list_type": ((0,), "allowed.list_of"),
+        "tuple_type": ((0,), "allowed.list_of"),
+    }.get(error["type"], ((), ""))
+    keys = _keys_at(model, (*error["loc"], *inside)) if key else []
+    return tell(key, keys=", ".join(keys)) if 0 < len(keys) <= MOST_KEYS else ""
 
 
 def _at(kind: str, of_text: str, of_list: str, number: int) -> str:
