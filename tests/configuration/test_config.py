@@ -192,6 +192,17 @@ def test_a_bad_tenant_file_is_left_out_and_the_others_stay(folder):
     assert found.broken == {"globex"}
 
 
+@pytest.mark.parametrize("ending", ["YAML", "YML", "Yaml", "yMl"])
+def test_a_file_whose_name_ends_in_capitals_is_told_and_switches_nobody_off(folder, ending):
+    (folder / "tenants/acme.yaml").rename(folder / f"tenants/acme.{ending}")
+    assert findings(folder) == [
+        f"config/tenants/acme.{ending}: the file name ends in .{ending} (allowed: a name that ends in .yaml or .yml, in small letters)"
+    ]
+    found = loading.load(folder)
+    assert found.broken == {"acme"}, "and not gone"
+    assert found.files_of("acme").broken == ({"acme"} if ending != "yMl" else set())
+
+
 def test_a_missing_folder_is_one_finding(tmp_path):
     assert any("the configuration folder does not exist" in line for line in findings(tmp_path / "nowhere"))
 

@@ -296,16 +296,21 @@ class _TenantFolder:
 
     def paths(self, only: str | None = None) -> list[Path]:
         if only is None:
-            return sorted([*self.folder.glob("*.yaml"), *self.folder.glob("*.yml")])
+            paths = self.folder.iterdir() if self.folder.is_dir() else ()
+            return sorted(path for path in paths if path.name.casefold().endswith((".yaml", ".yml")))
         return tenant_files(self.folder, only) if Path(only).name == only else []  # a name must not lead out of the folder
 
 
 def tenant_files(folder: Path, tenant: str) -> list[Path]:
     """Return the files below `folder` that are named after a tenant. There is one, unless somebody made a mistake.
 
-    A link that leads nowhere is a file that cannot be read, and not one that was removed.
+    A link that leads nowhere is a file that cannot be read, and not one that was removed. Neither is one whose name ends in capitals.
     """
-    paths = (folder / f"{tenant}.{suffix}" for suffix in ("yaml", "yml"))
+    return _existing(folder, tenant, "yaml", "yml") or _existing(folder, tenant, "YAML", "YML", "Yaml", "Yml")
+
+
+def _existing(folder: Path, tenant: str, *suffixes: str) -> list[Path]:
+    paths = (folder / f"{tenant}.{suffix}" for suffix in suffixes)
     return [path for path in paths if path.exists() or path.is_symlink()]
 
 
@@ -396,6 +401,8 @@ def _load_tenant(
                 shown, "", f"the file name {path.stem!r} is not a tenant id", "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"
             )
         )
+    if path.suffix != path.suffix.lower():
+        findings.append(Finding(shown, "", f"the file name ends in {path.suffix}", "a name that ends in .yaml or .yml, in small letters"))
     raw = read_yaml(path, shown, findings)
     if raw is None:
         return None
