@@ -7,7 +7,7 @@ import yaml
 
 from waybill.configuration import loading
 from waybill.configuration.loading import Settings
-from waybill.configuration.rules.seldom_meant import warnings
+from waybill.configuration.rules.seldom_meant import ignored, warnings
 from waybill.errors import ConfigError
 
 pytestmark = pytest.mark.fast
@@ -201,6 +201,17 @@ def test_a_file_whose_name_ends_in_capitals_is_told_and_switches_nobody_off(fold
     found = loading.load(folder)
     assert found.broken == {"acme"}, "and not gone"
     assert found.files_of("acme").broken == ({"acme"} if ending != "yMl" else set())
+
+
+@pytest.mark.parametrize(("option", "told"), [("all", 1), ("selected", 0), ("disable", 0)])
+def test_a_list_that_the_option_ignores_is_warned_of(folder, option, told):
+    (folder / "tenants/acme.yaml").write_text(
+        f"exportOption: {'disable export' if option == 'disable' else 'export ' + option}\nentityList: user\n"
+    )
+    file = loading.load(folder).tenants["acme"]
+    found = [str(warning) for warning in ignored(file.registration, file.file)]
+    assert len(found) == told
+    assert all("config/tenants/acme.yaml: entityList: export all ignores this list" in warning for warning in found)
 
 
 def test_a_missing_folder_is_one_finding(tmp_path):

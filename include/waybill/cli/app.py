@@ -119,6 +119,7 @@ def check(
     found = loading.load(settings.config_dir)
     warnings = seldom_meant.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml")
     warnings += tenant_connections.warnings(found.policy.tenant_connections, f"{settings.config_dir.name}/policy.yaml")
+    warnings += [warning for file in found.tenants.values() for warning in seldom_meant.ignored(file.registration, file.file)]
     if as_json:
         looked = sources_of(settings, registrations_of(found)) if connect and not found.findings else []
         dump({

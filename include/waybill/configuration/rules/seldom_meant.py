@@ -1,4 +1,4 @@
-"""Warns of what a catalog may say and seldom means: rows or deletions that would not reach consumers."""
+"""Warns of what a catalog or a tenant's file may say and seldom means: rows, deletions or a choice that would not reach consumers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.registration import ExportOption, Registration
 from waybill.configuration.values.columns import described
 from waybill.errors import Finding
 
@@ -13,6 +14,13 @@ from waybill.errors import Finding
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
     """Return the warnings about a valid catalog, in the order of its entities."""
     return [warning for entity in catalog.entities.values() for warning in (*_deletions(entity, file), *_ids_that_repeat(entity, file))]
+
+
+def ignored(registration: Registration, file: str) -> Iterator[Finding]:
+    """Yield a warning if a tenant's file lists entities and its option gives the tenant all of them."""
+    if registration.export_option is ExportOption.ALL and registration.entity_list:
+        what = "export all ignores this list: the tenant receives every entity, also those that the catalog gets later"
+        yield Finding(file, "entityList", what, "exportOption: export selected, or no entityList")
 
 
 def _deletions(entity: Entity, file: str) -> Iterator[Finding]:
