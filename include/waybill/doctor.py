@@ -278,7 +278,7 @@ def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) ->
     snapshot.columns(entity)
     snapshot.extent(entity, "", None, installation.now() - CLOCKS_APART)
     # No tenant has an empty id, so the source checks every condition and reads no row.
-    snapshot.check(Selection(entity, "", entity.columns))
+    snapshot.check(Selection(entity, "", entity.columns, time_to=installation.now() if entity.time_column else None))
 
 
 def _active(installation: Installation) -> list[Registered]:

@@ -16,6 +16,7 @@ from tests.installations import DAY, NOON, read_csv
 from waybill.configuration.selection import Selection
 from waybill.deliveries import repairs
 from waybill.deliveries.recovery.reconciling import reconcile
+from waybill.doctor import source_findings
 from waybill.errors import PermanentError
 
 ZONES = {
@@ -222,3 +223,7 @@ def test_a_range_by_a_column_that_tells_no_time_is_refused_by_every_source(dated
         with installation.source("books").snapshot([other]) as snapshot, pytest.raises(PermanentError) as refused:
             snapshot.check(replace(ranged, entity=other))
         assert (refused.value.code, f"the time column {name} is" in str(refused.value)) == ("schema_drift", True)
+    for name in ("day", "amount"):
+        catalogued(dated, "UTC", relation="other", changes={"mode": "full"}, time_column=name)
+        told = [check.found for check in source_findings(dated.installation(), {})]
+        assert told == [] if name == "day" else "the time column amount is" in told[0]
