@@ -72,3 +72,21 @@ def test_a_spool_that_is_no_folder_fails_the_export_and_says_what_to_set(launche
     assert found is not None
     assert (found.status, found.error_code, found.error_message) == ("failed", "internal", "The archive could not be stored.")
     office.place.close()
+
+
+def test_a_disk_that_neither_takes_nor_gives_back_a_file_fails_the_export_as_what_it_is(launcher: Launcher, tmp_path: Path) -> None:
+    office = make_office(tmp_path / "office")
+    office.measure(1)
+    export = office.ask()
+    office.place.close()
+    only = tmp_path / f"spool/requests/{export.id}.1/measurement.ndjson"
+    running = launcher.start(
+        office.place.root, "fulfil", env={"WAYBILL_SPOOL_DIR": str(tmp_path / "spool")}, inject="write,unlink:error=EROFS", only=str(only)
+    )
+    done = running.wait()
+    assert ("Traceback" in done.said, "cannot write measurement.ndjson: Read-only file system" in done.said) == (False, True), done.said
+    with office.installation().ledger.read() as connection:
+        found = requests.get(connection, export.id)
+    assert found is not None
+    assert (found.status, found.error_message) == ("failed", "The archive could not be stored.")
+    office.place.close()

@@ -125,7 +125,7 @@ class Output:
         if self._finished or self._discarded:
             return
         self._discarded = True
-        self.path.unlink(missing_ok=True)
+        give_up(self.path)
         with suppress(OSError):  # what is still buffered may not fit on the disk either
             self._file.close()
 
@@ -138,6 +138,12 @@ def disk_errors(path: Path, setting: str = "WAYBILL_SPOOL_DIR") -> Iterator[None
     except OSError as error:
         code = "storage_full" if error.errno in private.FULL else "storage_unavailable"
         raise private.not_written(error, f"cannot write {path.name}", str(path.parent), setting, code) from error
+
+
+def give_up(path: Path) -> None:
+    """Remove a file that nobody will finish. What a disk does not give back goes with its folder, or housekeeping removes it."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def does_not_fit(what: str, entity_id: str, limit: str) -> PermanentError:

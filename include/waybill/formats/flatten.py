@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from waybill.formats import json_trees
-from waybill.formats.base import disk_errors
+from waybill.formats.base import disk_errors, give_up
 
 MOST = 500
 """The most paths of one column. With more, its keys are data rather than names, and the column stays compact JSON."""
@@ -159,4 +159,4 @@ class Spool:
     def discard(self) -> None:
         with suppress(OSError):  # the disk may be full
             self.release()
-        self.path.unlink(missing_ok=True)
+        give_up(self.path)

@@ -27,7 +27,7 @@ from waybill import private
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import Column
 from waybill.formats import lines
-from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit
+from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit, give_up
 from waybill.formats.intake import Intake
 
 ROWS = 1_048_575
@@ -95,7 +95,7 @@ class SheetWriter:
         self._engine.close()
         if not self._is_over:
             self._is_over = True
-            self._path.unlink(missing_ok=True)
+            give_up(self._path)
             for part in (self._sheet, self._zip, self._file):
                 with suppress(OSError):  # the disk may be full; what is not closed now would try again when it is collected
                     if part is not None:

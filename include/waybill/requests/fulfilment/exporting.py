@@ -25,7 +25,7 @@ from waybill.configuration.selection import ChangeSpan, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.formats import SUFFIXES, TYPED, open_writer
-from waybill.formats.base import Writer, WriterOptions, Written, disk_errors
+from waybill.formats.base import Writer, WriterOptions, Written, disk_errors, give_up
 from waybill.language import tell
 from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
@@ -116,7 +116,7 @@ def fulfil(job: ExportJob, resources: Resources) -> ExportRequest | None:
         raise
     finally:
         if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
+            give_up(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
 
 
