@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -59,6 +61,33 @@ def test_an_archive_in_a_bucket_is_downloaded_by_a_url_made_for_the_click(office
         assert answer.headers["Content-Disposition"] == f'attachment; filename="{found.filename}"'
         assert hashlib.sha256(answer.read()).hexdigest() == done.sha256
     assert not list((office.place.root / ".waybill/spool/requests").iterdir())
+
+
+def signature(url: str, method: str, s3: S3Server) -> str:
+    """What a store takes for the signature of a URL by which it is asked for an object."""
+    parts = urlsplit(url)
+    query = dict(sorted(parse_qsl(parts.query)))
+    del query["X-Amz-Signature"]
+    scope = query["X-Amz-Credential"].partition("/")[2]
+    sent = "&".join(f"{quote(name, safe='')}={quote(value, safe='-_.~')}" for name, value in query.items())
+    asked = "\n".join([method, parts.path, sent, f"host:{parts.netloc}", "", "host", "UNSIGNED-PAYLOAD"])
+    text = "\n".join(["AWS4-HMAC-SHA256", query["X-Amz-Date"], scope, hashlib.sha256(asked.encode()).hexdigest()])
+    key = f"AWS4{s3.secret_key}".encode()
+    for part in (*scope.split("/"), text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key.hex()
+
+
+def test_a_url_of_a_bucket_is_signed_for_the_method_that_follows_it(office: Office, bucket: str, s3: S3Server) -> None:
+    export = office.ask()
+    installation = estate_on(office, bucket)
+    done = running.fulfil(installation, export.id)
+    token = links.mint_link(installation, person(), "acme", export.id).token
+    for method in ("GET", "HEAD"):
+        url = links.open_download(installation, token, taken=method == "GET").url or ""
+        assert dict(parse_qsl(urlsplit(url).query))["X-Amz-Signature"] == signature(url, method, s3)
+        with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:  # noqa: S310 (moto's own address)
+            assert int(answer.headers["Content-Length"]) == (done and done.bytes)
 
 
 def test_expired_and_deleted_archives_leave_the_bucket(office: Office, bucket: str, s3: S3Server) -> None:

@@ -60,8 +60,11 @@ class Archives(Protocol):
         """
         ...
 
-    def presigned(self, name: str, filename: str, life: timedelta) -> str:
-        """Return a URL of the store itself that serves the archive for `life` as an attachment of that name."""
+    def presigned(self, name: str, filename: str, life: timedelta, *, taken: bool) -> str:
+        """Return a URL of the store itself that serves the archive for `life` as an attachment of that name.
+
+        It is signed for GET, or for HEAD unless the archive is to be `taken`: a store refuses every other method.
+        """
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
@@ -131,7 +134,7 @@ class FolderArchives:
             raise unavailable(error) from error
         return path
 
-    def presigned(self, name: str, filename: str, life: timedelta) -> str:
+    def presigned(self, name: str, filename: str, life: timedelta, *, taken: bool) -> str:
         raise NotImplementedError("archives in a folder are served by Waybill")
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
@@ -238,7 +241,7 @@ class S3Archives(Bucket):
             raise _damaged(name, f"it has {there} of {size} bytes")
         return None
 
-    def presigned(self, name: str, filename: str, life: timedelta) -> str:
+    def presigned(self, name: str, filename: str, life: timedelta, *, taken: bool) -> str:
         wanted = {
             "Bucket": self.bucket,
             "Key": self.prefix + name,
@@ -248,7 +251,7 @@ class S3Archives(Bucket):
         }
         with self.client("sign", name) as client:
             seconds = max(1, int(min(life, LONGEST).total_seconds()))
-            return str(client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
+            return str(client.generate_presigned_url("get_object" if taken else "head_object", Params=wanted, ExpiresIn=seconds))
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
         with self.client("list", "archives") as client:

@@ -43,6 +43,8 @@ _LIMITS: dict[str, Any] = {
     "tcp_keepalive": True,
     "max_pool_connections": 50,
 }
+_SIGNATURE = {"signature_version": "s3v4"}
+"""Without it boto3 signs URLs by a version that S3 refuses for objects under a key of KMS, and that other stores do not know."""
 
 
 def client_of(connection: Connection) -> Any:
@@ -56,7 +58,7 @@ def client_of(connection: Connection) -> Any:
     with translated(f"s3 {connection.id}", f"assume the role {role}" if role else "read the credentials", "", connection):
         try:
             session = aws.session_of(connection, _LIMITS)
-            return session.client("s3", **aws.client_options(connection, _LIMITS))
+            return session.client("s3", **aws.client_options(connection, _LIMITS | _SIGNATURE))
         except (ValueError, TypeError) as error:  # of boto3 itself, which has no error of its own for them
             if isinstance(error, BotoCoreError):
                 raise

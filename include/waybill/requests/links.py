@@ -123,7 +123,7 @@ def _open(installation: Installation, request: ExportRequest, ticket: Ticket, no
     filename = f"{request.tenant}-export-{request.created_at:%Y%m%d-%H%M%S}.zip"
     archives = archives_of(installation)
     path = archives.found(request.archive, request.bytes, request.sha256)
-    url = None if path else archives.presigned(request.archive, filename, ticket.expires - now)
+    url = None if path else archives.presigned(request.archive, filename, ticket.expires - now, taken=taken)
     if taken:
         with installation.ledger.begin() as connection:
             requests.downloaded(connection, request, now)
