@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from waybill.configuration.catalog import Catalog, Entity, problems
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
 from waybill.ledger.on_demand.request_records import Status
+from waybill.requests.creating import due_at
 from waybill.requests.lifecycle import label, packed_progress, written_progress
 from waybill.requests.links import Ticket, checked_keys, mint, read
 from waybill.requests.ranges import frozen, previous_period, resolve, span_problems
@@ -137,6 +138,18 @@ def test_adjacent_ranges_tile_time(first: date, last: date, zone: ZoneInfo) -> N
 def test_a_named_range_is_frozen_to_dates_that_end_today(preset: str, today: date, first: str | None) -> None:
     assert frozen(preset, today)["from"] == first
     assert frozen(preset, today)["to"] == (today.isoformat() if first else None)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/London", "America/Santiago", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("at", ["00:00", "01:30"])
+def test_a_daily_request_starts_within_24_hours_and_else_at_its_time_of_the_day(zone: str, at: str) -> None:
+    rules, hour, day = ExportPolicy(fulfilment="daily", fulfil_at=at), timedelta(hours=1), timedelta(days=1)
+    for start in (datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)):
+        for now in (start + number * timedelta(minutes=29) for number in range(1_400)):
+            due = due_at(rules, ZoneInfo(zone), now)
+            assert now < due <= now + day
+            before, after = ((now + delay).astimezone(ZoneInfo(zone)) for delay in (-hour, day + hour))
+            assert due.astimezone(ZoneInfo(zone)).time() == time.fromisoformat(at) or before.utcoffset() != after.utcoffset()
 
 
 def test_a_recurring_request_covers_the_whole_period_before_its_boundary() -> None:

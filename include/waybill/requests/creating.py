@@ -162,13 +162,16 @@ def _pending(
 
 
 def due_at(export_policy: ExportPolicy, zone: ZoneInfo, now: datetime) -> datetime:
-    """Return when a request made now may start: at once, or at the next `fulfil_at` of the tenant's day, at most 24 hours away."""
+    """Return when a request made now may start: at once, or at the next `fulfil_at` of the tenant's day.
+
+    Never more than 24 hours away: on a day of 25 hours, a request that just missed `fulfil_at` starts an hour before the next one.
+    """
     if export_policy.fulfilment == "immediate":
         return now
     at = time.fromisoformat(export_policy.fulfil_at)
     today: date = now.astimezone(zone).date()
     candidates = (datetime.combine(today + days * _DAY, at, zone) for days in (0, 1))
-    return next((candidate for candidate in candidates if candidate.astimezone(now.tzinfo) > now), now + _DAY)
+    return min(now + _DAY, next((start for candidate in candidates if (start := candidate.astimezone(now.tzinfo)) > now), now + _DAY))
 
 
 def _insert(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest:
