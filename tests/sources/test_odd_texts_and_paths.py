@@ -17,6 +17,7 @@ from tests.sources.test_equal_ids import Place, place
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import FileStyle, Selection
+from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
 from waybill.sources.base import Source
 from waybill.sources.dbapi.source import DbApi
@@ -113,3 +114,20 @@ def test_a_percent_sign_in_a_query_means_what_it_says(place: Place) -> None:
         snapshot.check(selection)
         assert snapshot.extent(wanted, "acme", None, datetime(2026, 6, 1, tzinfo=UTC)).position == 3
         assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle())) == b"1,1\n2,0\n"
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_the_encoding_of_a_file_of_sqlite_changes_neither_the_order_of_rows_nor_who_meets_a_condition(tmp_path, encoding: str) -> None:
+    """SQLite compares texts by the bytes of the file."""
+    keys = ["a", "ab", "z", "é", "Ā", "ſ", "漢", "\ue000", "\uffee", "🚀"]
+    with closing(sqlite3.connect(tmp_path / "app.db")) as database, database:
+        database.execute(f"pragma encoding = '{encoding}'")
+        database.execute("create table orders (id text primary key, tenant_id text, updated_at timestamp)")
+        database.executemany("insert into orders values (?, 'acme', '2026-01-01 00:00:00')", [(key,) for key in keys[::-1]])
+    wanted = entity("lookback", columns={"id": {"type": "string"}})
+    with DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: sqlite3.connect(tmp_path / "app.db")).snapshot([wanted]) as snapshot:
+        for start in range(len(keys)):
+            condition = Condition(column="id", op=">=", value=keys[start])
+            selection = Selection(wanted, "acme", wanted.columns, where=(condition,))
+            lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, FileStyle()))
+            assert lines.decode().split() == keys[start:]

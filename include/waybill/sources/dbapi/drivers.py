@@ -124,6 +124,8 @@ class Database:
     """Asks whether columns may compare otherwise than by their bytes. Empty if it is not known."""
     declared_not_null: str = _STANDARD_NEVER_NULL
     """Asks for the columns of a relation that never hold NULL."""
+    bytewise: str = "BINARY"
+    """The collation of SQLite that orders texts by their bytes in UTF-8."""
     dynamic: bool = False
     """True if a declared type does not restrict values (SQLite). Each value is then checked as it is read."""
 
@@ -209,6 +211,7 @@ def database(connection: Any) -> Database:
             _plain,
             over_sqlite.teach,
             collated=_SQLITE_COLLATED,
+            bytewise=over_sqlite.bytewise(connection),
             dynamic=True,
         )
     if root in ("pymysql", "MySQLdb", "mysql"):
@@ -343,7 +346,7 @@ class TableFlavour:
         if self.database.dynamic:
             if kind is ColumnType.DECIMAL:
                 return f"CAST({x} AS REAL), {x}"
-            return f"CAST({x} AS TEXT) COLLATE BINARY" if kind is ColumnType.STRING else f"{x} COLLATE BINARY"
+            return f"{f'CAST({x} AS TEXT)' if kind is ColumnType.STRING else x} COLLATE {self.database.bytewise}"
         return x
 
     def is_textual(self, kind: ColumnType, native: str) -> bool:

@@ -17,6 +17,7 @@ from waybill.errors import PermanentError
 from waybill.sources.sql import quote
 
 FUNCTION = "waybill_spelt_once"
+_COLLATION = "waybill_bytes"
 STORED_AS_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.FLOAT, ColumnType.DECIMAL})
 """Columns that are declared so: SQLite makes numbers of the texts that they are given."""
 KINDS = STORED_AS_NUMBERS | {ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP}
@@ -28,8 +29,15 @@ _EVERY_DIGIT = Context(prec=1000)
 
 
 def teach(connection: Any) -> None:
-    """Give a connection to SQLite the function that finds one spelling."""
+    """Give a connection to SQLite the function that finds one spelling, and an order of texts by their bytes in UTF-8."""
     connection.create_function(FUNCTION, 2, _spelt_once)
+    connection.create_collation(_COLLATION, lambda one, other: (one > other) - (one < other))
+
+
+def bytewise(connection: Any) -> str:
+    """Return the collation that orders texts by their bytes in UTF-8. `BINARY` compares the bytes of a file, which may hold UTF-16."""
+    [(encoding,)] = connection.execute("PRAGMA encoding").fetchall()
+    return "BINARY" if encoding == "UTF-8" else _COLLATION
 
 
 def refuse_unread_log(cursor: Any, where: str) -> None:

@@ -85,7 +85,8 @@ class DbApiSnapshot:
     def __init__(self, connection: Any, where: str, entities: tuple[Entity, ...] = ()) -> None:
         self.connection = connection
         self.where = where
-        self.database = drivers.database(connection)
+        with errors(where):
+            self.database = drivers.database(connection)
         self.flavour = _FLAVOURS.get(self.database.name, drivers.TableFlavour)(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
