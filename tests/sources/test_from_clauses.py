@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from waybill.sources.dbapi.from_clauses import tables_named
+from waybill.sources.dbapi.over_mysql import tables_named
 
 pytestmark = pytest.mark.fast
 

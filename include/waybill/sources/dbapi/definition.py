@@ -11,7 +11,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.errors import PermanentError
 from waybill.sources import definitions
 from waybill.sources.dbapi.drivers import Database
-from waybill.sources.dbapi.from_clauses import tables_named
+from waybill.sources.dbapi.over_mysql import tables_named
 from waybill.sources.definitions import Definition
 from waybill.sources.sql import Bind, Sql, join, quote, split_name, sql
 

@@ -1,4 +1,4 @@
-"""The differences between DB-API drivers and databases: placeholders, quoting, streaming, transactions, clocks, column types."""
+"""The differences between DB-API drivers and databases: placeholders, quoting, streaming, transactions, clocks, lists of columns."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any, Protocol
 
-from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.dbapi import over_sqlite
 from waybill.sources.postgres.settings import REPLAYED, transaction_settings
 from waybill.sources.postgres.spelling import BASE_TYPE, KEEPS_NULLS_OUT, SCHEMA_IN_PATH
-from waybill.sources.sql import Bind, Sql, quote, sql
+from waybill.sources.sql import Bind, Sql, sql
 
 CONNECTOR = "named, of MySQL's connector"
 """The parameter style of mysql-connector-python as it is used here."""
@@ -270,9 +269,7 @@ def _settle_mysql(connection: Any) -> None:
         if hasattr(connection, name):
             getattr(connection, name)("utf8mb4")
             break
-    if hasattr(
-        connection, "can_consume_results"
-    ):  # the connector refuses a next statement, and to close a cursor, before all rows are read
+    if hasattr(connection, "can_consume_results"):  # else the connector refuses what follows, even a close, before all rows are read
         connection.can_consume_results = True
     with closing(connection.cursor()) as cursor:
         cursor.execute(_MYSQL_ROWS)
@@ -303,148 +300,3 @@ def _named(connection: Any) -> Any:
 def _unbuffered(connection: Any) -> Any:
     root = root_of(connection)
     return connection.cursor(sys.modules[f"{root}.cursors"].SSCursor)
-
-
-@dataclass(frozen=True)
-class TableFlavour:
-    """The part of `waybill.sources.sql.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
-
-    database: Database
-    collated: bool = False
-    """True if columns of SQLite or PostgreSQL may compare otherwise than by their bytes."""
-
-    @property
-    def naive(self) -> str:
-        return "timestamp"
-
-    @property
-    def dynamic(self) -> bool:
-        return self.database.dynamic
-
-    def name(self, identifier: str) -> str:
-        return quote(identifier, self.database.mark)
-
-    def kind(self, native: str) -> ColumnType | None:
-        return _declared(native.lower())
-
-    def bounds(self, native: str) -> tuple[int, int] | None:
-        return (-(2**63), 2**63 - 1) if self.dynamic else None
-
-    def unfit(self, native: str) -> tuple[str, str] | None:
-        return None
-
-    def text(self, x: str, kind: ColumnType, native: str) -> str:
-        return x
-
-    def instant(self, x: str, native: str) -> str:
-        return x
-
-    def bind_instant(self, value: datetime, native: str) -> Sql:
-        return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None)))
-
-    def order(self, x: str, kind: ColumnType, native: str) -> str:
-        if self.database.dynamic:
-            if kind is ColumnType.DECIMAL:
-                return f"CAST({x} AS REAL), {x}"
-            return f"{f'CAST({x} AS TEXT)' if kind is ColumnType.STRING else x} COLLATE {self.database.bytewise}"
-        return x
-
-    def is_textual(self, kind: ColumnType, native: str) -> bool:
-        """Return whether a column is ordered by its text. Whatever leaves as text is, also what is a number by nature."""
-        return kind is ColumnType.STRING or self.kind(native) not in _ORDERED_AS_THEY_ARE
-
-    def value(self, x: str, kind: ColumnType, native: str) -> str:
-        """Return what is selected of a column."""
-        return x
-
-    def joined(self, x: str, native: str, other: str) -> str:
-        return x
-
-    def mixes(self, x: str, native: str, other: str) -> bool:
-        """SQLite's columns are bytewise."""
-        kinds = {self.kind(native), self.kind(other)}
-        return self.database.dynamic and (self.collated or (ColumnType.STRING in kinds and len(kinds) > 1))
-
-    def by_bytes(self, x: str) -> str:
-        return f"CAST({x} AS TEXT) COLLATE BINARY"
-
-    def equal(self, x: str, native: str, value: str) -> Sql:
-        """A collation may call texts equal that differ in case or trailing blanks; the second comparison does not."""
-        kind = self.kind(native)
-        if self.database.dynamic:
-            whole = f"CASE WHEN typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) THEN CAST({x} AS INTEGER) ELSE {x} END"
-            stored = x if kind in (ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID) else whole
-            exact = sql("CAST({} AS TEXT) = {} COLLATE BINARY", stored, Bind(value))
-            # A column without a type (of a view's expression, say) compares numbers with no text, and so does a BLOB.
-            return exact if kind in (None, ColumnType.BINARY) else sql("{} = {} AND {}", x, Bind(value), exact)
-        return sql("{} = {}", x, Bind(value))
-
-    def quoted(self, x: str, delimiter: str) -> str:
-        return x
-
-    def concat(self, pieces: list[str]) -> str:
-        return pieces[0]
-
-    def literal(self, text: str) -> str:
-        return quote(text, "'")
-
-    def pseudonym(self, x: str, inner: Bind, outer: Bind) -> Sql:
-        return sql("{}", x)
-
-    def sha16(self, x: str) -> Sql:
-        return sql("{}", x)
-
-    def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql:
-        return sql("1 = 1")
-
-
-_ORDERED_AS_THEY_ARE = frozenset(set(ColumnType) - {ColumnType.STRING, ColumnType.JSON, ColumnType.UUID})
-_DECLARED = (
-    (("enum(", "set("), ColumnType.STRING),  # whatever words they list
-    (("bool", "tinyint(1)", "bit(1)"), ColumnType.BOOLEAN),
-    (("point", "interval", "time without", "time with "), None),
-    (("datetime", "timestamp"), ColumnType.TIMESTAMP),
-    (("date",), ColumnType.DATE),
-    (("uuid",), ColumnType.UUID),
-    (("json",), ColumnType.JSON),
-    (("int", "year", "serial"), ColumnType.INTEGER),
-    (("char", "text", "clob", "string"), ColumnType.STRING),
-    (("blob", "binary", "bytea"), ColumnType.BINARY),
-    (("real", "floa", "doub"), ColumnType.FLOAT),
-    (("dec", "num"), ColumnType.DECIMAL),
-)
-
-
-def _declared(native: str) -> ColumnType | None:
-    """Return a declared type's nature by the word in it, as SQLite judges affinity; None when nothing is known."""
-    for words, kind in _DECLARED:
-        if any(word in native for word in words):
-            return kind
-    return None
-
-
-DECLARED = {
-    ColumnType.STRING: "text",
-    ColumnType.INTEGER: "bigint",
-    ColumnType.DECIMAL: "decimal",
-    ColumnType.FLOAT: "double",
-    ColumnType.BOOLEAN: "boolean",
-    ColumnType.DATE: "date",
-    ColumnType.TIMESTAMP: "timestamp",
-    ColumnType.UUID: "uuid",
-    ColumnType.JSON: "json",
-    ColumnType.BINARY: "blob",
-}
-"""A declared type for each catalogued one, for columns that only the catalog describes."""
-
-
-def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
-    """Return whether a declared type may hold a catalogued type. None leaves it to the general rule."""
-    if database.name == "PostgreSQL":
-        return None
-    natural = _declared(native.lower())
-    if natural is None or (database.dynamic and natural in (ColumnType.STRING, ColumnType.DECIMAL)):
-        return True
-    if natural is ColumnType.BOOLEAN and kind is ColumnType.INTEGER:
-        return True
-    return True if database.dynamic and natural is ColumnType.INTEGER and kind is ColumnType.BOOLEAN else None

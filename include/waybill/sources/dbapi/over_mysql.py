@@ -1,4 +1,5 @@
-"""What only MySQL and MariaDB do behind a driver: how their values compare, and which of them the server has to spell.
+"""What only MySQL and MariaDB do behind a driver: how their values compare, which of them the server has to spell, and which tables a
+statement of theirs names.
 
 Drivers disagree about some values. Of a date such as `0000-00-00` some make None, which would leave as if it were absent; a SET is a text
 or a set without an order, and bits are bytes or a number. What the server spells is the same through all of them. And in the place of a
@@ -7,6 +8,7 @@ character that the server cannot convert, it gives a question mark and says noth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.errors import PermanentError
-from waybill.sources.dbapi.drivers import Cursor, TableFlavour
+from waybill.sources.dbapi.drivers import Cursor
+from waybill.sources.dbapi.flavours import TableFlavour
 from waybill.sources.dbapi.refusals import errors
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, integer_bounds, join, sql
@@ -28,6 +31,23 @@ _TIMES = {7: "timestamp", 10: "date", 12: "datetime"}
 """The numbers by which every driver of MySQL tells that a result's column holds times."""
 _WHOLE = frozenset({"utf8mb4", "utf8mb3", "utf8", "ucs2", "utf16", "utf16le", "utf32", "gb18030", "latin1", "binary", None})
 """Character sets of which every text becomes UTF-8. Numbers and times count as text of the session's, which is utf8mb4."""
+_PIECES = re.compile(
+    r"""
+    (?:--(?=\s|\Z)[^\n]* | \#[^\n]* | /\*(?!M?!).*?\*/ | /\*M?!\d* | \*/ | \s+)  # what counts as a blank: comments, but not their code
+    | (?i: for \s+ (?: join | order \s+ by | group \s+ by ) \b )  # what an index hint is for: no clause begins there
+    | (?P<text> '(?:[^'\\]|''|\\.)*' )
+    | (?P<name> `(?:[^`]|``)*` | "(?:[^"\\]|""|\\.)*" | [\w$]+ )
+    | (?P<mark> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ENDS = frozenset(
+    ["where", "group", "having", "order", "limit", "window", "union", "except", "intersect", "into", "procedure", "fetch", "values"]
+)
+_JOINS = frozenset(["join", "straight_join"])
+
+Name = tuple[str, ...]
+"""A table as a statement names it, in small letters, maybe behind its database."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +146,59 @@ def _unconvertible(query: Query, name: str) -> Sql:
     marks = " <> ".join(f"CHAR_LENGTH({some}) - CHAR_LENGTH(REPLACE({some}, '?', ''))" for some in (x, text))
     lost = sql(f"({marks} OR LOCATE(_utf8mb4 x'EFBFBD', {text}) > 0)")
     return sql("SELECT count(*) FROM {} WHERE {} AND {}", query.relation, query.where(), lost)
+
+
+@dataclass
+class _Level:
+    """What lies between two brackets. `expects` says that a table comes next, or a bracket that holds some."""
+
+    selects: bool = False
+    in_from: bool = False
+    expects: bool = False
+
+
+def tables_named(statement: str) -> set[Name]:
+    """Return the tables that a statement, or the body of a function, reads, in every FROM clause: behind commas and joins, in brackets,
+    subqueries, CTEs and UNION. Names of CTEs and table functions are among them.
+
+    The server tells nobody: `EXPLAIN` shows aliases, and leaves out tables of one row and conditions that no row meets.
+    """
+    pieces = [(kind, found[0]) for found in _PIECES.finditer(statement) if (kind := found.lastgroup)]
+    found: set[Name] = set()
+    levels = [_Level()]
+    at, after_brace = 0, False
+    while at < len(pieces):
+        (kind, piece), level = pieces[at], levels[-1]
+        at += 1
+        word = piece.casefold()
+        if piece == "(":
+            levels.append(_Level(in_from=level.expects, expects=level.expects))
+            level.expects = False
+        elif piece == ")":
+            levels = levels[:-1] or [_Level()]
+        elif piece == ";":
+            levels = [_Level()]
+        elif kind == "mark":
+            level.expects = level.expects or (piece == "," and level.in_from)
+        elif word == "select":
+            levels[-1] = _Level(selects=True)
+        elif (word == "from" and level.selects) or (word in _JOINS and level.in_from):
+            level.in_from = level.expects = True
+        elif word == "table":
+            level.expects = True
+        elif level.expects and kind == "name" and (word, pieces[at : at + 1]) != ("lateral", [("mark", "(")]) and not after_brace:
+            name = [_bare(piece)]
+            while at + 1 < len(pieces) and pieces[at][1] == "." and pieces[at + 1][0] == "name":
+                name.append(_bare(pieces[at + 1][1]))
+                at += 2
+            found.add(tuple(name))
+            level.expects = False
+        elif word in _ENDS:
+            level.in_from = level.expects = False
+        after_brace = piece == "{"  # of ODBC: the word behind it is OJ
+    return found
+
+
+def _bare(piece: str) -> str:
+    quote = piece[0] if piece[0] in '`"' else ""
+    return (piece[1:-1].replace(quote * 2, quote) if quote else piece).casefold()

@@ -12,7 +12,8 @@ from psycopg.pq import TransactionStatus
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.connection import POOL_OF_STATEMENTS
-from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, TableFlavour, root_of
+from waybill.sources.dbapi.drivers import POSTGRES_DRIVERS, root_of
+from waybill.sources.dbapi.flavours import TableFlavour
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import nested, session, undecodable

@@ -1,4 +1,4 @@
-"""What only SQLite does behind a driver.
+"""What only SQLite does behind a driver: how its values compare, and which of them are one.
 
 Values that it keeps as texts have several spellings: `1.0` and `1.00` are one number, and one key at the consumer. And the newest rows of
 a file stand in its write-ahead log, which a connection that is opened as immutable passes over.
@@ -7,6 +7,7 @@ a file stand in its write-ahead log, which a connection that is opened as immuta
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
-from waybill.sources.sql import quote
+from waybill.sources.dbapi.flavours import TableFlavour
+from waybill.sources.sql import Bind, Sql, quote, sql
 
 FUNCTION = "waybill_spelt_once"
 _COLLATION = "waybill_bytes"
@@ -26,6 +28,32 @@ _WORDS = {"true": 1, "t": 1, "false": 0, "f": 0}
 _MOST = 2**63
 _EVERY_DIGIT = Context(prec=1000)
 """Of a number with more digits than the default of 28, `normalize` would drop those past them."""
+
+
+@dataclass(frozen=True)
+class SqliteTable(TableFlavour):
+    """A column holds values of any type, whatever it is declared as. Its collation decides what compares as equal."""
+
+    def bounds(self, native: str) -> tuple[int, int] | None:
+        return -_MOST, _MOST - 1
+
+    def order(self, x: str, kind: ColumnType, native: str) -> str:
+        if kind is ColumnType.DECIMAL:
+            return f"CAST({x} AS REAL), {x}"
+        return f"{f'CAST({x} AS TEXT)' if kind is ColumnType.STRING else x} COLLATE {self.database.bytewise}"
+
+    def mixes(self, x: str, native: str, other: str) -> bool:
+        kinds = {self.kind(native), self.kind(other)}
+        return self.collated or (ColumnType.STRING in kinds and len(kinds) > 1)
+
+    def equal(self, x: str, native: str, value: str) -> Sql:
+        """A collation may call texts equal that differ in case or trailing blanks; the second comparison does not."""
+        kind = self.kind(native)
+        whole = f"CASE WHEN typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) THEN CAST({x} AS INTEGER) ELSE {x} END"
+        stored = x if kind in (ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID) else whole
+        exact = sql("CAST({} AS TEXT) = {} COLLATE BINARY", stored, Bind(value))
+        # A column without a type (of a view's expression, say) compares numbers with no text, and so does a BLOB.
+        return exact if kind in (None, ColumnType.BINARY) else sql("{} = {} AND {}", x, Bind(value), exact)
 
 
 def teach(connection: Any) -> None:

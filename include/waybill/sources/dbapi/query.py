@@ -9,7 +9,7 @@ from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.configuration.values.conditions import Condition
 from waybill.sources.dbapi import over_sqlite
-from waybill.sources.dbapi.drivers import TableFlavour
+from waybill.sources.dbapi.flavours import TableFlavour
 from waybill.sources.query import Query, counts_by_tenant
 from waybill.sources.sql import Bind, Sql, join, sql
 

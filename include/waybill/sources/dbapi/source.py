@@ -21,8 +21,9 @@ from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError
 from waybill.sources import arrow, drift, extents, row_security
 from waybill.sources.base import Rows, Slice
-from waybill.sources.dbapi import chunks, drivers, over_mysql, over_postgres, over_sqlite, replicas
+from waybill.sources.dbapi import chunks, drivers, flavours, over_mysql, over_postgres, over_sqlite, replicas
 from waybill.sources.dbapi.definition import Structure
+from waybill.sources.dbapi.flavours import TableFlavour
 from waybill.sources.dbapi.frames import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.dbapi.refusals import errors
@@ -44,7 +45,7 @@ Raises PermanentError when there is no such connection.
 UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
-_FLAVOURS: dict[str, type[drivers.TableFlavour]] = {"MySQL": over_mysql.MySqlTable, "PostgreSQL": over_postgres.PostgresTable}
+_FLAVOURS = {"MySQL": over_mysql.MySqlTable, "PostgreSQL": over_postgres.PostgresTable, "SQLite": over_sqlite.SqliteTable}
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
 
 
@@ -87,11 +88,11 @@ class DbApiSnapshot:
         self.where = where
         with errors(where):
             self.database = drivers.database(connection)
-        self.flavour = _FLAVOURS.get(self.database.name, drivers.TableFlavour)(self.database)
+        self.flavour: TableFlavour = _FLAVOURS.get(self.database.name, TableFlavour)(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
         self._structure = Structure(self._rows, self.database.name)
-        self._flavours: dict[str, drivers.TableFlavour] = {}
+        self._flavours: dict[str, TableFlavour] = {}
         with errors(where), over_postgres.told_by_pool(connection), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
             if self.database.name == "SQLite":
@@ -152,7 +153,7 @@ class DbApiSnapshot:
         if self._is_postgres:
             return over_postgres.types_of_result(self.connection, described_as)
         found = {column[0]: described(entity.columns, column[0]) for column in described_as}
-        types = {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in found.items()}
+        types = {name: flavours.DECLARED.get(column.type, "") if column else "" for name, column in found.items()}
         return types | (over_mysql.times_of_result(described_as) if self.database.name == "MySQL" else {})
 
     def _from(self, entity: Entity) -> Sql:
@@ -216,7 +217,7 @@ class DbApiSnapshot:
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
-        holds = partial(drivers.holds, self.database)
+        holds = partial(flavours.holds, self.database)
         drift.check_columns(selection, query.natives, query.flavour, holds, lists_all=self.database.dynamic)
         drift.check_tenant(query)
         with errors(self._at(selection)):
@@ -310,7 +311,7 @@ class DbApiSnapshot:
         natives = self._natives(entity)
         return TableQuery(flavour, self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
 
-    def _joining(self, entity: Entity) -> drivers.TableFlavour:
+    def _joining(self, entity: Entity) -> TableFlavour:
         """Return the flavour of a relation that leads to another one, or that another one leads to."""
         return replace(self.flavour_of(entity), collated=self._collated or "collate" in entity.query.lower())
 
@@ -323,7 +324,7 @@ class DbApiSnapshot:
     def _is_postgres(self) -> bool:
         return self.database.name == "PostgreSQL"
 
-    def flavour_of(self, entity: Entity) -> drivers.TableFlavour:
+    def flavour_of(self, entity: Entity) -> TableFlavour:
         if not self._is_postgres:
             return self.flavour
         name = entity.query or entity.relation  # the tables that lead to the tenant bear the entity's id, too
