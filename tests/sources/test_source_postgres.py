@@ -337,7 +337,19 @@ def test_ids_that_went_back_are_said(orders: Database) -> None:
 
 DRIFTS: dict[str, tuple[str, Callable[[Entity], Entity], str, str]] = {
     "dropped": ("ALTER TABLE orders DROP version", lambda e: e, "schema_drift", "column version is missing"),
-    "renamed": ("ALTER TABLE orders RENAME version TO versions", lambda e: e, "schema_drift", "versions is new there"),
+    "renamed": (
+        "ALTER TABLE orders RENAME version TO versions",
+        lambda e: e,
+        "schema_drift",
+        "versions is new there: if version was renamed, write `from: versions` at version, so that consumers keep its values, in entities",
+    ),
+    "renamed beyond": ("ALTER TABLE orders RENAME version TO edition", lambda e: e, "schema_drift", "`from: NEW_NAME` at version"),
+    "renamed, not delivered": (
+        "ALTER TABLE orders RENAME updated_at TO updated",
+        lambda e: e.model_copy(update={"columns": {name: of for name, of in e.columns.items() if name != "updated_at"}}),
+        "schema_drift",
+        "if updated_at was renamed, name the new one in entities",
+    ),
     "retyped": ("ALTER TABLE orders ALTER version TYPE text", lambda e: e, "schema_drift", "version of orders is text"),
     "null change": (
         "ALTER TABLE orders ALTER updated_at DROP NOT NULL; UPDATE orders SET updated_at = NULL WHERE id = 2",

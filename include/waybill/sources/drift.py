@@ -186,13 +186,14 @@ def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
 
 def _missing(selection: Selection, name: str, natives: Natives, *, lists_all: bool) -> PermanentError:
     entity = selection.entity
-    known = entity.needed_columns
-    rename = closest(name, [column for column in natives if column not in known])
-    otherwise = f"take {name} out of" if entity.exported(name) and name not in entity.key else "name another column in"
+    delivered = entity.exported(name)
+    rename = closest(name, [column for column in natives if column not in entity.needed_columns])
+    follow = f"write `from: {rename or 'NEW_NAME'}` at {delivered}, so that consumers keep its values," if delivered else "name the new one"
+    otherwise = f"take {delivered} out of" if delivered and name not in entity.key else "name another column in"
     meant = (
-        f"{rename} is new there: if {name} was renamed, change it in"
+        f"{rename} is new there: if {name} was renamed, {follow} in"
         if rename
-        else f"Bring it back, {'' if lists_all else 'grant SELECT on it, '}or {otherwise}"
+        else f"Bring it back, {'' if lists_all else 'grant SELECT on it, '}{follow} if it was renamed, or {otherwise}"
     )
     return PermanentError(
         f"column {name} is missing from {entity.read_from}{'' if lists_all else ', or not granted to the login'}",
