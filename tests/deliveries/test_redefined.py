@@ -504,6 +504,17 @@ def test_a_column_that_postgresql_renames_goes_on_where_the_catalog_follows(tmp_
     books.close()
 
 
+def test_a_column_that_the_catalog_renames_with_the_source_keeps_its_values_at_consumers(books: Books) -> None:
+    books.begin()
+    books.happens("alter table thing rename column name to label")
+    books.catalogued(columns={"id": {"type": "integer"}, "label": {"type": "string"}})
+    books.deliver(1)
+    copy = Copy().catch_up(books.out / "exports/acme", "thing")
+    assert ([row["label"] for row in copy.rows.values()], books.kinds()) == (["n1", "n2"], ["full", "full"])
+    assert "the column name was renamed to label" in books.reason()
+    books.close()
+
+
 CATALOG = {
     "relation": ({"relation": "thing2"}, ["n12", "n22"]),
     "query": ({"relation": "", "query": "select tenant_id, id, upper(name) as name, updated_at from thing"}, ["N1", "N2"]),

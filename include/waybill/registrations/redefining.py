@@ -52,6 +52,17 @@ def catalog_change(stream: Stream, entity: Entity, same: Callable[[str, str], bo
     return tell("redefined.rows") if entity.compares_rows and _is_other_row(stream, entity) else ""
 
 
+def renamed(stream: Stream, entity: Entity, took_over: Callable[[str, str], bool]) -> str:
+    """Return which delivered column was renamed at the source and has its new name in the catalog as well. Else the text is empty.
+
+    To a consumer the new name is a new column: without a full load it would hold nothing in unchanged rows, and the old one is gone.
+    """
+    new, kept = filling.new_columns(stream, entity), followed(stream.columns or [], entity.columns)
+    left = [fact for fact in stream.columns or [] if fact not in kept.values()]
+    pairs = ((fact["name"], name) for name in new for fact in left if took_over(source_of(fact), entity.columns[name].source(name)))
+    return next((tell("redefined.renamed", column=before, now=name) for before, name in pairs), "")
+
+
 def _is_other_row(stream: Stream, entity: Entity) -> bool:
     """Return whether a delivered column left the catalog, or has another type there."""
     delivered = stream.columns or []

@@ -216,3 +216,12 @@ def is_renamed(before: Definition, now: Definition, old: str, new: str) -> bool:
         if table["stored"] and was["of"] == table["of"] and old in was["columns"] and new in table["columns"]:
             return was["columns"][old][0] == table["columns"][new][0]
     return False
+
+
+def took_over(before: Definition, now: Definition, old: str, new: str) -> bool:
+    """Return whether a column that is new to a table stands where one stood that is gone: that one was renamed, or it was made instead."""
+    for name in before["tables"].keys() & now["tables"].keys():
+        was, columns = before["tables"][name]["columns"], now["tables"][name]["columns"]
+        if old in was and old not in columns and new in columns and new not in was:
+            return was[old][0] == columns[new][0]
+    return False

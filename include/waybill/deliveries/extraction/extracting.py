@@ -25,7 +25,7 @@ from waybill.ledger.facts import Position
 from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
-from waybill.sources.definitions import NOTHING, Definition, is_renamed, source_change
+from waybill.sources.definitions import NOTHING, Definition, is_renamed, source_change, took_over
 from waybill.sources.drift import nobodys
 from waybill.states import Purpose
 
@@ -192,6 +192,7 @@ def _checked_definition(job: DeliveryJob, snapshot: Snapshot, selection: Selecti
     before = cast(Definition, position.get("definition") or NOTHING)
     now = snapshot.definition(selection)
     why = redefining.catalog_change(job.stream, entity, lambda old, new: is_renamed(before, now, old, new))
+    why = why or redefining.renamed(job.stream, entity, lambda old, new: took_over(before, now, old, new))
     if not why and "definition" in position:
         why = source_change(before, now)
     if why:
