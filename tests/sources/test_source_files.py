@@ -314,6 +314,21 @@ def test_row_groups_outside_of_the_window_are_not_read(tmp_path: Path) -> None:
     assert scanned < total / 5
 
 
+@pytest.mark.parametrize(("name", "reads"), [("a.csv", "read_csv"), ("a.csv.gz", "read_csv"), ("a.json", "read_json")])
+def test_what_is_no_parquet_is_refused_in_a_lake_with_advice_that_works(tmp_path: Path, name: str, reads: str) -> None:
+    (tmp_path / "lake").mkdir()
+    with duckdb.connect(str(tmp_path / "over.duckdb")) as writer:
+        writer.execute("CREATE TABLE kept AS SELECT 1 AS id, 'acme' AS tenant_id, TIMESTAMP '2026-01-01' AS updated_at")
+        writer.execute(f"COPY kept TO '{tmp_path}/lake/{name}'")
+        writer.execute(f"CREATE VIEW events AS SELECT * FROM {reads}('{tmp_path}/lake/{name}')")
+    body = {"id": "events", "source": "any", "tenant_column": "tenant_id", "key": "id", "columns": {"id": {"type": "integer"}}}
+    entity = Entity.model_validate({**body, "relation": name, "changes": {"mode": "lookback", "column": "updated_at"}})
+    with pytest.raises(PermanentError, match=f"{reads}.* in a duckdb source") as caught:
+        read(local(tmp_path), entity)
+    assert caught.value.code == "source_unreadable"
+    assert read(DuckDB(tmp_path / "over.duckdb"), entity.model_copy(update={"relation": "events"})) == "1\n"
+
+
 @pytest.mark.parametrize("keep", [0, 3, 200], ids=["empty", "too small", "half"])
 def test_a_file_cut_short_is_named(lake: Path, keep: int) -> None:
     victim = sorted(lake.glob("lake/events/tenant_id=acme/*/*.parquet"))[-1]

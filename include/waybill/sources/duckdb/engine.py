@@ -173,7 +173,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         step = "Write the file again with text in UTF-8, or take the column out of the catalog"
         return PermanentError(f"{found[1]} holds text that is not UTF-8", where=where, code="source_unreadable", next_step=step)
     if not isinstance(error, duckdb.DataError) and any(mark in engine_says for mark in ("Parquet", "magic bytes", "Failed to read file")):
-        step = "Write the file again; it may have been cut short"
+        step = "Write the file again if it was cut short; a view over read_csv or read_json in a duckdb source reads CSV and JSON"
         return PermanentError(engine_says.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.DataError | duckdb.InvalidInputException):
         step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
