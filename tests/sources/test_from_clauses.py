@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from waybill.sources.dbapi.over_mysql import tables_named
+from waybill.sources.definitions import behind
 
 pytestmark = pytest.mark.fast
 
@@ -54,3 +55,10 @@ def test_every_table_is_found_and_nothing_else(statement: str) -> None:
     wanted = {tuple(name.split(".")) for name in (names.split("|") if "|" in names else names.split())}
     assert tables_named(statement) == wanted
     assert tables_named(f"select * from ({statement}) as outermost") >= wanted
+
+
+@pytest.mark.parametrize("named", ["paid", "PAID", "Paid"])
+def test_views_whose_names_differ_only_in_their_letters_all_count(named: str) -> None:
+    """A server on Linux keeps them apart. Which one a statement means is not looked into."""
+    views = {"paid": "select * from a", "Paid": "select * from inner_view", "PAID": "select * from c", "inner_view": "select * from b"}
+    assert behind(named, views) == views

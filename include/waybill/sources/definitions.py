@@ -71,14 +71,15 @@ def words(text: str) -> set[str]:
 
 def behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
     """Return those views or functions of a database, by name, that a statement reads, directly or through others."""
-    by_fold = {name.casefold(): name for name in views}
+    by_fold: dict[str, list[str]] = {}
+    for name in views:
+        by_fold.setdefault(name.casefold(), []).append(name)
     found: dict[str, str] = {}
     waiting = [text]
     while waiting:
-        for name in sorted(words(waiting.pop()) & by_fold.keys()):
-            if by_fold[name] not in found:
-                found[by_fold[name]] = views[by_fold[name]]
-                waiting.append(views[by_fold[name]])
+        for name in [name for word in sorted(words(waiting.pop()) & by_fold.keys()) for name in by_fold[word] if name not in found]:
+            found[name] = views[name]
+            waiting.append(views[name])
     return found
 
 
