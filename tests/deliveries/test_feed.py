@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 import asyncssh
 import pytest
 
+from tests.deliveries.test_main_path import HOST_KEY
 from tests.deliveries.test_main_path_sftp import WRITE_ONLY, connection_to
 from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, Place, make_place
@@ -154,6 +156,19 @@ def test_a_changed_registration_is_told_although_no_run_comes(place, change):
     (tenant(place) / "feed.json").write_text(json.dumps(found | {"written_at": "before"}))
     assert list(refresh(installation)) == []
     assert feed(place)["written_at"] == "before"
+
+
+def test_a_feed_leaves_a_dead_destination_alone_for_a_while_as_runs_do(place):
+    place.run(NOON)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        extra = {"host_key": HOST_KEY}
+        place.connections["nowhere"] = Connection("nowhere", "sftp", "127.0.0.1", closed.getsockname()[1], "u", password="p", extra=extra)
+        place.clock = NOON + DAY
+        place.tenant(landing={"status": True}, destination={"kind": "sftp", "connection": "nowhere"})
+        apply(place.installation(), actor="test")
+        codes = [[error.code for error in refresh(place.installation())] for _ in range(6)]
+    assert codes == [["unreachable"]] * 5 + [["destination_paused"]]
 
 
 def test_a_full_thousand_becomes_a_page_that_never_changes(place):

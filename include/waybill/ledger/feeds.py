@@ -131,7 +131,7 @@ def mark_published(connection: Connection, page: Page, now: datetime) -> None:
 
 
 def of_earlier_versions(connection: Connection, since: datetime) -> list[str]:
-    """Return the tenants whose feed tells another version of the registration than the one in force, which was recorded `since` then."""
+    """Return the tenants whose feed tells an earlier version of the registration than the one in force, which is not older than `since`."""
     query = select(feed.c.tenant).join(tenant, tenant.c.id == feed.c.tenant)
     now = (registration.c.tenant == tenant.c.id, registration.c.version == tenant.c.version)
     query = query.join(registration, and_(*now)).where(feed.c.version != tenant.c.version, registration.c.created_at >= since)

@@ -44,7 +44,7 @@ def landing_of(installation: Installation, registered: Registered) -> Landing:
     return registered.registration.lands(installation.configuration.export_policy(registered.tenant).landing)
 
 
-def write_feed(installation: Installation, registered: Registered) -> list[str]:
+def write_feed(installation: Installation, registered: Registered, *, rest_failing: bool = False) -> list[str]:
     """Bring the feed up to date if it is wanted, and return the paths written. It is safe to call this at any time, also twice at once.
 
     A feed that is no longer wanted is removed, so that nobody waits for news in it.
@@ -54,28 +54,28 @@ def write_feed(installation: Installation, registered: Registered) -> list[str]:
         found = feeds.find(connection, tenant)
     if not landing_of(installation, registered).status:
         if found is not None:
-            _withdraw(installation, registered)
+            _withdraw(installation, registered, rest_failing=rest_failing)
         return []
-    with installation.session(registered) as session:
+    with installation.session(registered, rest_failing=rest_failing) as session:
         return _Writer(installation, registered, session).write()
 
 
 def refresh(installation: Installation) -> Iterator[WaybillError]:
     """Write the feeds of tenants whose registration has changed: their next run may be far off, or never come. Yield what failed.
 
-    A destination that is out of reach is tried for a day.
+    A destination that is out of reach is tried for a day, and left alone as by runs once it failed several times in a row.
     """
     with installation.ledger.read() as connection:
         outdated = feeds.of_earlier_versions(connection, installation.now() - _TRIED_FOR)
     for tenant in outdated:
         try:
-            write_feed(installation, installation.registered(tenant))
+            write_feed(installation, installation.registered(tenant), rest_failing=True)
         except WaybillError as error:
             yield error.located(f"tenant {tenant}, feed")
 
 
-def _withdraw(installation: Installation, registered: Registered) -> None:
-    with installation.session(registered) as session:
+def _withdraw(installation: Installation, registered: Registered, *, rest_failing: bool) -> None:
+    with installation.session(registered, rest_failing=rest_failing) as session:
         if session.replaces:
             session.remove(layout.feed_index(registered.tenant))
     with installation.ledger.begin() as connection:
