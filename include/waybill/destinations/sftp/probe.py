@@ -82,7 +82,7 @@ async def _try_all(wire: Wire, own: str, trial: _Rehearsal, label: str) -> Profi
         return Profile.PICKUP
     read, back = await trial.attempt("read back", _read(wire, first))
     if read and back != b"first":
-        raise not_done(label, f"the writes to {first}", "gives other bytes back")
+        raise not_done(label, f"the writes to {first}", "it gives other bytes back")
     renamed, _ = await trial.attempt("rename onto nothing", wire.rename(first, final))
     if not (looked and read and renamed):
         return Profile.DROPBOX
