@@ -84,6 +84,8 @@ def changes(connection: Connection, stream: int) -> list[Change]:
 
 def known(connection: Connection, those: Sequence[int]) -> dict[int, KeySpelling]:
     """Return those of these streams whose delivered keys are known, with what their keys are made of."""
+    if not those:
+        return {}
     counting = key_change.c.whole, key_change.c.number.is_not(None)
     query = select(key_change.c.stream, key_change.c.made_of).where(key_change.c.stream.in_(those), *counting)
     return {row.stream: row.made_of for row in connection.execute(query.order_by(key_change.c.number))}
