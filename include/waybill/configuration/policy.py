@@ -329,7 +329,7 @@ class Policy(ExportPolicy):
     archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
     """For how many days delivered bytes are kept, so that they can be sent again."""
     destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
-    """After how many days delivered files are removed from the destination; never without it."""
+    """After how many days delivered files are removed from the destination; never without it, and never where a server lists nothing."""
     api_destinations: Literal["allowed", "policy", "any"] = "allowed"
     """Which destinations a call of the API may name."""
     tenant_connections: Annotated[Mapping[TenantId, tuple[ConnectionRule, ...]] | tuple[ConnectionRule, ...], BeforeValidator(_rules)] = ()
