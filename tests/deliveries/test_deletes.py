@@ -471,9 +471,7 @@ def test_reconcile_counts_the_rows_that_copies_hold_and_the_source_does_not(tmp_
         gone(place, *range(1, 19))
         (difference,) = reconcile(place.installation(), "acme", actor="test").differences
         assert (difference.gone, difference.missing, difference.source_rows, difference.delivered_rows) == (18, 0, 23, 41)
-        assert str(difference).startswith(
-            "user: 18 rows that were delivered are gone from the source. Repair: waybill run acme --entity user"
-        )
+        assert str(difference).startswith("user: 18 delivered rows are gone from the source. Repair: waybill run acme --entity user")
         running.run(place.installation(), "acme", NOON + 2 * DAY, full_load="deletes" not in fields)
         assert reconcile(place.installation(), "acme", actor="test").differences == []
 

@@ -698,3 +698,15 @@ def test_a_backfill_names_the_column_of_its_range_and_its_generation(place: Plac
     manifest = json.loads(path.read_text())
     assert (manifest["range_column"], manifest["generation"], manifest["sequence"]) == ("updated_at", 2, 0)
     assert [row[1] for row in backfilled(place)] == ["Bob", "deleted in the range"]
+
+
+def test_data_whose_manifest_somebody_took_alone_is_told_with_its_delivery_and_never_as_unknown(place: Place) -> None:
+    committed_id = committed(place, sequence=1)["delivery_id"]
+    data = "/exports/acme/2026/05/31/user/user.csv"
+    (place.out / data[1:]).with_suffix(".manifest.json").unlink()
+    done = reconcile(place)
+    assert done.problems == []
+    told = f"its manifest is gone. If the consumer has not loaded it, run: waybill redeliver {committed_id}"
+    assert [(note.path, note.what) for note in done.notes] == [(data, told)]
+    assert redeliver(place, committed_id).error is None
+    assert reconcile(place).problems == []

@@ -114,7 +114,7 @@ def ghosts(launcher: Launcher, folder: Path) -> list[str]:
     done = [launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)]
     place.sql('delete from "user" where id = 2')
     done.append(launcher.run(folder, "reconcile", "acme"))
-    told = "1 rows that were delivered are gone from the source" in done[-1].said
+    told = "1 delivered row is gone from the source" in done[-1].said
     return ([] if told else [f"nobody is told of rows that are gone: {done[-1].said}"]) + unsaid(done[0])
 
 

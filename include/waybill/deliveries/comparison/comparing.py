@@ -26,6 +26,7 @@ from waybill.deliveries.extraction.row_versions import reach
 from waybill.deliveries.kept_bytes import BytesGone, delivered_texts, find_bytes
 from waybill.deliveries.manifests import is_encrypted
 from waybill.destinations import Session
+from waybill.errors import counted
 from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, streams
@@ -63,8 +64,9 @@ class Difference:
     def __str__(self) -> str:
         window = f"[{timestamp_text(self.start) if self.start else 'beginning'}, {timestamp_text(self.end)})"
         if self.gone:
-            return f"{self.entity}: {self.gone} rows that were delivered are gone from the source. Repair: {self.command}"
-        counts = f"the source holds {self.source_rows} rows, {self.delivered_rows} were delivered"
+            are = "is" if self.gone == 1 else "are"
+            return f"{self.entity}: {counted(self.gone, 'delivered row')} {are} gone from the source. Repair: {self.command}"
+        counts = f"the source holds {counted(self.source_rows, 'row')}, {self.delivered_rows} were delivered"
         return f"{self.entity} {window}: {counts}; consumers lack {self.missing}, or hold another version. Repair: {self.command}"
 
     def as_json(self) -> dict[str, Any]:

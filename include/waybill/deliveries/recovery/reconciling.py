@@ -270,11 +270,19 @@ class _Import:
             self._done.notes.append(Remark(found.path, "its manifest is not spelt as this version spells it", is_problem=False))
 
     def report_orphans(self) -> None:
-        """Report data that no manifest lists and no attempt explains: the backup is older than its attempt, and its manifest never came."""
+        """Report data that no manifest lists and no attempt explains: the backup is older than its attempt, and its manifest never came.
+
+        If the ledger knows its delivery, somebody has taken the manifest alone.
+        """
         with self._installation.ledger.read() as connection:
             explained = restoring.unfinished(connection, self._registered.tenant) | self._listed
-        for path in sorted(self._paths - explained):
-            if DATA.match(path.rpartition("/")[2]):
+            alone = sorted(path for path in self._paths - explained if DATA.match(path.rpartition("/")[2]))
+            known = restoring.committed_files(connection, self._registered.tenant) if alone else {}
+        for path in alone:
+            if path in known:
+                what = f"its manifest is gone. If the consumer has not loaded it, run: waybill redeliver {known[path]}"
+                self._done.notes.append(Remark(path, what, is_problem=False))
+            else:
                 self._problem(path, "no manifest lists it, and the ledger does not know it. Move it away and run again")
 
     def bring_back_days(self, items: list[Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -74,9 +75,21 @@ def states(connection: Connection, tenant: str) -> dict[str, str]:
 
 def unfinished(connection: Connection, tenant: str) -> set[str]:
     """Return the places of recorded attempts at open deliveries. The next run goes on from them."""
-    query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
-    found = connection.execute(query.where(delivery.c.tenant == tenant, IS_OPEN))
-    return {f"{row.facts['folder']}/{file['path']}" for row in found for file in [*row.files, row.facts.get("deletes")] if file}
+    found = connection.execute(_FILES.where(delivery.c.tenant == tenant, IS_OPEN))
+    return {place for row in found for place in _file_places(row)}
+
+
+def committed_files(connection: Connection, tenant: str) -> dict[str, str]:
+    """Return the id of each committed delivery by the places of its files."""
+    found = connection.execute(_FILES.where(delivery.c.tenant == tenant, delivery.c.adopted == attempt.c.id))
+    return {place: row.delivery for row in found for place in _file_places(row)}
+
+
+_FILES = select(attempt.c.delivery, attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
+
+
+def _file_places(row: Any) -> list[str]:
+    return [f"{row.facts['folder']}/{file['path']}" for file in [*row.files, row.facts.get("deletes")] if file]
 
 
 def stream_for(connection: Connection, tenant: str, entity: str, generation: int, now: datetime) -> Stream:
