@@ -155,9 +155,9 @@ class PretendsToRemoveFolders(TenantFolder):
 @pytest.mark.parametrize(
     ("view", "asked", "seen"),
     [
-        (PretendsToWrite, "the writes to", "gives other bytes back"),
-        (LosesWhatItClosed, "the writes to", "gives other bytes back"),
-        (GivesZeros, "the writes to", "gives other bytes back"),
+        (PretendsToWrite, "the writes to", "it gives other bytes back"),
+        (LosesWhatItClosed, "the writes to", "it gives other bytes back"),
+        (GivesZeros, "the writes to", "it gives other bytes back"),
         (PretendsToMakeFolders, "the making of the folder", "it is not there"),
         (Pretends, "the rename onto", "the hidden file is still there"),
     ],
