@@ -99,3 +99,24 @@ def test_what_is_wrong_with_a_row_is_told_as_that_by_every_driver(driver: str, r
     with pytest.raises(PermanentError, match="note") as told:
         read(connect, relation="", query="select * from orders", columns={"id": {"type": "integer"}, "note": {"type": "integer"}})
     assert told.value.code == "schema_drift"
+
+
+@pytest.mark.parametrize("driver", [*OF_SQLITE, *OF_POSTGRES, *OF_MYSQL])
+@pytest.mark.parametrize(("mode", "column"), [("lookback", "updated_at"), ("append", "id"), ("full", "")])
+def test_a_mode_of_several_statements_is_refused_where_no_snapshot_holds_them(
+    driver: str, mode: str, column: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A version that is written between the rows and their digests would count as delivered."""
+    connect, write, _ = opening(driver, request, tmp_path)
+    execute(
+        write,
+        "create table orders (id int primary key, tenant_id varchar(20) not null, updated_at timestamp)",
+        "insert into orders values (1, 'acme', '2026-01-01 00:00:00')",
+    )
+    shape = {"changes": {"mode": mode, "column": column}, "columns": {"id": {"type": "integer"}}}
+    if mode == "full" or driver not in ("a driver nobody knows", "a hook of frames"):
+        assert read(connect, **shape) == b"1\n"
+        return
+    with pytest.raises(PermanentError, match="mode to full") as told:
+        read(connect, **shape)
+    assert told.value.code == "no_snapshot"

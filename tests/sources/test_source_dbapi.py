@@ -18,7 +18,7 @@ import pytest
 
 from tests.servers.mariadb import MariaDatabase
 from waybill.airflow import connect_db
-from waybill.configuration.catalog import DbApiSource, Entity
+from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.selection import ChangeSpan, FileStyle, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import open_source
@@ -146,7 +146,7 @@ class Unknown:
         self._connection.close()
 
 
-TIMELESS = ENTITY.model_copy(update={"changes": ENTITY.changes.model_copy(update={"mode": "full"})})
+TIMELESS = ENTITY.model_copy(update={"changes": ENTITY.changes.model_copy(update={"mode": Mode.FULL})})
 
 
 def test_a_huge_table_on_a_driver_that_cannot_stream_is_refused_with_advice(lite: Path) -> None:

@@ -110,6 +110,13 @@ class Structure:
         """Refuse a table without transactions, also behind views and queries, unless one statement reads everything."""
         if entity.changes.mode is Mode.FULL:
             return
+        if not database.begin:
+            raise PermanentError(
+                "Waybill does not know how this database keeps statements in one snapshot: rows written while it is read would be lost",
+                where=entity.id,
+                code="no_snapshot",
+                next_step=f"Set entities.{entity.id}.changes.mode to full, or let the database write Parquet files for a lake",
+            )
         names = [joined.relation for joined in (entity, *entity.parents()) if joined.relation]
         statements = [statement for name in names if (statement := database.without_snapshots(split_name(name)))]
         found = [row for statement in statements for row in self._ask(statement)]
