@@ -17,6 +17,7 @@ from tests.consumer.test_gaps import write_feed
 from tests.consumer.test_pull import tree
 from tests.installations import NOON, make_place
 from tests.products import pairs
+from waybill.files import places
 
 pytestmark = pytest.mark.fast
 POSITION = ".waybill-consumer.json"
@@ -204,6 +205,16 @@ def test_verify_takes_what_a_database_holds_for_moved_away_and_nothing_else(tmp_
     for moved in ("2026/05/31/theme", "2026/06/01/theme", "2026"):
         shutil.rmtree(copy / moved)
         assert well("verify", copy)["problems"] == []
+
+
+def test_a_copy_may_stand_in_a_folder_that_is_called_exports(sender: Sender, tmp_path: Path) -> None:
+    """`waybill init exports` makes one, and the tutorial pulls into a folder in it."""
+    copy = tmp_path / "exports/inbox"
+    copy.parent.mkdir()
+    well("pull", sender.root, copy)
+    assert well("verify", copy)["problems"] == []
+    assert [str(problem) for problem in places.verify(str(copy), {}.__getitem__).problems] == []
+    assert well("pull", sender.root, copy)["deliveries"] == 0
 
 
 def test_who_loads_by_other_means_moves_files_away_with_once(sender: Sender, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from waybill_consumer import chain, manifest, signatures
 from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
-from waybill_consumer.own_files import OURS
+from waybill_consumer.own_files import OURS, POSITION
 from waybill_consumer.signatures import Key
 from waybill_consumer.verification.recount import dialect_of, differences, recount
 from waybill_consumer.verification.sums import sums
@@ -87,6 +87,8 @@ def verify(
     once, in constant memory. `loaded` says how far databases hold each `tenant/entity`: until there, deliveries may be gone whole. What
     reading raises passes through, except Refused.
     """
+    if tree.size(f"/{POSITION}") is not None:
+        base = ""  # whoever pulled it named this folder, which may stand in one that is called `exports`
     work = _Verification(tree, base.rstrip("/"), progress, signers or ())
     for folder, items in _folders(tree.walk("/")):
         work.folder(folder, items)
