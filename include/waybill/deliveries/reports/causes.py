@@ -12,6 +12,9 @@ from waybill.ledger.reports.overviews import Trouble
 NEXT_STEPS = table("next_steps")
 """The next step for an error, by its code."""
 
+_WORD = re.compile(r"\w+")
+"""Ids of entities and deliveries are such words."""
+
 OUTSIDE = table("outside")
 """What people with a tenant's token read about an error, by its code: no host, login, connection or path of the operator."""
 
@@ -57,9 +60,10 @@ def causes(troubles: Sequence[Trouble]) -> list[Cause]:
     A failure that only follows from a silent destination belongs to the cause of that.
     """
     groups: dict[tuple[str, str], list[Trouble]] = {}
-    names = "|".join(re.escape(name) for trouble in troubles for name in (trouble.entity, trouble.delivery))
+    names = {name for trouble in troubles for name in (trouble.entity, trouble.delivery)}
     for trouble in sorted(troubles, key=lambda candidate: candidate.code == _DERIVED):
         silent = next((key for key in groups if key[0] in _SILENT), None) if trouble.code == _DERIVED else None
-        key = silent or (trouble.code, "" if trouble.code == _DERIVED else re.sub(rf"\b(?:{names})\b", "", trouble.error))
+        unnamed = _WORD.sub(lambda word: "" if word[0] in names else word[0], trouble.error)
+        key = silent or (trouble.code, "" if trouble.code == _DERIVED else unnamed)
         groups.setdefault(key, []).append(trouble)
     return [Cause(tuple(found)) for found in groups.values()]
