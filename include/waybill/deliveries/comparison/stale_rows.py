@@ -123,7 +123,8 @@ def _step(
         while some := list(islice(rows, _AT_ONCE)):
             added.add([_loose([record[i] for i in at]) for record in some if not is_deleted(record)])
             gone.add([_loose([record[i] for i in at]) for record in some if is_deleted(record)])
-    return Step(delivery.kind == Kind.FULL, *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
+    all_added, all_gone = (ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone))
+    return Step(delivery.kind == Kind.FULL, all_added, all_gone)
 
 
 def _add(found: Buckets, records: Iterator[bytes]) -> None:

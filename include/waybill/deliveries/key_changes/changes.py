@@ -114,7 +114,7 @@ def with_key_changes(
         raise NewGenerationNeeded(lost)
     if lost:
         return selection, None
-    change = replace(change, after=before[-1].number or 0)
+    change = replace(change, after=max(change.number or 0 for change in before))
     if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, store.zone):
         now = scan.delivered(selection)
         return selection, _found(replace(change, changed=now.count), keysets.packed(now, store.folder, scan.live(selection)), None, scan)
@@ -284,7 +284,19 @@ def _consumer_keys(ledger: Ledger, before: list[Change]) -> Callable[[int], Held
     def packed(change: Change, kind: str) -> ByBucket:
         return ByBucket(keys.blobs(ledger, change, kind))
 
-    return keysets.consumer_keys([Step(change.whole, packed(change, "added"), packed(change, "gone")) for change in before])
+    steps = [Step(change.whole, packed(change, "added"), packed(change, "gone"), _is_unordered(change, before)) for change in before]
+    return keysets.consumer_keys(steps)
+
+
+def _is_unordered(change: Change, others: list[Change]) -> bool:
+    """Return whether another change does not know this one although it comes later, or the other way round, as with a backfill that a
+    killed worker had read and a run finished.
+    """
+
+    def missed(one: Change, other: Change) -> bool:
+        return one.after < (other.number or 0) < (one.number or 0)
+
+    return any(missed(change, other) or missed(other, change) for other in others)
 
 
 def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], Held] | None:

@@ -40,6 +40,8 @@ _DEAD = b"\xff"
 _VERSION = b"\xfe"
 """Before a version and its key, in place of the key alone."""
 _VERSION_SIZE = 16
+_UNKNOWN = b"?" * _VERSION_SIZE
+"""A version that no row has, so the row comes again."""
 _FIELD = rb'(?:"(?:[^"]|"")*"|[^,"]*)'
 
 
@@ -238,6 +240,11 @@ class Held:
         versioned, dead = bisect_left(found, _VERSION), bisect_left(found, _DEAD)
         return cls(_versions(found[:versioned]) | _versions(found[versioned:dead]), {record[1:] for record in found[dead:]})
 
+    def beside(self, added: Held, gone: Held) -> Held:
+        """Return all that a consumer may hold that applies a step in the order of snapshots, which need not be that of the steps."""
+        rows = self.rows | {key: version and _UNKNOWN for key, version in added.rows.items()}
+        return Held(rows | {key: rows[key] and _UNKNOWN for key in gone.rows.keys() & rows.keys()}, self.dead | added.dead)
+
     def records(self) -> list[bytes]:
         """Return the keys, with their versions and the marks of deleted rows, in the order of their bytes."""
         rows = (_VERSION + version + key if version else key for key, version in self.rows.items())
@@ -248,12 +255,13 @@ class Held:
 class Step:
     """The change of one delivery to its consumer's keys: first `gone`, then `added`. If `whole`, nothing before it counts.
 
-    A key that is added is live, unless its mark is added with it.
+    A key that is added is live, unless its mark is added with it. An `unordered` step was read while another one was on its way.
     """
 
     whole: bool
     added: ByBucket
     gone: ByBucket
+    unordered: bool = False
 
 
 def consumer_keys(steps: list[Step]) -> Callable[[int], Held]:
@@ -265,6 +273,9 @@ def consumer_keys(steps: list[Step]) -> Callable[[int], Held]:
             gone, added = Held.of(step.gone.at(bucket)), Held.of(step.added.at(bucket))
             if step.whole:
                 held = added
+                continue
+            if step.unordered:
+                held = held.beside(added, gone)
                 continue
             for key in gone.rows:
                 held.rows.pop(key, None)
