@@ -22,6 +22,7 @@ from tests.copies import Copy
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.products import pairs
 from waybill.deliveries.recovery.reconciling import reconcile
+from waybill.deliveries.repairs import backfill
 from waybill.installation import Installation
 
 MONDAY = NOON + DAY
@@ -191,3 +192,22 @@ def test_a_ledger_from_within_a_delivery_goes_on_with_what_is_left_of_it(tmp_pat
         root = tmp_path / f"restored-{at}"
         goes_on(*restored(place, reader, ledger, root), noon(1), noon(5))
         shutil.rmtree(root)
+
+
+def test_a_key_that_only_a_lost_backfill_brought_is_not_kept_for_good(tmp_path: Path) -> None:
+    """`reconcile` brings the backfill back, and no manifest tells its keys."""
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare"}))
+        place.tenant(entityList=["user"])
+        place.run(NOON)
+        kept = tmp_path / "kept.db"
+        with closing(sqlite3.connect(tmp_path / ".waybill/ledger.db")) as now, closing(sqlite3.connect(kept)) as then:
+            now.backup(then)
+        place.user(7, "restored", NOON - 9 * DAY)
+        backfill(place.installation(), "acme", "user", NOON - 19 * DAY, NOON - DAY, actor="test")
+        place.sql("delete from user where id = 7")
+        place.close()
+        shutil.copy(kept, tmp_path / ".waybill/ledger.db")
+        reconcile(place.installation(), "acme", actor="test")
+        place.run(NOON + DAY)
+        assert [manifest["kind"] for _, manifest in place.manifests()] == ["backfill", "full", "full"]

@@ -129,9 +129,14 @@ def forget(connection: Connection, delivery_id: str) -> None:
 
 
 def bring_back(connection: Connection, back: Delivery, adopted: Attempt) -> None:
-    """Insert a committed delivery with its adopted attempt. A scheduled one moves its stream forward."""
+    """Insert a committed delivery with its adopted attempt. A scheduled one moves its stream forward.
+
+    No manifest tells which keys a backfill held, so those of its stream are no longer known.
+    """
     connection.execute(insert(delivery).values(**vars(back)))
     connection.execute(insert(attempt).values(**vars(adopted)))
+    if back.purpose == Purpose.BACKFILL:
+        keys.forget(connection, key_change.c.stream == back.stream)
     if back.purpose != Purpose.SCHEDULE:
         return
     connection.execute(
