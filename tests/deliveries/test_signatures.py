@@ -415,6 +415,19 @@ def test_a_reconciled_ledger_knows_the_signatures_and_the_chain_goes_on(place: P
     assert not list(place.out.rglob("*.sig"))
 
 
+@pytest.mark.parametrize("before", [{}, {"signing": "old_key"}], ids=["no key", "another key"])
+def test_reconcile_asks_about_no_day_manifest_that_the_ledger_knows_from_before_the_key(place: Place, before: dict[str, Any]) -> None:
+    place.connections["old_key"] = connection(new_signer(place, "old"))
+    place.tenant(entityList=["user"])
+    place.write("policy.yaml", before)
+    well_delivered(place, NOON)
+    place.write("policy.yaml", {"signing": "house_key"})
+    done = reconciling.reconcile(place.installation(), "acme", actor="test")
+    assert (done.imported, done.problems) == ([], [])
+    well_delivered(place, NOON + DAY)
+    assert reconciling.reconcile(place.installation(), "acme", actor="test").problems == []
+
+
 def test_the_doctor_tries_the_key_that_signs(place: Place) -> None:
     place.tenant(entityList=["user"])
     well_delivered(place, NOON)

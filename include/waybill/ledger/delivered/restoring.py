@@ -154,6 +154,12 @@ def bring_back(connection: Connection, back: Delivery, adopted: Attempt) -> None
     )
 
 
+def published_days(connection: Connection, tenant: str) -> set[str]:
+    """Return the hashes of the day manifests that the ledger knows as published."""
+    query = select(day.c.sha256).where(day.c.tenant == tenant, day.c.published_at.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
 def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> bool:
     """Insert a published day manifest. It replaces one that was only frozen. Returns False if the ledger holds another published one."""
     same = (day.c.tenant == manifest.tenant, day.c.export_date == manifest.export_date, day.c.number == manifest.number)
