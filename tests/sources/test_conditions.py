@@ -131,3 +131,11 @@ def test_sqlite_picks_whole_numbers_itself_where_the_column_is_declared_so(place
         assert snapshot.count(Selection(entity, "acme", {"id": entity.columns["id"]}, where=(wanted,))) == 2
         snapshot.connection.set_trace_callback(None)
     assert any('"x" = 7' in statement for statement in statements) is picks
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_condition_may_name_more_than_a_thousand_values(place: Place) -> None:
+    """SQLite refuses an expression that is a thousand levels deep."""
+    holds(place, "int", "8", "7", "40000", "null")
+    values = list(range(0, 2100, 2))
+    assert (ids(place, "integer", "in", values), ids(place, "integer", "not in", values)) == ("1", "2 3")

@@ -52,14 +52,25 @@ def join(separator: str, pieces: Iterable[Sql]) -> Sql:
     return sql(separator.join(["{}"] * len(found)), *found) if found else Sql()
 
 
+_CHAIN = 200
+
+
 def every(conditions: Iterable[Sql]) -> Sql:
     """Return all conditions joined by AND; TRUE when there are none."""
-    return join(" AND ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 1")
+    return _tree(" AND ", conditions) or sql("1 = 1")
 
 
 def either(conditions: Iterable[Sql]) -> Sql:
     """Return the conditions joined by OR; FALSE when there are none."""
-    return join(" OR ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 0")
+    return _tree(" OR ", conditions) or sql("1 = 0")
+
+
+def _tree(operator: str, conditions: Iterable[Sql]) -> Sql:
+    """Return the conditions in brackets, and many of them in groups: SQLite follows no chain of more than a thousand."""
+    terms = [sql("({})", condition) for condition in conditions if condition]
+    while len(terms) > _CHAIN:
+        terms = [sql("({})", join(operator, terms[at : at + _CHAIN])) for at in range(0, len(terms), _CHAIN)]
+    return join(operator, terms)
 
 
 def quote(identifier: str, mark: str = '"') -> str:
