@@ -17,6 +17,7 @@ import pytest
 from tests.copies import Copy
 from tests.deliveries.test_redefined import Books, books  # noqa: F401 (a fixture)
 from tests.installations import DAY, NOON, Place, make_place
+from waybill.deliveries.key_changes.changes import MOST_BACK
 from waybill.deliveries.repairs import backfill
 from waybill.deliveries.running import run
 from waybill.installation import Installation
@@ -155,6 +156,16 @@ def test_keys_alone_are_compared_on_when_whole_rows_no_longer_are(books: Books) 
         books.deliver(day)
     deletes = [manifest["deletes"] and manifest["deletes"]["rows"] for _, manifest in books.manifests()]
     assert (books.kinds(), rows(books), deletes) == (["full", *["delta"] * 3], [2_999, 1_000, 0, 0], [None, 1, 0, 0])
+    books.close()
+
+
+@pytest.mark.parametrize("books", ["duckdb"], indirect=True)
+def test_more_rows_that_differ_than_a_delta_picks_come_with_a_full_load(books: Books) -> None:  # noqa: F811
+    books.begin(many(3, MOST_BACK + 2), **ROWS)
+    books.happens("update thing set name = 'silent'")
+    books.deliver(1)
+    assert (books.kinds(), rows(books)) == (["full", "full"], [MOST_BACK + 1] * 2)
+    assert books.reason().startswith(f"{MOST_BACK + 1} rows came back, came late, or are not as they were delivered")
     books.close()
 
 

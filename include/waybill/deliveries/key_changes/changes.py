@@ -133,7 +133,7 @@ def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _S
 
     compared = compared_with(now)
     if compared.missing > MOST_BACK:
-        why = f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one"
+        why = f"{compared.missing} rows came back, came late, or are not as they were delivered: more than a delta picks one by one"
         raise NewGenerationNeeded(why)
     back = (*compared.back, *scan.equal(compared.gone, here, now, later))
     if back:
