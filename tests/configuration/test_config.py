@@ -268,13 +268,33 @@ def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
 )
 def test_ids_that_each_project_counts_for_itself_are_a_warning_where_append_goes_by_them(folder, key, more, warned):
     columns = {name: {"type": "integer"} for name in ("id", "project")} | {"at": {"type": "timestamp"}, "tenant_id": {"type": "string"}}
-    user = CATALOG["entities"]["user"] | {"key": key, "changes": {"mode": "append", "column": "id"}, "columns": columns, "deletes": "never"}
+    by_id = {"mode": "append", "column": "id", "lag": 9}
+    user = CATALOG["entities"]["user"] | {"key": key, "changes": by_id, "columns": columns, "deletes": "never"}
     (folder / "catalog.yaml").write_text(yaml.safe_dump(CATALOG | {"entities": {"user": user | more}}))
     said = [str(warning) for warning in warnings(loading.load(folder).catalog, "config/catalog.yaml")]
     assert [line.partition(" (")[0] for line in said] == [
         "config/catalog.yaml: entities.user.changes.column: "
         "if id is counted anew for each project, rows below the highest id of all are passed over"
     ] * warned
+
+
+@pytest.mark.parametrize(
+    ("changes", "deletes", "warned"),
+    [
+        ({"mode": "append", "column": "id"}, "never", True),
+        ({"mode": "append", "column": "updated"}, "never", True),
+        ({"mode": "append", "column": "id", "lag": 1}, "never", False),
+        ({"mode": "append", "column": "id"}, "compare", False),
+        ({"mode": "append", "column": "at"}, "never", False),
+        ({"mode": "full"}, "never", False),
+    ],
+)
+def test_ids_that_are_never_read_again_are_a_warning(folder, changes, deletes, warned):
+    columns = {name: {"type": "integer"} for name in ("id", "updated")} | {"at": {"type": "timestamp"}}
+    user = CATALOG["entities"]["user"] | {"key": ["id"], "changes": changes, "columns": columns, "deletes": deletes}
+    (folder / "catalog.yaml").write_text(yaml.safe_dump(CATALOG | {"entities": {"user": user}}))
+    said = [str(warning) for warning in warnings(loading.load(folder).catalog, "")]
+    assert ["a row that is committed after one with a higher id never arrives" in line for line in said] == [True] * warned
 
 
 def test_what_lives_for_no_time_is_a_finding(folder: Path) -> None:

@@ -177,6 +177,8 @@ def test_changes_are_found_by_what_speaks_for_it(project: Project, shop: psycopg
         CREATE TABLE soft (tenant_id text NOT NULL, id int PRIMARY KEY, deleted_at timestamptz);
         CREATE TABLE state (tenant_id text NOT NULL, id int PRIMARY KEY, is_deleted boolean NOT NULL);
         INSERT INTO login_events (tenant_id, created_at) SELECT 'a', now() FROM generate_series(1, 10);
+        CREATE TABLE audit_log (tenant_id text NOT NULL, id bigserial PRIMARY KEY);
+        INSERT INTO audit_log (tenant_id) SELECT 'a' FROM generate_series(1, 10);
         """
     )
     shop.execute("SELECT pg_stat_force_next_flush()")
@@ -184,13 +186,16 @@ def test_changes_are_found_by_what_speaks_for_it(project: Project, shop: psycopg
     project.waybill("discover", "shop", "--write")
     found = project.entities()
     assert {name: value["changes"]["mode"] for name, value in found.items()} == {
-        "by_index": "lookback", "by_name": "full", "by_xid": "snapshot", "login_events": "append", "soft": "full", "state": "full",
+        "by_index": "lookback", "by_name": "full", "by_xid": "snapshot", "login_events": "append", "audit_log": "append",
+        "soft": "full", "state": "full",
     }  # fmt: skip
+    assert found["audit_log"]["changes"] == {"mode": "append", "column": "id", "lag": 10_000}
     assert found["soft"]["deleted_column"] == "deleted_at"
     assert found["state"]["deleted_when"] == {"column": "is_deleted", "op": "=", "value": True}
     assert "x" not in found["by_xid"]["columns"]
     assert {name: value.get("deletes") for name, value in found.items()} == {
-        "by_index": "compare", "by_name": None, "by_xid": "compare", "login_events": "never", "soft": None, "state": None,
+        "by_index": "compare", "by_name": None, "by_xid": "compare", "login_events": "never", "audit_log": "never",
+        "soft": None, "state": None,
     }  # fmt: skip
     assert "warning" not in project.waybill("check")
 

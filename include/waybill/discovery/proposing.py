@@ -20,6 +20,8 @@ from waybill.sources.structures.base import FoundColumn, FoundTable, Structure, 
 
 SMALL = 100_000
 """Tables with at most so many rows may be delivered whole each time."""
+_LAG = 10_000
+"""So many ids are read again where rows are found by ids: databases give these out before they commit."""
 PROVABLE = 5_000_000
 """In tables with more rows, nothing is searched for a unique key."""
 MOST_STATES = 100
@@ -245,7 +247,8 @@ def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], s
     if updated is None and counted is not None and table.only_inserts and _EVENTS & set(words(table.name)):
         at = next((column for column in (_named(table, _CREATED, _TIMES),) if column and column.not_null), None)
         why = "counted up, only ever inserted into, and named like events"
-        return ({"mode": "append", "column": at.name, "lookback": "24h"} if at else {"mode": "append", "column": counted.name}), why
+        late = {"column": at.name, "lookback": "24h"} if at else {"column": counted.name, "lag": _LAG}
+        return {"mode": "append", **late}, why
     size = f"about {of(rows, 'row')}, delivered whole each time" if rows else "no row yet; delivered whole each time"
     if rows > SMALL:
         size += "; add a column that every change sets, with an index, and use lookback"

@@ -13,7 +13,8 @@ from waybill.errors import Finding
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
     """Return the warnings about a valid catalog, in the order of its entities."""
-    return [warning for entity in catalog.entities.values() for warning in (*_deletions(entity, file), *_ids_that_repeat(entity, file))]
+    rules = (_deletions, _ids_that_repeat, _ids_out_of_turn)
+    return [warning for entity in catalog.entities.values() for rule in rules for warning in rule(entity, file)]
 
 
 def ignored(registration: Registration, file: str) -> Iterator[Finding]:
@@ -51,3 +52,13 @@ def _ids_that_repeat(entity: Entity, file: str) -> Iterator[Finding]:
         what = f"if {column} is counted anew for each {' and '.join(others)}, rows below the highest {column} of all are passed over"
         allowed = "a column that rises over all rows, mode lookback, or deletes: compare, which finds such rows"
         yield Finding(file, f"entities.{entity.id}.changes.column", what, allowed)
+
+
+def _ids_out_of_turn(entity: Entity, file: str) -> Iterator[Finding]:
+    """Yield a warning if `append` by id reads no id again: databases give ids out before they commit, so lower ones may appear later."""
+    kind = described(entity.columns, entity.changes.column)
+    by_id = entity.changes.mode is Mode.APPEND and kind is not None and kind.type is ColumnType.INTEGER
+    if by_id and not entity.changes.lag and not entity.compares_keys:
+        what = "a row that is committed after one with a higher id never arrives: no id is read again"
+        allowed = "lag: 10000, to read that many ids again, or more than one transaction may span, or deletes: compare"
+        yield Finding(file, f"entities.{entity.id}.changes.lag", what, allowed)
