@@ -335,6 +335,12 @@ def test_ids_that_went_back_are_said(orders: Database) -> None:
     assert "the highest id is 6 and was 10 before" in stream.shorts[-1]
 
 
+def test_a_change_column_of_numbers_is_refused_and_the_error_says_how_times_are_made_of_them(orders: Database) -> None:
+    stream = Stream(entity("lookback", changes={"mode": "lookback", "column": "id"}))
+    with pytest.raises(PermanentError, match=r"If its numbers stand for times, make times of them in a view, or in entities\.\w+\.query"):
+        stream.deliver(source(orders))
+
+
 DRIFTS: dict[str, tuple[str, Callable[[Entity], Entity], str, str]] = {
     "dropped": ("ALTER TABLE orders DROP version", lambda e: e, "schema_drift", "column version is missing"),
     "renamed": (

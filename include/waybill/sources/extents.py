@@ -52,7 +52,8 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
             f"mode {entity.changes.mode} needs a time column, {entity.changes.column} is an integer",
             where=entity.id,
             code="mode_unsupported",
-            next_step=f"Set entities.{entity.id}.changes.mode to append if rows are never updated, or name a column that tells the time",
+            next_step=f"If its numbers stand for times, make times of them in a view, or in entities.{entity.id}.query. Else name a column"
+            " that tells the time, or set the mode to append if they are ids and rows are never updated",
         )
     since = None if start is None else int(start)
     newest = max_id()
