@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
+from tests.format_rows import COLUMNS, batch, written
 from waybill.formats.lines import MOST_SPARE, Lines
 
 pytestmark = pytest.mark.fast
@@ -41,3 +46,12 @@ def test_files_that_are_written_at_once_have_an_engine_each_and_one_that_is_give
     for lines in again:
         assert text_of(lines) == b"a\nb\n"
         lines.close()
+
+
+def test_a_row_of_fifty_megabytes_is_written_whole(tmp_path: Path) -> None:
+    text = 'ä"' * 9_000_000
+    row = {"string": text, "json": json.dumps({"a": "b" * 25_000_000})}
+    path, result = written(tmp_path, "ndjson", [batch([row], ["string", "json"])], {name: COLUMNS[name] for name in row})
+    found = path.read_bytes()
+    assert (result.rows, result.sha256) == (1, hashlib.sha256(found).hexdigest())
+    assert (found.count(b"\xc3\xa4"), found.count(b"b" * 25_000_000)) == (9_000_000, 1)

@@ -15,6 +15,10 @@ BLOCK = 8_192
 """Lines that are made before they are written."""
 
 
+LARGE = 16 << 20
+"""Bytes of a piece from which an engine may take more memory: a piece is larger only if it is one row. Its line needs ten times as much."""
+_LIMIT = 512 << 20
+
 MOST_SPARE = 4
 """Engines that wait for the next file. Opening one takes longer than the text of a thousand rows."""
 _spare: list[duckdb.DuckDBPyConnection] = []
@@ -35,6 +39,8 @@ class Lines:
 
         It uses the piece's columns or, with `values`, those as v0, v1, ...: what it repeats is then computed once.
         """
+        if piece.nbytes > LARGE:
+            self.engine.execute(f"SET memory_limit = '{piece.nbytes * _LIMIT // LARGE}B'")
         relation = self.engine.from_arrow(pa.Table.from_batches([piece]))
         if values:
             relation = relation.project(", ".join(f"{value} AS v{number}" for number, value in enumerate(values)))
@@ -60,7 +66,7 @@ def _opened() -> duckdb.DuckDBPyConnection:
         return _spare.pop()
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
-        "memory_limit": "512MB",
+        "memory_limit": f"{_LIMIT}B",
         "autoinstall_known_extensions": "false",
         "temp_directory": "",
     }
