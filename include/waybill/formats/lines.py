@@ -16,7 +16,9 @@ BLOCK = 8_192
 
 
 LARGE = 16 << 20
-"""Bytes of a piece from which an engine may take more memory: a piece is larger only if it is one row. Its line needs ten times as much."""
+"""Bytes of a piece from which an engine may take more memory: a piece is larger only if it is one row."""
+_ROOM = 80
+"""How many times its bytes the line of one row may take, with much in it to escape."""
 _LIMIT = 512 << 20
 
 MOST_SPARE = 4
@@ -40,7 +42,7 @@ class Lines:
         It uses the piece's columns or, with `values`, those as v0, v1, ...: what it repeats is then computed once.
         """
         if piece.nbytes > LARGE:
-            self.engine.execute(f"SET memory_limit = '{piece.nbytes * _LIMIT // LARGE}B'")
+            self.engine.execute(f"SET memory_limit = '{piece.nbytes * _ROOM}B'")
         relation = self.engine.from_arrow(pa.Table.from_batches([piece]))
         if values:
             relation = relation.project(", ".join(f"{value} AS v{number}" for number, value in enumerate(values)))
