@@ -22,7 +22,7 @@ from waybill import canonical
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import FORMATS
 from waybill.configuration.values.columns import Column
-from waybill.errors import TransientError
+from waybill.errors import PermanentError
 from waybill.files.manifest import columns_of
 from waybill.formats import SUFFIXES, open_writer
 from waybill.formats.human_csv import guard
@@ -245,7 +245,7 @@ def test_giving_up_after_the_end_changes_nothing(tmp_path: Path, format: str) ->
 def test_an_existing_file_is_not_touched(tmp_path: Path, format: str) -> None:
     path = tmp_path / "x"
     path.write_text("mine")
-    with pytest.raises(TransientError, match="cannot write x"):
+    with pytest.raises(PermanentError, match="cannot write x: File exists"):
         open_writer(format, path, "orders", COLUMNS, OPTIONS)
     assert path.read_text() == "mine"
 
