@@ -68,7 +68,7 @@ def test_a_place_that_is_taken_is_no_error(ledger: Ledger) -> None:
     day = Day("acme", "2026-06-01", 1, "0" * 64, b"{}", NOW, None)
     with ledger.begin() as connection:
         registrations._ensure_tenant(connection, "acme")
-        feeds.begin(connection, feeds.Feed("acme", "f" * 32, "d", 0, "", ""), NOW, moved=False)
+        feeds.begin(connection, feeds.Feed("acme", "f" * 32, "d", 0, "", "", 1), NOW, moved=False)
         for _ in range(2):
             feeds.freeze(connection, page)
             destinations.note_failure(connection, "d", NOW)
