@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from fsspec.implementations.local import LocalFileSystem
 
 from waybill import aws
@@ -61,7 +60,9 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]
 
 @contextmanager
 def errors(where: str) -> Iterator[None]:
-    """Translate what storage raises. s3fs turns S3's answers into Python's own errors."""
+    """Translate what the storage of a lake raises. s3fs turns S3's answers into Python's own errors."""
+    from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound  # a DuckDB file is read without
+
     try:
         yield
     except WaybillError:
