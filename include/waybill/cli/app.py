@@ -33,12 +33,13 @@ from waybill.cli.options import (
 )
 from waybill.cli.serve import app as web_commands
 from waybill.cli.tables import table_of_deliveries, table_of_plan
-from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError, located_at
 from waybill.states import DeliveryStatus
 
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
     from waybill.configuration.registration import Registration
+    from waybill.deliveries.running import Result
     from waybill.installation import Installation
     from waybill.registrations.applying import Change
 
@@ -232,16 +233,29 @@ def run(
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
     from waybill.deliveries import running, stopping
-    from waybill.deliveries.reports import describing, sending
+    from waybill.deliveries.reports import sending
 
     installation = applied(tenant)
-    with _progress() as progress, stopping.on_sigterm():
+    with located_at(f"tenant {tenant}"), _progress() as progress, stopping.on_sigterm():
         results = running.deliver_due(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
         unlisted = _close_day(installation, tenant)
-    for problem in sending.tell_of_run(installation, tenant, {result.delivery.entity for result in results if result.error}).problems:
-        complain(str(problem))
+    with located_at(f"tenant {tenant}"):
+        failed = _show_results(installation, tenant, results, as_json=as_json)
+        told = sending.tell_of_run(installation, tenant, {result.delivery.entity for result in failed})
+        for problem in told.problems:
+            complain(str(problem))
+        if unlisted:
+            raise unlisted
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show_results(installation: Installation, tenant: str, results: list[Result], *, as_json: bool) -> list[Result]:
+    """Write what a run delivered and complain of what it did not. Returns the failed ones."""
+    from waybill.deliveries.reports import describing
+
     if as_json:
         dump([operations.result_facts(installation, result) for result in results])
     for result in () if as_json else results:
@@ -258,10 +272,7 @@ def run(
         passing = all(isinstance(result.error, TransientError) for result in failed)
         advice = "the next run finishes them" if passing else "mend the cause and run again"
         complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
-    if unlisted:
-        raise unlisted
-    if failed:
-        raise typer.Exit(1)
+    return failed
 
 
 def _close_day(installation: Installation, tenant: str) -> WaybillError | None:
