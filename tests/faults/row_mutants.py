@@ -315,7 +315,7 @@ ROW_MUTANTS = [
         "settings outlive their transaction",
         "sources/postgres/settings.py",
         'f"SET LOCAL {name} = {value}"',
-        'f"SET {name} = {value}"',
+        'f"SET {name} = {value}; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"',  # a rollback would take it back
         pooled,
     ),
     Mutant(
