@@ -236,7 +236,7 @@ def test_a_window_goes_on_from_its_position_and_full_reads_everything(warehouse:
         assert (by_id.changed.start, by_id.changed.end, by_id.position) == (3, 10, 10)
         with pytest.raises(PermanentError, match="starts a new generation"):
             snapshot.extent(entity(), "acme", {"snapshot": "1:1:"}, NOW)
-        with pytest.raises(PermanentError, match=r"changes\.mode to append"):
+        with pytest.raises(PermanentError, match=r"the mode to append"):
             snapshot.extent(entity("lookback", "id"), "acme", None, NOW)
 
 
