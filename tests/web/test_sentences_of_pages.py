@@ -64,12 +64,14 @@ TECHNICAL = {
     "in the archive",
     "the spool cannot be read:",
     ", export",
+    ", feed",
+    "WAYBILL_ARCHIVE_URL or WAYBILL_SPOOL_DIR",
     "Cc",
     "Zl",
     "Zp",
 }
-"""Where an error in the log comes from and what housekeeping reports there, names of a class, a scheme, of headers of a mail, the
-application, fields of a scope, and Unicode's names of kinds of letters."""
+"""Where an error in the log comes from and what housekeeping reports there, names of settings for operators, of a class, a scheme, of
+headers of a mail, the application, fields of a scope, and Unicode's names of kinds of letters."""
 
 
 def keys() -> Iterator[tuple[str, Any]]:

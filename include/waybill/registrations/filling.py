@@ -58,7 +58,7 @@ def needs_full_load(stream: Stream, entity: Entity) -> str:
 
 def rule(entity: Entity) -> str:
     """Return what in the catalog decides whether new columns are filled at once."""
-    return "deletes: compare_rows" if entity.compares_rows else f"fill: {entity.fill}"
+    return f"deletes: {entity.deletes.mode}" if entity.deletes and entity.compares_rows else f"fill: {entity.fill}"
 
 
 def kept_empty(new: list[str]) -> str:
