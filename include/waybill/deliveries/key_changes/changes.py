@@ -87,7 +87,6 @@ class Repeated:
     blocks: Callable[[], Iterable[bytes]]
     change: NewChange
     rows: None = None
-    back = 0
 
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
@@ -141,7 +140,7 @@ def _compared(store: KeyStore, before: list[Change], change: NewChange, scan: _S
         now = scan.delivered(selection)
         compared = compared_with(now)
     change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
-    return selection, replace(_found(change, compared.added, compared, scan, rows=here.count), back=len(back))
+    return selection, _found(change, compared.added, compared, scan, rows=here.count, back=len(back))
 
 
 @dataclass(frozen=True)
@@ -312,9 +311,11 @@ def _change(stream: Stream, delivery: Delivery, spelling: KeySpelling) -> NewCha
     return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, spelling)
 
 
-def _found(change: NewChange, added: Packed, compared: Comparison | None, scan: _Scan, rows: int | None = None) -> FoundKeys:
+def _found(
+    change: NewChange, added: Packed, compared: Comparison | None, scan: _Scan, rows: int | None = None, back: int = 0
+) -> FoundKeys:
     gone, departed = (compared.gone, compared.departed) if compared else (None, None)
-    return FoundKeys(change, added, gone, departed, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
+    return FoundKeys(change, added, gone, departed, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows, back)
 
 
 def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callable[[], Iterable[bytes]]) -> Repeated:
