@@ -302,12 +302,12 @@ def translated(error: Any, where: str, parsed: Collection[str] = ()) -> WaybillE
             )
         case "28" | "3D":
             return PermanentError(database_says, where=where, code="login_refused", next_step="Correct the Airflow connection")
-        case "54" | "53" if state[:2] == "54" or state in _STAYING:
-            fewer = "Export fewer columns, or give the entity a simpler query or view"
-            step = fewer if state[:2] == "54" else "Raise it for the connection's user, or index the tenant and change columns"
-            return PermanentError(
-                f"the server's own limit is exceeded: {database_says}", where=where, code="source_refused", next_step=step
-            )
+        case "54":
+            what, step = _beyond(database_says), "Export fewer columns, or give the entity a simpler query or view"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
+        case "53" if state in _STAYING:
+            what, step = _beyond(database_says), "Raise it for the connection's user, or index the tenant and change columns"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "22" | "P0" | "21" | "2F" | "38" | "39":
             step = "Correct it in the database: the server's log shows the statement and what it says"
             return PermanentError(_theirs(error), where=where, code="source_refused", next_step=step)
@@ -348,6 +348,10 @@ def _may_pass(error: Any, state: str) -> bool:
 def _is_raised(error: Any, state: str) -> bool:
     """Return whether somebody's own words are in the message: those of RAISE in PL/pgSQL, or of a SQLSTATE that no server has."""
     return error.diag.source_function == "exec_stmt_raise" or (bool(state) and type(error).__name__ == "DatabaseError")
+
+
+def _beyond(database_says: str) -> str:
+    return f"the server's own limit is exceeded: {database_says}"
 
 
 def _theirs(error: Any) -> str:
